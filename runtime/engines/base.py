@@ -1,0 +1,133 @@
+"""What every engine is: named arrays in, named arrays out, no knowledge of faces."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from runtime.errors import EngineError
+
+DYNAMIC = -1  # a dimension fixed only at run time; here always the batch
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of one input or output; `DYNAMIC` marks the batch dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where an engine runs: `kind` is cpu, gpu or ascend; `index` counts cards from 0."""
+
+    kind: str = "cpu"
+    index: int = 0
+
+    KINDS = ("cpu", "gpu", "ascend")
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """Read "cpu", "gpu", "gpu:1", "ascend:0". Raises ValueError naming the valid forms."""
+        kind, _, index = text.partition(":")
+        if kind not in cls.KINDS or not (index == "" or (index.isascii() and index.isdigit())):
+            raise ValueError(f"unknown device {text!r}: use cpu, gpu[:N] or ascend[:N]")
+        return cls(kind, int(index or 0))
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model as verified bytes, never as a path: what was hashed is what is loaded.
+
+    `format` is one of "mindir" (as MindSpore writes it), "mindir_v1" (lowered for older Lite), "onnx", "ms".
+    """
+
+    data: bytes
+    format: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Engine(ABC):
+    """One loaded model. Not thread-safe: use one engine per thread, or `runtime.engines.isolated`."""
+
+    name: str
+    formats: tuple[str, ...]
+
+    def __init__(self, model: ModelFile, device: Device, threads: int) -> None:
+        if model.format not in self.formats:
+            fits = ", ".join(self.formats)
+            raise EngineError(f"engine {self.name} cannot read {model.format} files: it reads {fits}")
+        self.model = model
+        self.device = device
+        self.threads = threads
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once. Arrays must match the specs exactly; outputs are the caller's own copies.
+
+        Raises ValueError for wrong names, shapes or dtypes, EngineError if the run itself fails.
+        """
+        arrays = check_inputs(self.model.inputs, inputs)
+        outputs = self._run(arrays)
+        return check_outputs(self.model.outputs, outputs, batch=arrays[0].shape[0], engine=self.name)
+
+    @abstractmethod
+    def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Contiguous arrays, ordered as `model.inputs` -> fresh arrays, ordered as `model.outputs`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model; calling it twice is harmless."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Refuse what an engine would accept silently: Lite, for one, compares only byte sizes."""
+    expected = [spec.name for spec in specs]
+    if sorted(inputs) != sorted(expected):
+        raise ValueError(f"inputs are {sorted(inputs)}, the model takes {expected}")
+    for spec in specs:
+        array = inputs[spec.name]
+        if array.dtype != np.dtype(spec.dtype) or not _fits(array.shape, spec.shape):
+            given, taken = f"{array.dtype} {array.shape}", f"{spec.dtype} {_shown(spec.shape)}"
+            raise ValueError(f"input {spec.name} is {given}, the model takes {taken}")
+        if array.shape[0] == 0:
+            raise ValueError(f"input {spec.name} has an empty batch")
+    return [np.ascontiguousarray(inputs[spec.name]) for spec in specs]
+
+
+def check_outputs(
+    specs: Sequence[TensorSpec], outputs: Sequence[np.ndarray], batch: int, engine: str
+) -> dict[str, np.ndarray]:
+    """Name the outputs; a wrong shape must not pass for a result."""
+    if len(outputs) != len(specs):
+        raise EngineError(f"engine {engine} returned {len(outputs)} outputs, the model has {len(specs)}")
+    for spec, array in zip(specs, outputs, strict=True):
+        wanted = (batch, *spec.shape[1:])
+        if array.shape != wanted or array.dtype != np.dtype(spec.dtype):
+            given, promised = f"{array.dtype} {array.shape}", f"{spec.dtype} {wanted}"
+            raise EngineError(f"engine {engine} returned {spec.name} as {given}, not {promised}")
+    return {spec.name: array for spec, array in zip(specs, outputs, strict=True)}
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and all(w in (DYNAMIC, s) for s, w in pairs)
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return "(" + ", ".join("N" if dim == DYNAMIC else str(dim) for dim in shape) + ")"
