@@ -1,0 +1,77 @@
+"""The 3D morphable model as a Cell: whitened parameters -> 68 landmarks in the crop's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+POINTS = 68
+PARAMS = 62  # 12 camera (3x4 row-major), 40 shape, 10 expression
+CAMERA = 12
+
+
+@dataclass(frozen=True)
+class LandmarkFrame:
+    """From the model's frame (y up) to crop pixels (y down): x + x_shift, y_from - y, z + z_shift.
+
+    `nearest_z_zero` then shifts each face so that its smallest z is 0.
+    """
+
+    x_shift: float
+    y_from: float
+    z_shift: float
+    nearest_z_zero: bool
+
+
+# The official codes differ by one crop pixel: SynergyNet keeps the 1-based pixels of its MATLAB labels.
+FRAMES = {
+    "synergynet": LandmarkFrame(x_shift=0.0, y_from=121.0, z_shift=0.0, nearest_z_zero=False),
+    "3ddfa_v2": LandmarkFrame(x_shift=-1.0, y_from=120.0, z_shift=-1.0, nearest_z_zero=True),
+}
+
+
+class MorphableModel(nn.Cell):
+    """Sparse 3DMM: whitened parameters (N,62) -> landmarks (N,3,68), crop px, y down, z towards the viewer.
+
+    vertex = P @ (u + W_shp a + W_exp b) + offset (Zhu et al., CVPR 2016). The bases are Parameters, so that
+    a checkpoint carries them; they are never trained.
+    """
+
+    def __init__(self, convention: str = "synergynet") -> None:
+        super().__init__()
+        if convention not in FRAMES:
+            raise ValueError(f"unknown convention {convention!r}: use one of {', '.join(FRAMES)}")
+        self.convention = convention
+        frame = FRAMES[convention]
+        self.nearest_z_zero = frame.nearest_z_zero
+        self.param_mean = _constant("param_mean", (PARAMS,))
+        self.param_std = _constant("param_std", (PARAMS,))
+        self.u_base = _constant("u_base", (3 * POINTS, 1))
+        self.w_shp_base = _constant("w_shp_base", (3 * POINTS, 40))
+        self.w_exp_base = _constant("w_exp_base", (3 * POINTS, 10))
+        self.flip = Tensor(np.float32([1, -1, 1]).reshape(1, 3, 1))
+        self.shift = Tensor(np.float32([frame.x_shift, frame.y_from, frame.z_shift]).reshape(1, 3, 1))
+
+    def construct(self, params: Tensor) -> Tensor:
+        physical = params * self.param_std + self.param_mean
+        camera = ops.reshape(physical[:, :CAMERA], (-1, 3, 4))
+        bases = ops.concat((self.w_shp_base, self.w_exp_base), 1)
+        flat = ops.matmul(physical[:, CAMERA:], ops.transpose(bases, (1, 0))) + ops.reshape(self.u_base, (1, -1))
+        shape = ops.transpose(ops.reshape(flat, (-1, POINTS, 3)), (0, 2, 1))
+        vertices = ops.bmm(camera[:, :, :3], shape) + camera[:, :, 3:]
+        landmarks = vertices * self.flip + self.shift
+        return _nearest_z_to_zero(landmarks) if self.nearest_z_zero else landmarks
+
+
+def _nearest_z_to_zero(landmarks: Tensor) -> Tensor:
+    # min(z) as -max(-z): the maximum is the reduction that every export route supports
+    depth = landmarks[:, 2:, :]
+    depth = depth + ops.amax(depth * -1.0, (2,), True)
+    return ops.concat((landmarks[:, :2, :], depth), 1)
+
+
+def _constant(name: str, shape: tuple[int, ...]) -> Parameter:
+    return Parameter(Tensor(np.zeros(shape, np.float32), ms.float32), name=name, requires_grad=False)

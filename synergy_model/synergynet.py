@@ -1,0 +1,44 @@
+"""SynergyNet (Wu, Xu, Neumann, 3DV 2021): image -> 3DMM -> landmarks, with both landmark networks."""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn
+
+from synergy_model.backbones import build_backbone
+from synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
+from synergy_model.landmark_refiner import RESIDUAL_SCALE, LandmarkRefiner
+from synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy_model.morphable import MorphableModel
+
+IMAGE_SIZE = 120
+PIXEL_MEAN = 127.5  # normalised = (pixel - 127.5) / 128, channels in BGR order
+PIXEL_SCALE = 128.0
+
+
+class SynergyNet(nn.Cell):
+    """Normalised BGR images (N,3,120,120) float32 -> whitened parameters (N,62), landmarks (N,3,68) crop px.
+
+    The output is the first stage alone, as in the official test code. `refiner` (MLP_for) and `regressor`
+    (MLP_rev) serve training; either may be None where a checkpoint does not carry it.
+    """
+
+    def __init__(self, arch: str, convention: str, refiner: bool, regressor: bool) -> None:
+        super().__init__()
+        self.arch = arch
+        self.backbone = build_backbone(arch)
+        self.morphable = MorphableModel(convention)
+        if refiner and self.backbone.pooled_dim != REFINER_POOLED_DIM:
+            width = self.backbone.pooled_dim
+            raise ValueError(f"the landmark refiner takes {REFINER_POOLED_DIM} pooled features, {arch} has {width}")
+        self.refiner = LandmarkRefiner() if refiner else None
+        self.regressor = LandmarkTo3DMM() if regressor else None
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        params, _ = self.backbone(images)
+        return params, self.morphable(params)
+
+    def refine(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Plain and refined landmarks, (N,3,68) each. Needs `refiner`."""
+        params, pooled = self.backbone(images)
+        landmarks = self.morphable(params)
+        return landmarks, landmarks + RESIDUAL_SCALE * self.refiner(landmarks, pooled, params)
