@@ -17,19 +17,19 @@ CAMERA = 12
 class LandmarkFrame:
     """From the model's frame (y up) to crop pixels (y down): x + x_shift, y_from - y, z + z_shift.
 
-    `nearest_z_zero` then shifts each face so that its smallest z is 0.
+    `z_min_to_zero` then shifts each face so that its smallest z is 0.
     """
 
     x_shift: float
     y_from: float
     z_shift: float
-    nearest_z_zero: bool
+    z_min_to_zero: bool
 
 
 # The official codes differ by one crop pixel: SynergyNet keeps the 1-based pixels of its MATLAB labels.
 FRAMES = {
-    "synergynet": LandmarkFrame(x_shift=0.0, y_from=121.0, z_shift=0.0, nearest_z_zero=False),
-    "3ddfa_v2": LandmarkFrame(x_shift=-1.0, y_from=120.0, z_shift=-1.0, nearest_z_zero=True),
+    "synergynet": LandmarkFrame(x_shift=0.0, y_from=121.0, z_shift=0.0, z_min_to_zero=False),
+    "3ddfa_v2": LandmarkFrame(x_shift=-1.0, y_from=120.0, z_shift=-1.0, z_min_to_zero=True),
 }
 
 
@@ -46,7 +46,7 @@ class MorphableModel(nn.Cell):
             raise ValueError(f"unknown convention {convention!r}: use one of {', '.join(FRAMES)}")
         self.convention = convention
         frame = FRAMES[convention]
-        self.nearest_z_zero = frame.nearest_z_zero
+        self.z_min_to_zero = frame.z_min_to_zero
         self.param_mean = _constant("param_mean", (PARAMS,))
         self.param_std = _constant("param_std", (PARAMS,))
         self.u_base = _constant("u_base", (3 * POINTS, 1))
@@ -63,7 +63,7 @@ class MorphableModel(nn.Cell):
         shape = ops.transpose(ops.reshape(flat, (-1, POINTS, 3)), (0, 2, 1))
         vertices = ops.bmm(camera[:, :, :3], shape) + camera[:, :, 3:]
         landmarks = vertices * self.flip + self.shift
-        return _nearest_z_to_zero(landmarks) if self.nearest_z_zero else landmarks
+        return _nearest_z_to_zero(landmarks) if self.z_min_to_zero else landmarks
 
 
 def _nearest_z_to_zero(landmarks: Tensor) -> Tensor:

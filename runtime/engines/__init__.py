@@ -1,0 +1,86 @@
+"""Engines by name. Each lives in one file, and nothing heavy is imported before one is opened."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from runtime.engines.base import Availability, Device, Engine, ModelFile, TensorSpec
+from runtime.errors import EngineUnavailableError
+
+__all__ = [
+    "ENGINES",
+    "Availability",
+    "Device",
+    "Engine",
+    "ModelFile",
+    "TensorSpec",
+    "available",
+    "default_threads",
+    "engine_class",
+    "engine_formats",
+    "open_engine",
+]
+
+# name: module and class; the order is the order in which `auto` looks
+ENGINES = {
+    "lite": ("runtime.engines.lite", "LiteEngine"),
+    "onnx": ("runtime.engines.onnx", "OnnxEngine"),
+    "mindspore": ("runtime.engines.mindspore", "MindSporeEngine"),
+}
+
+
+def engine_class(name: str) -> type[Engine]:
+    """The class of an engine. Raises ValueError listing the valid names."""
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
+    module, attribute = ENGINES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def engine_formats(name: str) -> tuple[str, ...]:
+    """Formats the engine reads here, best first."""
+    return engine_class(name).formats
+
+
+def available(name: str) -> Availability:
+    """Whether the engine works on this machine, without loading it."""
+    return engine_class(name).available()
+
+
+def open_engine(
+    name: str, model: ModelFile, device: Device | str = "cpu", threads: int | None = None, isolated: bool = False
+) -> Engine:
+    """Load `model`. Raises EngineUnavailableError if the engine is not installed, EngineError if it refuses.
+
+    The engine goes to a child process where `isolated` asks for it, or where it cannot share this one:
+    MindSpore and MindSpore Lite each bring a libmindspore_core.so, and neither loads beside the other.
+    """
+    device = Device.parse(device) if isinstance(device, str) else device
+    status = available(name)
+    if not status.ok:
+        raise EngineUnavailableError(f"{status.detail}: {status.fix}")
+    threads = default_threads() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    if isolated or _collides(name):
+        from runtime.engines.isolated import IsolatedEngine
+
+        return IsolatedEngine(name, model, device, threads)
+    return engine_class(name)(model, device, threads)
+
+
+def default_threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _collides(name: str) -> bool:
+    if name == "lite":
+        return "mindspore" in sys.modules
+    if name == "mindspore":
+        from runtime.engines.lite import is_loaded
+
+        return is_loaded()
+    return False

@@ -45,6 +45,15 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Availability:
+    """Whether something works here; `detail` says what was found, `fix` how to get it where it does not."""
+
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
 class ModelFile:
     """A model as verified bytes, never as a path: what was hashed is what is loaded.
 
@@ -70,6 +79,11 @@ class Engine(ABC):
         self.model = model
         self.device = device
         self.threads = threads
+
+    @classmethod
+    @abstractmethod
+    def available(cls) -> Availability:
+        """Whether this engine's libraries are here, found out without loading them."""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once. Arrays must match the specs exactly; outputs are the caller's own copies.

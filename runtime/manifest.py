@@ -1,0 +1,126 @@
+"""The manifest of a bundle: its schema, and the strict reading of it.
+
+Everything a device needs to know about a model is here as data, so that code never retypes a number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from runtime.crop import CropRule
+from runtime.decode import LandmarkFrame, PoseRule
+from runtime.engines.base import TensorSpec
+from runtime.errors import BundleError
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
+FILE_LIMIT = 1 << 31  # bytes; protobuf, and with it every format here, ends there
+
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+]  # no folder, no "..", no link out
+FileSize = Annotated[int, msgspec.Meta(ge=1, le=FILE_LIMIT)]
+Format = Literal["mindir", "mindir_v1", "onnx", "ms"]
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the bundle, by bare name, with what it must hash to."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: FileSize
+
+
+class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
+    """One exported model."""
+
+    format: Format
+    precision: Literal["fp32", "fp16", "int8"]
+    mind_ir_version: int | None = None
+
+
+class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output. -1 in `shape` is the batch; `meaning` is for people."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["uint8", "float32"]
+    layout: str
+    meaning: str
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The part that engines check."""
+        return TensorSpec(self.name, self.shape, self.dtype)
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What happens to a crop before the backbone; `in_graph` says that the artifact does it itself."""
+
+    size: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    colour: Literal["BGR"]
+    mean: float
+    scale: float
+    in_graph: bool
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The checkpoint that was frozen."""
+
+    file: str
+    sha256: Sha256
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of `manifest.json`."""
+
+    schema: int
+    arch: str
+    convention: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    preprocessing: Preprocessing
+    crop: CropRule
+    pose: PoseRule
+    landmark_frame: LandmarkFrame
+    toolchain: dict[str, str]
+    source: Source
+    artifacts: tuple[Artifact, ...]
+    morphable: FileEntry
+    parity: FileEntry | None = None
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON, indented for people."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate `folder/manifest.json`. Raises BundleError saying what is wrong with it."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_NAME} (make one with `synergy export`)")
+    with path.open("rb") as stream:
+        text = stream.read(MANIFEST_LIMIT + 1)
+    if len(text) > MANIFEST_LIMIT:
+        raise BundleError(f"{path} is over {MANIFEST_LIMIT} bytes: not a manifest")
+    try:
+        _check_schema(msgspec.json.decode(text, type=_Versioned).schema, path)
+        return msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}. Export the bundle again") from None
+
+
+class _Versioned(msgspec.Struct):
+    schema: int
+
+
+def _check_schema(schema: int, path: Path) -> None:
+    if schema != SCHEMA:
+        cure = "upgrade this package" if schema > SCHEMA else "export the bundle again"
+        raise BundleError(f"{path} has schema {schema}, this version reads {SCHEMA}: {cure}")
