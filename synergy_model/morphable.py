@@ -40,6 +40,8 @@ class MorphableModel(nn.Cell):
     a checkpoint carries them; they are never trained.
     """
 
+    ARRAYS = ("param_mean", "param_std", "u_base", "w_shp_base", "w_exp_base")
+
     def __init__(self, convention: str = "synergynet") -> None:
         super().__init__()
         if convention not in FRAMES:

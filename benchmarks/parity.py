@@ -1,0 +1,160 @@
+"""Every artifact on every engine against the Cell it was frozen from.
+
+The Cell is fed by code that shares nothing with the exported graph's preprocessing, and each engine runs in a
+process of its own, as it will on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.inputs import noise_crops, real_crops
+from runtime.bundle import Bundle
+from runtime.engines import ENGINES, Engine, available, engine_formats, open_engine
+from runtime.engines.base import DYNAMIC
+from runtime.errors import EngineError
+from runtime.manifest import Artifact
+from synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
+
+# Largest difference allowed between float32 implementations. The official PyTorch code meets these against
+# itself in float64 (params in whitened units, landmarks in crop pixels).
+TOLERANCES = {"params": 2e-4, "landmarks": 1e-2}
+# Outputs must move between crops of one face by this many tolerances: a network that ignores its input would
+# agree with anything.
+SPREAD_FACTOR = 100.0
+
+
+class ParityError(ValueError):
+    """The bundle is not proved; `report` holds every check."""
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class Check(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
+    """One output of one artifact on one engine. `spread` is how far the Cell's output moves with the input."""
+
+    artifact: str
+    engine: str
+    output: str
+    max_abs: float
+    spread: float
+    tolerance: float
+    passed: bool
+
+
+class Accuracy(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
+    """NME in percent, MAE in degrees, and their drift from the Cell."""
+
+    artifact: str
+    engine: str
+    nme: float
+    nme_drift: float
+    mae: float
+    mae_drift: float
+    passed: bool
+
+
+class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
+    """What `parity.json` holds; `failures` names what could not be run at all."""
+
+    passed: bool
+    checks: tuple[Check, ...]
+    accuracy: tuple[Accuracy, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs and what the Cell makes of them. `real` is the number of real crops, which come first."""
+
+    crops: np.ndarray
+    real: int
+    outputs: dict[str, np.ndarray]
+
+    def spread(self, output: str) -> float:
+        """Median over the output's values of their range over the real crops."""
+        return float(np.median(np.ptp(self.outputs[output][: self.real], axis=0)))
+
+
+def gate(folder: Path, network: SynergyNet) -> bytes:
+    """Prove the bundle in `folder` or raise ParityError; returns the report as JSON."""
+    report = check_bundle(Bundle.open(folder), network)
+    if not report.passed:
+        raise ParityError(summary(report), report)
+    return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def summary(report: ParityReport) -> str:
+    """One line: what failed, or that all agreed."""
+    if report.passed:
+        return f"all {len(report.checks)} checks passed"
+    failed = sorted({f"{check.artifact} on {check.engine}" for check in report.checks if not check.passed})
+    reasons = [*(f"{name} does not match the Cell" for name in failed), *report.failures]
+    return "parity failed, the artifacts must not be used: " + "; ".join(reasons)
+
+
+def check_bundle(bundle: Bundle, network: SynergyNet) -> ParityReport:
+    """Run every artifact on every engine present. An artifact that no engine here can run is a failure."""
+    reference = make_reference(network, bundle.manifest.preprocessing.size)
+    checks: list[Check] = []
+    failures: list[str] = []
+    for artifact in bundle.manifest.artifacts:
+        engines = [name for name in ENGINES if artifact.format in engine_formats(name)]
+        present = [name for name in engines if available(name).ok]
+        if not present:
+            reasons = "; ".join(f"{available(name).detail}, {available(name).fix}" for name in engines)
+            failures.append(f"{artifact.file} was run on no engine ({reasons})")
+        for name in present:
+            try:
+                checks.extend(_check_engine(bundle, artifact, name, reference))
+            except EngineError as error:
+                failures.append(f"{artifact.file} on {name}: {error}")
+    passed = bool(checks) and not failures and all(check.passed for check in checks)
+    return ParityReport(passed, tuple(checks), failures=tuple(failures))
+
+
+def make_reference(network: SynergyNet, size: int) -> Reference:
+    """The Cell's outputs for real crops and noise."""
+    real = real_crops(size)
+    crops = np.concatenate([real, noise_crops(size)])
+    return Reference(crops, len(real), cell_outputs(network, crops))
+
+
+def cell_outputs(network: SynergyNet, crops_bgr_u8: np.ndarray) -> dict[str, np.ndarray]:
+    """The training-side Cell on crops (N,120,120,3), normalised here, by NumPy."""
+    import mindspore as ms
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    images = (crops_bgr_u8.astype(np.float32).transpose(0, 3, 1, 2) - PIXEL_MEAN) / PIXEL_SCALE
+    params, landmarks = network.set_train(False)(ms.Tensor(np.ascontiguousarray(images)))
+    return {"params": params.asnumpy(), "landmarks": landmarks.asnumpy()}
+
+
+def _check_engine(bundle: Bundle, artifact: Artifact, name: str, reference: Reference) -> Iterator[Check]:
+    with open_engine(name, bundle.model_file(artifact), isolated=True) as engine:
+        runs = [_run_in_batches(engine, reference.crops, size) for size in _batch_sizes(bundle, len(reference.crops))]
+    for output, expected in reference.outputs.items():
+        max_abs = float(max(np.abs(run[output] - expected).max() for run in runs))
+        tolerance, spread = TOLERANCES[output], reference.spread(output)
+        passed = max_abs <= tolerance and spread >= SPREAD_FACTOR * tolerance
+        yield Check(artifact.file, name, output, max_abs, spread, tolerance, passed)
+
+
+def _batch_sizes(bundle: Bundle, count: int) -> tuple[int, ...]:
+    """One by one, and all at once; a model with a fixed batch has no choice."""
+    fixed = bundle.manifest.inputs[0].shape[0]
+    return (1, count) if fixed == DYNAMIC else (fixed,)
+
+
+def _run_in_batches(engine: Engine, crops: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    padded = np.concatenate([crops, crops[:1].repeat(-len(crops) % size, axis=0)])
+    name = engine.model.inputs[0].name
+    parts = [engine.run({name: padded[start : start + size]}) for start in range(0, len(padded), size)]
+    return {key: np.concatenate([part[key] for part in parts])[: len(crops)] for key in parts[0]}

@@ -1,0 +1,220 @@
+"""From a picture to faces: detect, crop, run the engine, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from runtime.bundle import Bundle, Morphable
+from runtime.crop import crop_resize, roi_from_box, roi_to_image
+from runtime.decode import dewhiten, euler_deg, rotation, vertices
+from runtime.detection import Detection, Detector, HaarDetector
+from runtime.engines import ENGINES, Device, Engine, available, engine_formats, open_engine
+from runtime.engines.base import DYNAMIC
+from runtime.errors import BundleError, EngineError, EngineUnavailableError
+from runtime.manifest import Artifact
+
+MAX_BATCH = 64  # crops per engine run; more saves nothing and costs memory
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Head pose in degrees, by the convention of the network that made it (`pose` in the manifest)."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth;
+    euler_deg (N,3) float64 yaw, pitch, roll."""
+
+    params: np.ndarray
+    landmarks: np.ndarray
+    euler_deg: np.ndarray
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in image coordinates.
+
+    landmarks (68,3) float32 px: x right, y down, z in the same scale; pose in degrees; rotation (3,3), rows are
+    the image's x, y (up) and z axes in the head's frame; box_xyxy (4,) as detected or given, roi_xyxy (4,) the
+    square that was cropped; score of the detector, 1.0 for given boxes; params (62,) whitened.
+    """
+
+    landmarks: np.ndarray
+    pose: Pose
+    rotation: np.ndarray
+    box_xyxy: np.ndarray
+    roi_xyxy: np.ndarray
+    score: float
+    params: np.ndarray
+
+
+class FaceAligner:
+    """A bundle opened on one engine. Use as a context manager, or call `close`."""
+
+    def __init__(self, bundle: Bundle, artifact: Artifact, engine: Engine, detector: Detector | None = None) -> None:
+        self.bundle = bundle
+        self.artifact = artifact
+        self.engine = engine
+        self.detector = detector
+        self.morphable = bundle.morphable()
+        self.input = bundle.manifest.inputs[0]
+        self.output_names = [tensor.name for tensor in bundle.manifest.outputs]
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        engine: str = "auto",
+        device: str = "cpu",
+        threads: int | None = None,
+        artifact: str | None = None,
+        detector: Detector | None = None,
+        isolated: bool = False,
+    ) -> FaceAligner:
+        """Open the bundle in `folder`.
+
+        engine: lite, onnx, mindspore, or auto for the first of them that is here and has an artifact to run.
+        device: cpu, gpu[:N] or ascend[:N]. threads: None for all cores. artifact: a file or format of the
+        bundle instead of the engine's preferred one. isolated: run the engine in a child process.
+        Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
+        """
+        bundle = Bundle.open(folder)
+        name = _first_usable_engine(bundle, artifact) if engine == "auto" else engine
+        chosen = bundle.artifact(artifact) if artifact else bundle.best_artifact(engine_formats(name))
+        opened = open_engine(name, bundle.model_file(chosen), Device.parse(device), threads, isolated)
+        return cls(bundle, chosen, opened, detector)
+
+    def __call__(self, image_bgr: np.ndarray) -> list[Face]:
+        """Detect and align all faces of an image (H,W,3) uint8 BGR."""
+        return self._align(image_bgr, self.detect(image_bgr))
+
+    def detect(self, image_bgr: np.ndarray) -> list[Detection]:
+        """Face boxes, by OpenCV's own cascade unless another detector was given."""
+        check_image(image_bgr)
+        if self.detector is None:
+            self.detector = HaarDetector()
+        return self.detector.detect(image_bgr)
+
+    def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
+        """Align faces whose boxes (F,4) are known, in image px; a fifth column, a score, is ignored."""
+        check_image(image_bgr)
+        boxes = np.asarray(boxes_xyxy, np.float64)
+        if boxes.size == 0:
+            return []
+        if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+            raise ValueError(f"boxes must be (F, 4) as x1, y1, x2, y2, not {boxes.shape}")
+        return self._align(image_bgr, [Detection(box, 1.0) for box in boxes[:, :4]])
+
+    def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
+        """Run ready crops (N,120,120,3) uint8 BGR; N may be any number from 0."""
+        crops = np.asarray(crops_bgr_u8)
+        if crops.ndim != 4 or crops.shape[1:] != self.input.shape[1:] or crops.dtype != np.uint8:
+            wanted = ", ".join(str(size) for size in self.input.shape[1:])
+            raise ValueError(f"crops must be uint8 (N, {wanted}) BGR, not {crops.dtype} {crops.shape}")
+        params, landmarks = self._run(crops)
+        physical = dewhiten(params, self.morphable.param_mean, self.morphable.param_std)
+        return Prediction(params, landmarks, euler_deg(physical, self.bundle.manifest.pose))
+
+    def mesh(self, face: Face) -> np.ndarray:
+        """Dense vertices (V,3) float32 in image px, as `Face.landmarks`. Raises BundleError without a dense basis."""
+        model = self.dense_morphable()
+        physical = dewhiten(face.params[None], model.param_mean, model.param_std)
+        frame = self.bundle.manifest.landmark_frame
+        dense = vertices(physical, model.u, model.w_shp, model.w_exp, frame)
+        return roi_to_image(dense, face.roi_xyxy[None])[0].T
+
+    def dense_morphable(self) -> Morphable:
+        """The morphable model, which must have its dense part. Raises BundleError saying how to get it."""
+        if not self.morphable.has_dense:
+            raise BundleError(
+                f"{self.bundle.folder} has no dense basis: convert the checkpoint with --morphable FILE.npz "
+                "(u, w_shp, w_exp, triangles) and export it again"
+            )
+        return self.morphable
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> FaceAligner:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _align(self, image_bgr: np.ndarray, detections: Sequence[Detection]) -> list[Face]:
+        if not detections:
+            return []
+        rule = self.bundle.manifest.crop
+        rois = np.stack([roi_from_box(detection.box_xyxy, rule) for detection in detections])
+        size = self.bundle.manifest.preprocessing.size
+        crops = np.stack([crop_resize(image_bgr, roi, size, rule.interpolation) for roi in rois])
+        prediction = self.predict(crops)
+        landmarks = roi_to_image(prediction.landmarks, rois)
+        rotations = rotation(dewhiten(prediction.params, self.morphable.param_mean, self.morphable.param_std))
+        return [
+            Face(
+                landmarks=landmarks[i].T,
+                pose=Pose(*(float(angle) for angle in prediction.euler_deg[i])),
+                rotation=rotations[i],
+                box_xyxy=np.asarray(detection.box_xyxy, np.float64),
+                roi_xyxy=rois[i],
+                score=float(detection.score),
+                params=prediction.params[i],
+            )
+            for i, detection in enumerate(detections)
+        ]
+
+    def _run(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        fixed = self.input.shape[0]
+        step = MAX_BATCH if fixed == DYNAMIC else fixed
+        if 0 < len(crops) <= step and fixed in (DYNAMIC, len(crops)):
+            outputs = self.engine.run({self.input.name: crops})
+            return outputs[self.output_names[0]], outputs[self.output_names[1]]
+        parts = [self._run_part(crops[start : start + step], fixed) for start in range(0, len(crops), step)]
+        empty = [np.zeros((0, *t.shape[1:]), np.float32) for t in self.bundle.manifest.outputs]
+        params, landmarks = (np.concatenate([empty[i], *(part[i] for part in parts)]) for i in (0, 1))
+        return params, landmarks
+
+    def _run_part(self, crops: np.ndarray, fixed: int) -> list[np.ndarray]:
+        """One engine run; a model with a fixed batch gets its last crop repeated and the surplus cut off."""
+        count = len(crops)
+        if fixed != DYNAMIC and count < fixed:
+            crops = np.concatenate([crops, np.repeat(crops[-1:], fixed - count, axis=0)])
+        outputs = self.engine.run({self.input.name: crops})
+        return [outputs[name][:count] for name in self.output_names]
+
+
+def check_image(image_bgr: np.ndarray) -> None:
+    """Raise ValueError unless the image is (H,W,3) uint8."""
+    if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8 or image_bgr.ndim != 3:
+        raise ValueError("the image must be a (H, W, 3) uint8 array in BGR order, as cv2.imread gives")
+    if image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
+        raise ValueError(f"the image must be (H, W, 3) with H and W above 0, not {image_bgr.shape}")
+
+
+def _first_usable_engine(bundle: Bundle, artifact: str | None) -> str:
+    """The engines in their order; all reasons are named if none can be used."""
+    present = [bundle.artifact(artifact)] if artifact else list(bundle.manifest.artifacts)
+    formats = {entry.format for entry in present}
+    reasons = []
+    for name in ENGINES:
+        if not formats.intersection(engine_formats(name)):
+            continue
+        status = available(name)
+        if status.ok:
+            return name
+        reasons.append(f"{name}: {status.detail}, {status.fix}")
+    if not reasons:
+        raise EngineError(f"no engine reads {', '.join(sorted(formats))}")
+    raise EngineUnavailableError("no engine is installed for this bundle. " + "; ".join(reasons))
