@@ -1,0 +1,40 @@
+# make demo   set up, then the whole road on the demo checkpoint
+# make test   set up, then the tests
+# make setup  what both share: .venv here, pinned packages, MindSpore Lite and its binding
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test check lock
+
+setup: $(READY)
+	@$(VENV)/bin/synergy lite install || { \
+		echo "MindSpore Lite is not ready (see above); all else works. Then run: make setup"; \
+		test "$(SYNERGY_REQUIRE_LITE)" != 1; }
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
+		echo "MindSpore needs Python 3.10, 3.11 or 3.12, this is $$($(PYTHON) --version)."; \
+		echo "Name another: make PYTHON=python3.12 setup"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing: on Debian, apt-get install python3-venv"; exit 1; }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: setup
+	$(VENV)/bin/synergy demo
+
+test: setup
+	$(VENV)/bin/python -m pytest
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# Renew the pins: needs uv (pip install uv).
+lock:
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --extra export --extra onnx --extra dev \
+		-o constraints.txt pyproject.toml

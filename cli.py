@@ -1,0 +1,281 @@
+"""The command line: each command parses, imports what it needs, calls one function and prints."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from benchmarks.parity import ParityReport
+    from runtime.inference import ImageRecord
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=True)
+app.add_typer(lite_app, name="lite")
+
+
+class EngineName(str, Enum):
+    """Engines, and `auto` for the first that is here and fits the bundle."""
+
+    auto = "auto"
+    lite = "lite"
+    onnx = "onnx"
+    mindspore = "mindspore"
+
+
+class DetectorName(str, Enum):
+    """Face detectors."""
+
+    haar = "haar"
+    yunet = "yunet"
+
+
+BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy export` made.", metavar="BUNDLE")]
+EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+
+
+@app.callback(epilog="--debug, anywhere, shows the traceback of an error.")
+def options() -> None:
+    """Freeze SynergyNet into MindIR, ONNX and MindSpore Lite, prove every artifact, and run it."""
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Official .pth or .pth.tar file.")],
+    target: Annotated[Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write.")],
+    arch: Annotated[str | None, typer.Option(help="Architecture, if the keys do not tell.")] = None,
+    whitening: Annotated[Path | None, typer.Option(help=".npz or .pkl with param_mean and param_std.")] = None,
+    morphable: Annotated[Path | None, typer.Option(help=".npz with u_base, w_shp_base, w_exp_base ...")] = None,
+) -> None:
+    """Official PyTorch checkpoint to MindSpore, without PyTorch and without running anything in the file."""
+    from synergy_model.checkpoint import save_checkpoint
+    from synergy_model.conversion import convert_checkpoint
+
+    done = convert_checkpoint(source, arch, whitening, morphable)
+    save_checkpoint(target, done.checkpoint)
+    network = done.checkpoint.network
+    for note in done.notes:
+        print(f"note: {note}")
+    print(f"{target}: {network.arch}, {network.morphable.convention} conventions")
+
+
+@app.command()
+def export(
+    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint from `synergy convert`.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory to make.")],
+    formats: Annotated[str | None, typer.Option(help="mindir,onnx,lite; all that this machine can make.")] = None,
+    batch: Annotated[str, typer.Option(help="Crops per run: a number, or dynamic.")] = "dynamic",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
+    from benchmarks.parity import ParityError, gate
+    from export.bundle import ExportOptions, export_bundle
+
+    wanted = ExportOptions(_formats(formats), _batch(batch), force)
+    try:
+        manifest = export_bundle(ckpt, bundle, wanted, gate, say=print)
+    except ParityError as error:
+        _print_parity(error.report)
+        raise
+    for artifact in manifest.artifacts:
+        print(f"  {artifact.file:16} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}")
+    print(f"{bundle}: every artifact agrees with the Cell")
+
+
+@app.command()
+def infer(
+    bundle: BundleArgument,
+    images: Annotated[list[str], typer.Argument(help="Pictures, folders or patterns.", metavar="IMAGES...")],
+    engine: EngineOption = EngineName.auto,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    boxes: Annotated[Path | None, typer.Option(help="Known face boxes instead of a detector.")] = None,
+    detector: Annotated[DetectorName, typer.Option(help="Face detector.")] = DetectorName.haar,
+    detector_model: Annotated[Path | None, typer.Option(help="Model file of the yunet detector.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for overlay pictures.")] = None,
+    json_file: JsonOption = None,
+    mesh: Annotated[bool, typer.Option("--mesh", help="Also write an OBJ per face (needs --out).")] = False,
+) -> None:
+    """Find the faces in pictures: overlays, JSON, meshes."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from runtime import FaceAligner
+    from runtime.detection import make_detector
+    from runtime.inference import InferOptions, InferReport, infer_images
+    from runtime.media import BoxFile, expand_inputs
+
+    if mesh and out is None:
+        raise typer.BadParameter("--mesh writes beside the overlays: give --out DIR")
+    paths = expand_inputs(images)
+    known = BoxFile.read(boxes) if boxes else None
+    chosen = make_detector(detector.value, detector_model)
+    with FaceAligner.load(bundle, engine.value, device, threads, detector=chosen) as aligner:
+        done = infer_images(aligner, paths, InferOptions(known, out, mesh))
+        records = list(track(done, "pictures", len(paths), console=Console(stderr=True), transient=True))
+        print(f"{aligner.artifact.file} on {aligner.engine.name}, {aligner.engine.device}")
+    _write_json(json_file, InferReport(records))
+    for record in records:
+        _print_record(record)
+    if any(record.error for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def parity(
+    bundle: BundleArgument,
+    ckpt: Annotated[Path, typer.Option(help="The checkpoint the bundle was exported from.")],
+    json_file: JsonOption = None,
+) -> None:
+    """Compare every artifact on every engine with the Cell again."""
+    from benchmarks.parity import check_bundle, summary
+    from runtime import Bundle
+    from synergy_model.checkpoint import load_checkpoint
+
+    report = check_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network)
+    _print_parity(report)
+    _write_json(json_file, report)
+    print(summary(report))
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
+def bench(
+    bundle: BundleArgument,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds per configuration.")] = 30,
+    json_file: JsonOption = None,
+) -> None:
+    """Latency, cold start and memory of every engine present, interleaved in one run."""
+    from benchmarks.latency import BenchOptions, bench_bundle
+    from benchmarks.tables import print_bench
+
+    report = bench_bundle(bundle, BenchOptions(rounds=rounds))
+    print_bench(report)
+    _write_json(json_file, report)
+    raise typer.Exit(1 if report.failures else 0)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, or write it to FILE.")] = False,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="With --json.")] = None,
+) -> None:
+    """What works on this machine, what does not, and how to get it."""
+    from benchmarks.doctor import run_doctor
+    from benchmarks.tables import print_doctor
+
+    if file is not None and not as_json:
+        raise typer.BadParameter("a file is written with --json only")
+    report = run_doctor()
+    if as_json and file is None:
+        print(_json(report))
+    else:
+        print_doctor(report)
+        _write_json(file, report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the bundle `demo` and its pictures.")] = Path("dist"),
+    json_file: JsonOption = None,
+) -> None:
+    """The whole road on the demo checkpoint: export, proof, faces in a photo, latency. No weights are fetched."""
+    from benchmarks.demo import run_demo
+    from benchmarks.tables import print_bench
+
+    report = run_demo(out, say=print)
+    _print_parity(report.parity)
+    print_bench(report.bench)
+    _write_json(json_file, report)
+    for picture in report.pictures:
+        print(f"picture: {picture}")
+
+
+@lite_app.command("install")
+def lite_install() -> None:
+    """Fetch MindSpore Lite and build its binding. Doing it twice is harmless."""
+    from runtime.native.install import install
+
+    home = install(print)
+    print(f"MindSpore Lite {home.version} is ready in {home.root}")
+
+
+def _formats(text: str | None) -> tuple[str, ...]:
+    from export.bundle import FORMATS
+    from runtime.engines import available
+
+    if text is not None:
+        return tuple(name.strip() for name in text.split(","))
+    lite = available("lite")
+    if lite.ok:
+        return FORMATS
+    print(f"note: no .ms will be made. {lite.detail}: {lite.fix}", file=sys.stderr)
+    return tuple(name for name in FORMATS if name != "lite")
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise typer.BadParameter(f"--batch takes a number or dynamic, not {text!r}")
+    return int(text)
+
+
+def _print_parity(report: ParityReport) -> None:
+    from benchmarks.tables import print_parity
+
+    print_parity(report)
+
+
+def _print_record(record: ImageRecord) -> None:
+    if record.error:
+        print(f"error: {record.path}: {record.error}", file=sys.stderr)
+        return
+    print(f"{record.path}: {len(record.faces)} face{'' if len(record.faces) == 1 else 's'}")
+    for face in record.faces:
+        pose = face.pose
+        print(f"  yaw {pose.yaw:+6.1f}  pitch {pose.pitch:+6.1f}  roll {pose.roll:+6.1f}")
+
+
+def _json(report: msgspec.Struct) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def _write_json(path: Path | None, report: msgspec.Struct) -> None:
+    from runtime.media import write_file
+
+    if path is not None:
+        write_file(path, _json(report).encode())
+
+
+def main() -> None:
+    """Run a command; an expected failure is one line and exit 1, without a traceback unless --debug."""
+    debug = "--debug" in sys.argv  # wherever it stands
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
