@@ -26,6 +26,7 @@ from runtime.manifest import (
     SCHEMA,
     Artifact,
     FileEntry,
+    Format,
     Manifest,
     Preprocessing,
     Source,
@@ -42,7 +43,12 @@ MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"
 
 # file names of the artifacts by their format in the manifest
-FILES = {"mindir": "model.mindir", "mindir_v1": "model.v1.mindir", "onnx": "model.onnx", "ms": "model.ms"}
+FILES: dict[Format, str] = {
+    "mindir": "model.mindir",
+    "mindir_v1": "model.v1.mindir",
+    "onnx": "model.onnx",
+    "ms": "model.ms",
+}
 
 Prove = Callable[[Path, SynergyNet], bytes]
 Say = Callable[[str], None]
@@ -142,7 +148,7 @@ def _outputs(batch: int) -> tuple[Tensor, ...]:
     return params, landmarks
 
 
-def _artifact(path: Path, kind: str) -> Artifact:
+def _artifact(path: Path, kind: Format) -> Artifact:
     ir = mind_ir_version(path) if kind.startswith("mindir") else None
     return Artifact(**_entry(path), format=kind, precision="fp32", mind_ir_version=ir)
 

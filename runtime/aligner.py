@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from runtime.bundle import Bundle, Morphable
+from runtime.bundle import Bundle, DenseBasis
 from runtime.crop import crop_resize, roi_from_box, roi_to_image
 from runtime.decode import dewhiten, euler_deg, rotation, vertices
 from runtime.detection import Detection, Detector, HaarDetector
@@ -127,20 +127,20 @@ class FaceAligner:
 
     def mesh(self, face: Face) -> np.ndarray:
         """Dense vertices (V,3) float32 in image px, as `Face.landmarks`. Raises BundleError without a dense basis."""
-        model = self.dense_morphable()
-        physical = dewhiten(face.params[None], model.param_mean, model.param_std)
+        basis = self.dense_basis()
+        physical = dewhiten(face.params[None], self.morphable.param_mean, self.morphable.param_std)
         frame = self.bundle.manifest.landmark_frame
-        dense = vertices(physical, model.u, model.w_shp, model.w_exp, frame)
+        dense = vertices(physical, basis.u, basis.w_shp, basis.w_exp, frame)
         return roi_to_image(dense, face.roi_xyxy[None])[0].T
 
-    def dense_morphable(self) -> Morphable:
-        """The morphable model, which must have its dense part. Raises BundleError saying how to get it."""
-        if not self.morphable.has_dense:
+    def dense_basis(self) -> DenseBasis:
+        """The dense mesh's basis. Raises BundleError saying how to get one."""
+        if self.morphable.dense is None:
             raise BundleError(
                 f"{self.bundle.folder} has no dense basis: convert the checkpoint with --morphable FILE.npz "
                 "(u, w_shp, w_exp, triangles) and export it again"
             )
-        return self.morphable
+        return self.morphable.dense
 
     def close(self) -> None:
         """Free the engine."""

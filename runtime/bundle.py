@@ -15,11 +15,23 @@ from runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
 
 
 @dataclass(frozen=True)
-class Morphable:
-    """Whitening, sparse and, where exported, dense bases; x, y, z interleaved, float32.
+class DenseBasis:
+    """The mesh of V vertices, x, y, z interleaved: u (3V,1), w_shp (3V,40), w_exp (3V,10) float32.
 
-    param_mean, param_std (62,); u_base (204,1), w_shp_base (204,40), w_exp_base (204,10); u (3V,1),
-    w_shp (3V,40), w_exp (3V,10), triangles (T,3) int32 or None without a dense basis.
+    triangles (T,3) int32, 0-based; T is 0 where the source gave no triangles.
+    """
+
+    u: np.ndarray
+    w_shp: np.ndarray
+    w_exp: np.ndarray
+    triangles: np.ndarray
+
+
+@dataclass(frozen=True)
+class Morphable:
+    """Whitening, sparse bases of the 68 landmarks, and the dense basis where one was exported; float32.
+
+    param_mean, param_std (62,); u_base (204,1), w_shp_base (204,40), w_exp_base (204,10), x, y, z interleaved.
     """
 
     param_mean: np.ndarray
@@ -27,15 +39,17 @@ class Morphable:
     u_base: np.ndarray
     w_shp_base: np.ndarray
     w_exp_base: np.ndarray
-    u: np.ndarray | None = None
-    w_shp: np.ndarray | None = None
-    w_exp: np.ndarray | None = None
-    triangles: np.ndarray | None = None
+    dense: DenseBasis | None = None
 
-    @property
-    def has_dense(self) -> bool:
-        """Whether meshes can be made."""
-        return self.u is not None
+
+SPARSE_SHAPES = {
+    "param_mean": (62,),
+    "param_std": (62,),
+    "u_base": (204, 1),
+    "w_shp_base": (204, 40),
+    "w_exp_base": (204, 10),
+}
+DENSE_KEYS = ("u", "w_shp", "w_exp", "triangles")
 
 
 class Bundle:
@@ -92,7 +106,13 @@ class Bundle:
         """Bases and whitening. Raises BundleError if the file does not hold what it should."""
         data = self.read(self.manifest.morphable)
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return Morphable(**{key: arrays[key] for key in arrays.files})
-        except (TypeError, ValueError, OSError) as error:
-            raise BundleError(f"{self.manifest.morphable.file} does not hold the morphable model: {error}") from None
+            with np.load(io.BytesIO(data), allow_pickle=False) as content:
+                arrays = {key: content[key] for key in content.files}
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{self.manifest.morphable.file} is no .npz of plain arrays: {error}") from None
+        wrong = [key for key, shape in SPARSE_SHAPES.items() if key not in arrays or arrays[key].shape != shape]
+        if wrong:
+            raise BundleError(f"{self.manifest.morphable.file} lacks {', '.join(wrong)}, or in another shape")
+        sparse = {key: arrays[key] for key in SPARSE_SHAPES}
+        has_dense = all(key in arrays for key in DENSE_KEYS)
+        return Morphable(**sparse, dense=DenseBasis(**{key: arrays[key] for key in DENSE_KEYS}) if has_dense else None)

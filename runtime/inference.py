@@ -68,7 +68,7 @@ def infer_images(aligner: FaceAligner, paths: Sequence[Path], options: InferOpti
     picture is in its record.
     """
     if options.mesh:
-        aligner.dense_morphable()
+        aligner.dense_basis()
     overlays = output_paths(paths, options.out, OVERLAY_SUFFIX) if options.out else [None] * len(paths)
     for path, overlay in zip(paths, overlays, strict=True):
         image = None
@@ -90,7 +90,7 @@ def _faces(aligner: FaceAligner, path: Path, image: np.ndarray, boxes: BoxFile |
 def _write_meshes(aligner: FaceAligner, faces: Sequence[Face], overlay: Path, mesh: bool) -> None:
     if not mesh:
         return
-    triangles = aligner.dense_morphable().triangles
+    triangles = aligner.dense_basis().triangles
     for number, face in enumerate(faces):
         write_obj(overlay.with_name(f"{overlay.stem}_face{number}.obj"), aligner.mesh(face), triangles)
 

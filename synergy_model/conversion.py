@@ -26,12 +26,13 @@ class Source:
     marks: tuple[str, ...]
     pooled_dim: int
     backbone_prefix: str
+    landmark_networks: bool  # whether its training code has MLP_for and MLP_rev
 
 
 SOURCES = (
-    Source("mobilenet_v2", "synergynet", ("I2P.backbone.features.18.0.weight",), 1280, "I2P.backbone."),
-    Source("mobilenet_1", "synergynet", ("I2P.backbone.dw2_1.conv_dw.weight",), 1024, "I2P.backbone."),
-    Source("mb05", "3ddfa_v2", ("dw2_1.conv_dw.weight", "fc_param.weight"), 512, ""),
+    Source("mobilenet_v2", "synergynet", ("I2P.backbone.features.18.0.weight",), 1280, "I2P.backbone.", True),
+    Source("mobilenet_1", "synergynet", ("I2P.backbone.dw2_1.conv_dw.weight",), 1024, "I2P.backbone.", True),
+    Source("mb05", "3ddfa_v2", ("dw2_1.conv_dw.weight", "fc_param.weight"), 512, "", False),
 )
 
 # Written by PyTorch or by the official training code, and read by nothing here.
@@ -79,8 +80,11 @@ def convert_checkpoint(
     _supply(state, {key: extra[key] for key in (*SPARSE_KEYS, *DENSE_KEYS) if key in extra}, "--morphable", source)
     _require(state, source)
     dense = _take_dense(state, extra.get("triangles"), notes)
-    refiner = _take_part(state, "forwardDirection.", "landmark refiner", family.pooled_dim == REFINER_POOLED_DIM, notes)
-    regressor = _take_part(state, "reverseDirection.", "landmark regressor", True, notes)
+    refiner = regressor = False
+    if family.landmark_networks:
+        refiner_fits = family.pooled_dim == REFINER_POOLED_DIM
+        refiner = _take_part(state, "forwardDirection.", "landmark refiner", refiner_fits, notes)
+        regressor = _take_part(state, "reverseDirection.", "landmark regressor", True, notes)
     network = SynergyNet(family.arch, family.convention, refiner, regressor)
     fill(network, _rename(state, family), source=str(source))
     return Conversion(Checkpoint(network, dense), tuple(notes))

@@ -54,8 +54,9 @@ class MorphableModel(nn.Cell):
         self.u_base = _constant("u_base", (3 * POINTS, 1))
         self.w_shp_base = _constant("w_shp_base", (3 * POINTS, 40))
         self.w_exp_base = _constant("w_exp_base", (3 * POINTS, 10))
-        self.flip = Tensor(np.float32([1, -1, 1]).reshape(1, 3, 1))
-        self.shift = Tensor(np.float32([frame.x_shift, frame.y_from, frame.z_shift]).reshape(1, 3, 1))
+        self.flip = Tensor(np.array([1, -1, 1], np.float32).reshape(1, 3, 1))
+        shift = np.array([frame.x_shift, frame.y_from, frame.z_shift], np.float32)
+        self.shift = Tensor(shift.reshape(1, 3, 1))
 
     def construct(self, params: Tensor) -> Tensor:
         physical = params * self.param_std + self.param_mean

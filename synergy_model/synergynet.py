@@ -38,7 +38,7 @@ class SynergyNet(nn.Cell):
         return params, self.morphable(params)
 
     def refine(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Plain and refined landmarks, (N,3,68) each. Needs `refiner`."""
+        """Plain and refined landmarks, (N,3,68) each. Only where there is a `refiner`."""
         params, pooled = self.backbone(images)
         landmarks = self.morphable(params)
-        return landmarks, landmarks + RESIDUAL_SCALE * self.refiner(landmarks, pooled, params)
+        return landmarks, landmarks + RESIDUAL_SCALE * self.refiner(landmarks, pooled, params)  # type: ignore[misc]

@@ -195,7 +195,7 @@ class PickledDtype:
         self.order = state[1]
 
     def resolve(self) -> np.dtype:
-        dtype = np.dtype(self.code).newbyteorder(self.order)
+        dtype = np.dtype(self.order + self.code) if self.order in "<>" else np.dtype(self.code)
         if dtype.kind not in "fiub":
             raise TorchFileError(f"arrays of {dtype} are refused: numbers only")
         return dtype

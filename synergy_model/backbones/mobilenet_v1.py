@@ -73,5 +73,5 @@ class MobileNetV1(nn.Cell):
         outputs = ()
         for name, head in self.heads.items():
             if name != TEXTURE_HEAD:
-                outputs += (head(pooled),)
+                outputs += (head(pooled),)  # type: ignore[assignment] # graph mode takes no annotation
         return ops.concat(outputs, 1), pooled

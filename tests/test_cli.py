@@ -1,0 +1,223 @@
+"""The commands as a stranger types them: results, exit codes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+            sys.exit(0)
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def one_line_error(result: tuple[int, str, str], *words: str) -> None:
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 1 and len(lines) == 1 and "Traceback" not in err + out, result
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+@pytest.fixture(scope="module")
+def emma_boxes(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    boxes = np.load(shared / "reference" / "real_emma.npz")["box"][:, :4].tolist()
+    path = tmp_path_factory.mktemp("boxes") / "boxes.json"
+    path.write_text(json.dumps({"emma.jpg": boxes}))
+    return path
+
+
+def test_help_lists_the_commands(synergy) -> None:
+    code, out, _ = synergy("--help")
+    assert code == 0
+    for name in ("convert", "export", "infer", "parity", "bench", "doctor", "demo", "lite"):
+        assert name in out
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = "import sys, cli; sys.exit(bool({'cv2', 'mindspore', 'onnxruntime', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_cli_file_runs_as_a_script() -> None:
+    done = subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "export" in done.stdout
+
+
+class TestConvert:
+    def test_official_checkpoint(self, synergy, shared: Path, tmp_path: Path) -> None:
+        source = shared / "checkpoints" / "reference" / "synergynet_mobilenet_v2.pth.tar"
+        code, out, _ = synergy("convert", source, tmp_path / "a.ckpt")
+        assert code == 0 and "mobilenet_v2" in out and (tmp_path / "a.ckpt").is_file()
+
+    def test_wrong_path(self, synergy, tmp_path: Path) -> None:
+        one_line_error(synergy("convert", tmp_path / "none.pth", tmp_path / "a.ckpt"), "none.pth")
+
+    def test_truncated(self, synergy, shared: Path, tmp_path: Path) -> None:
+        cut = tmp_path / "cut.pth"
+        cut.write_bytes((shared / "checkpoints" / "real" / "mb05_120x120.pth").read_bytes()[:1_000_000])
+        one_line_error(synergy("convert", cut, tmp_path / "a.ckpt"), "cut.pth", "truncated")
+        assert not (tmp_path / "a.ckpt").exists()
+
+    def test_what_the_file_lacks_is_named_with_the_option(self, synergy, shared: Path, tmp_path: Path) -> None:
+        source = shared / "checkpoints" / "real" / "mb05_120x120.pth"
+        one_line_error(synergy("convert", source, tmp_path / "a.ckpt"), "--whitening")
+
+
+class TestExport:
+    def test_not_a_checkpoint(self, synergy, tmp_path: Path) -> None:
+        (tmp_path / "text.ckpt").write_text("no weights here")
+        one_line_error(synergy("export", tmp_path / "text.ckpt", tmp_path / "b"), "text.ckpt")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["text.ckpt"]
+
+    def test_unknown_format(self, synergy, checkpoints, tmp_path: Path) -> None:
+        one_line_error(synergy("export", checkpoints["mb05"], tmp_path / "b", "--formats", "tflite"), "tflite")
+
+    @pytest.mark.parametrize("batch", ["many", "-1", ""])
+    def test_bad_batch_is_a_usage_error(self, synergy, checkpoints, tmp_path: Path, batch: str) -> None:
+        code, _, err = synergy("export", checkpoints["mb05"], tmp_path / "b", f"--batch={batch}")
+        assert code == 2 and "--batch" in err
+
+    def test_existing_bundle_is_kept(self, synergy, checkpoints, bundles) -> None:
+        before = (bundles["mb05"] / "manifest.json").read_bytes()
+        one_line_error(synergy("export", checkpoints["mb05"], bundles["mb05"]), "exists", "--force")
+        assert (bundles["mb05"] / "manifest.json").read_bytes() == before
+
+    def test_without_lite_the_rest_is_made_and_said(
+        self, synergy, checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path / "empty"))
+        code, _out, err = synergy("export", checkpoints["mb05"], tmp_path / "b")
+        assert code == 0 and "synergy lite install" in err, err
+        assert (tmp_path / "b" / "model.onnx").is_file() and not (tmp_path / "b" / "model.ms").exists()
+
+
+class TestInfer:
+    @pytest.mark.parametrize("engine", ["lite", "onnx", "mindspore"])
+    def test_three_faces_with_boxes_given(self, synergy, shared, bundles, emma_boxes, tmp_path, engine) -> None:
+        photo = shared / "images" / "emma.jpg"
+        result = synergy(
+            "infer", bundles["mb05"], photo, "--engine", engine, "--boxes", emma_boxes,
+            "--out", tmp_path, "--json", tmp_path / "faces.json",
+        )  # fmt: skip
+        assert result[0] == 0 and "3 faces" in result[1], result
+        image = json.loads((tmp_path / "faces.json").read_text())["images"][0]
+        reference = np.load(shared / "reference" / "real_emma.npz")
+        assert (image["path"], image["width"], image["height"], image["error"]) == (str(photo), 3913, 1901, None)
+        for face, landmarks, pose in zip(
+            image["faces"], reference["landmarks"], reference["pose_yaw_pitch_roll_deg"], strict=True
+        ):
+            assert np.abs(np.array(face["landmarks"]) - landmarks.T).max() < 0.5  # the JPEG is decoded anew here
+            assert np.abs(np.array([face["pose"][k] for k in ("yaw", "pitch", "roll")]) - pose).max() < 0.2
+            assert len(face["params"]) == 62 and len(face["box_xyxy"]) == 4 and face["score"] == 1.0
+        overlay = cv2.imread(str(tmp_path / "emma.png"))
+        assert overlay.shape == (1901, 3913, 3)
+
+    def test_detector_finds_the_portrait(self, synergy, bundles, portrait_bgr, tmp_path: Path) -> None:
+        cv2.imwrite(str(tmp_path / "portrait.png"), portrait_bgr)
+        code, out, _ = synergy("infer", bundles["mb05"], tmp_path / "portrait.png")
+        assert code == 0 and "1 face" in out
+
+    def test_one_bad_picture_is_reported_and_the_rest_done(self, synergy, bundles, portrait_bgr, tmp_path) -> None:
+        (tmp_path / "bad.jpg").write_text("this is a text file")
+        cv2.imwrite(str(tmp_path / "good.png"), portrait_bgr)
+        out = tmp_path / "out"
+        result = synergy("infer", bundles["mb05"], tmp_path, "--out", out, "--json", out / "faces.json")
+        one_line_error(result, "bad.jpg")
+        images = json.loads((out / "faces.json").read_text())["images"]
+        assert [bool(image["error"]) for image in images] == [True, False] and (out / "good.png").is_file()
+
+    def test_altered_artifact_is_refused_by_its_hash(self, synergy, bundles, tmp_path: Path) -> None:
+        altered = shutil.copytree(bundles["mb05"], tmp_path / "altered")
+        data = bytearray((altered / "model.ms").read_bytes())
+        data[1000:1200] = bytes(255 - byte for byte in data[1000:1200])
+        (altered / "model.ms").write_bytes(data)
+        one_line_error(synergy("infer", altered, "x.jpg", "--engine", "lite"), "model.ms", "sha256")
+
+    @pytest.mark.parametrize("device", ["ascend", "gpu:0"])
+    @pytest.mark.parametrize("engine", ["lite", "onnx"])
+    def test_absent_device_says_why(self, synergy, bundles, engine: str, device: str) -> None:
+        one_line_error(
+            synergy("infer", bundles["mb05"], "x.jpg", "--engine", engine, "--device", device), "--device cpu"
+        )
+
+    def test_unknown_device(self, synergy, bundles) -> None:
+        one_line_error(synergy("infer", bundles["mb05"], "x.jpg", "--device", "tpu"), "cpu, gpu[:N] or ascend[:N]")
+
+    def test_no_such_bundle(self, synergy, tmp_path: Path) -> None:
+        one_line_error(synergy("infer", tmp_path / "none", "x.jpg"), "synergy export")
+
+    def test_mesh_without_a_dense_basis(self, synergy, bundles, tmp_path: Path) -> None:
+        one_line_error(synergy("infer", bundles["mb05"], "x.jpg", "--mesh", "--out", tmp_path), "--morphable")
+
+    def test_mesh_without_out_is_a_usage_error(self, synergy, bundles) -> None:
+        assert synergy("infer", bundles["mb05"], "x.jpg", "--mesh")[0] == 2
+
+    def test_unknown_engine_is_a_usage_error(self, synergy, bundles) -> None:
+        code, _, err = synergy("infer", bundles["mb05"], "x.jpg", "--engine", "tflite")
+        assert code == 2 and "lite" in err
+
+    def test_debug_shows_the_traceback(self, synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "argv", ["synergy", "infer", str(tmp_path), "x.jpg", "--debug"])
+        with pytest.raises(ValueError):
+            cli.main()
+
+
+class TestParity:
+    def test_passes_again_and_writes_the_contract(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:
+        report = tmp_path / "parity.json"
+        code, out, _ = synergy("parity", bundles["mb05"], "--ckpt", checkpoints["mb05"], "--json", report)
+        content = json.loads(report.read_text())
+        assert code == 0 and content["pass"] is True and "passed" in out
+        keys = {"artifact", "engine", "output", "max_abs", "spread", "tolerance", "pass"}
+        assert all(set(check) == keys for check in content["checks"])
+        assert {check["artifact"] for check in content["checks"]} == {
+            "model.mindir", "model.v1.mindir", "model.onnx", "model.ms"
+        }  # fmt: skip
+
+    def test_other_checkpoint_fails(self, synergy, bundles, checkpoints) -> None:
+        code, out, _ = synergy("parity", bundles["mobilenet_v2"], "--ckpt", checkpoints["mobilenet_1"])
+        assert code == 1 and "FAIL" in out and "must not be used" in out
+
+
+def test_doctor_json(synergy, tmp_path: Path) -> None:
+    _, out, _ = synergy("doctor", "--json")
+    printed = json.loads(out)
+    synergy("doctor", "--json", tmp_path / "doctor.json")
+    written = json.loads((tmp_path / "doctor.json").read_text())
+    for content in (printed, written):
+        assert all(set(check) == {"name", "ok", "detail", "fix"} for check in content["checks"])
+        assert all(check["ok"] or check["fix"] for check in content["checks"])
+
+
+def test_lite_install_twice(synergy, lite_home: Path) -> None:
+    code, out, _ = synergy("lite", "install")
+    assert code == 0 and str(lite_home) in out
+
+
+def test_lite_install_without_a_compiler(synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path / "data"))
+    one_line_error(synergy("lite", "install"), "g++")
