@@ -29,9 +29,22 @@ class Source:
     landmark_networks: bool  # whether its training code has MLP_for and MLP_rev
 
 
+def _synergynet(arch: str, pooled_dim: int, *marks: str) -> Source:
+    prefix = "I2P.backbone."
+    return Source(arch, "synergynet", tuple(prefix + mark for mark in marks), pooled_dim, prefix, True)
+
+
+# ResNets differ in the number of blocks alone: the last block of stage 3, and its third convolution, tell them apart
 SOURCES = (
-    Source("mobilenet_v2", "synergynet", ("I2P.backbone.features.18.0.weight",), 1280, "I2P.backbone.", True),
-    Source("mobilenet_1", "synergynet", ("I2P.backbone.dw2_1.conv_dw.weight",), 1024, "I2P.backbone.", True),
+    _synergynet("mobilenet_v2", 1280, "features.18.0.weight"),
+    _synergynet("mobilenet_1", 1024, "dw2_1.conv_dw.weight"),
+    _synergynet("ghostnet", 1280, "conv_stem.weight", "conv_head.weight"),
+    _synergynet("resnest50", 2048, "layer1.0.conv2.bn0.weight"),
+    _synergynet("resnet152", 2048, "layer3.35.conv3.weight"),
+    _synergynet("resnet101", 2048, "layer3.22.conv3.weight"),
+    _synergynet("resnet50", 2048, "layer3.5.conv3.weight"),
+    _synergynet("resnet34", 512, "layer3.5.conv2.weight"),
+    _synergynet("resnet18", 512, "layer3.1.conv2.weight"),
     Source("mb05", "3ddfa_v2", ("dw2_1.conv_dw.weight", "fc_param.weight"), 512, "", False),
 )
 
@@ -47,7 +60,8 @@ RENAMES = (
     (re.compile(r"^reverseDirection\.(conv|bn)6_3\."), r"regressor.expression.\1."),
     (re.compile(r"^(param_mean|param_std|u_base|w_shp_base|w_exp_base)$"), r"morphable.\1"),
     (re.compile(r"^backbone\.(dw\d_\d|dw6)\."), r"backbone.blocks.\1."),
-    (re.compile(r"^backbone\.(fc_\w+)\."), r"backbone.heads.\1."),
+    (re.compile(r"^backbone\.(fc_\w+)\."), r"backbone.heads.layers.\1."),
+    (re.compile(r"^backbone\.(classifier_\w+)\.(weight|bias)$"), r"backbone.heads.layers.\1.\2"),
 )
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from mindspore import nn
 
+from synergy_model.backbones.ghostnet import GhostNet
 from synergy_model.backbones.mobilenet_v1 import TDDFA_V2_HEADS, MobileNetV1
 from synergy_model.backbones.mobilenet_v2 import MobileNetV2
+from synergy_model.backbones.resnest import ResNeSt
+from synergy_model.backbones.resnet import DEPTHS, ResNet
 
 BACKBONES: dict[str, Callable[[], nn.Cell]] = {
     "mobilenet_v2": MobileNetV2,
     "mobilenet_1": MobileNetV1,
-    "mb05": lambda: MobileNetV1(width=0.5, heads=TDDFA_V2_HEADS),
+    **{f"resnet{depth}": partial(ResNet, depth) for depth in DEPTHS},
+    "ghostnet": GhostNet,
+    "resnest50": ResNeSt,
+    "mb05": partial(MobileNetV1, width=0.5, heads=TDDFA_V2_HEADS),
 }
 
 

@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops
 
+from synergy_model.backbones.heads import ParameterHeads
+
 STEM_WIDTH = 32
 FULL_POOLED_DIM = 1024
 
@@ -26,8 +28,7 @@ BLOCKS = (
     ("dw6", 1024, 1),
 )
 
-TEXTURE_HEAD = "fc_tex"
-SYNERGYNET_HEADS = (("fc_ori", 12), ("fc_shape", 40), ("fc_exp", 10), (TEXTURE_HEAD, 40))
+SYNERGYNET_HEADS = (("fc_ori", 12), ("fc_shape", 40), ("fc_exp", 10), ("fc_tex", 40))
 TDDFA_V2_HEADS = (("fc_param", 62),)
 
 
@@ -49,8 +50,7 @@ class DepthWiseSeparable(nn.Cell):
 class MobileNetV1(nn.Cell):
     """Normalised images (N,3,120,120) float32 -> whitened parameters (N,62), pooled features (N,1024 width).
 
-    `heads` names the linear layers in output order. SynergyNet's files carry a fourth one, `fc_tex`, whose
-    40 texture values nothing downstream reads: it is loaded, kept for training, and left out of the output.
+    `heads` pairs the linear layers' official names with their widths, in output order.
     """
 
     def __init__(self, width: float = 1.0, heads: tuple[tuple[str, int], ...] = SYNERGYNET_HEADS) -> None:
@@ -65,13 +65,9 @@ class MobileNetV1(nn.Cell):
             blocks[name] = DepthWiseSeparable(channels, out, stride)
             channels = out
         self.blocks = nn.SequentialCell(blocks)
-        self.heads = nn.CellDict({name: nn.Dense(self.pooled_dim, out) for name, out in heads})
+        self.heads = ParameterHeads(self.pooled_dim, heads)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = ops.relu(self.bn1(self.conv1(images)))
         pooled = ops.mean(self.blocks(x), (2, 3))
-        outputs = ()
-        for name, head in self.heads.items():
-            if name != TEXTURE_HEAD:
-                outputs += (head(pooled),)  # type: ignore[assignment] # graph mode takes no annotation
-        return ops.concat(outputs, 1), pooled
+        return self.heads(pooled), pooled
