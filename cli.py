@@ -265,16 +265,26 @@ def _write_json(path: Path | None, report: msgspec.Struct) -> None:
 
 
 def main() -> None:
-    """Run a command; an expected failure is one line and exit 1, without a traceback unless --debug."""
+    """Run a command; a failure is one line and exit 1, without a traceback unless --debug."""
     debug = "--debug" in sys.argv  # wherever it stands
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+        print(f"error: {_one_line(error) if expected else _unexpected(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unexpected(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback)"
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ class ParameterHeads(nn.Cell):
     def __init__(self, pooled_dim: int, heads: tuple[tuple[str, int], ...]) -> None:
         super().__init__()
         self.layers = nn.CellDict({name: nn.Dense(pooled_dim, out) for name, out in heads})
+        self.computed = tuple(name for name, _ in heads if not name.endswith(TEXTURE_SUFFIXES))
 
     def construct(self, pooled: Tensor) -> Tensor:
         outputs = ()
         for name, layer in self.layers.items():
-            if not name.endswith(TEXTURE_SUFFIXES):
+            if name in self.computed:
                 outputs += (layer(pooled),)  # type: ignore[assignment] # graph mode takes no annotation
         return ops.concat(outputs, 1)
