@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -155,14 +157,22 @@ def parity(
 @app.command()
 def bench(
     bundle: BundleArgument,
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds per configuration.")] = 30,
+    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    device: DeviceOption = "cpu",
+    threads: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and all cores if not given.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 16 if not given.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
+    all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Latency, cold start and memory of every engine present, interleaved in one run."""
     from benchmarks.latency import BenchOptions, bench_bundle
     from benchmarks.tables import print_bench
 
-    report = bench_bundle(bundle, BenchOptions(rounds=rounds))
+    named = None if not engine or EngineName.auto in engine else tuple(name.value for name in engine)
+    options = BenchOptions(named, all_artifacts, device, _some(threads), _some(batch), rounds)
+    with _progress() as say:
+        report = bench_bundle(bundle, options, say)
     print_bench(report)
     _write_json(json_file, report)
     raise typer.Exit(1 if report.failures else 0)
@@ -197,7 +207,7 @@ def demo(
     from benchmarks.demo import run_demo
     from benchmarks.tables import print_bench
 
-    report = run_demo(out, say=print)
+    report = run_demo(out, _formats(None), say=print)
     _print_parity(report.parity)
     print_bench(report.bench)
     _write_json(json_file, report)
@@ -212,6 +222,21 @@ def lite_install() -> None:
 
     home = install(print)
     print(f"MindSpore Lite {home.version} is ready in {home.root}")
+
+
+def _some(values: list[int] | None) -> tuple[int, ...] | None:
+    return tuple(values) if values else None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr that is told the part done, 0 to 1, and what is being done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda part, doing: bar.update(task, completed=part, description=doing)
 
 
 def _formats(text: str | None) -> tuple[str, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.doctor import DoctorReport
+from benchmarks.latency import BenchReport
 from benchmarks.parity import ParityReport
 
 PASS, FAIL = "[green]pass[/]", "[bold red]FAIL[/]"
@@ -12,7 +15,7 @@ PASS, FAIL = "[green]pass[/]", "[bold red]FAIL[/]"
 
 def print_parity(report: ParityReport) -> None:
     """Every check, failed ones too; what could not be run at all follows."""
-    table = Table(title="largest difference from the Cell", title_justify="left")
+    table = Table(title="largest difference from the Cell", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("artifact", "engine", "output"):
         table.add_column(name)
     for name in ("max abs", "tolerance", "moves by"):
@@ -25,3 +28,34 @@ def print_parity(report: ParityReport) -> None:
     console.print(table)
     for failure in report.failures:
         console.print(f"{FAIL} {failure}", highlight=False)
+
+
+def print_bench(report: BenchReport) -> None:
+    """One line per configuration; ratios below 1 are faster than onnxruntime in the same run."""
+    table = Table(title="latency of one run, interleaved", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("engine", "artifact"):
+        table.add_column(name, no_wrap=True)
+    for name in ("threads", "batch", "ms", "p95", "crops/s", "start s", "MB", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.2f}"
+        speed = (f"{row.median_ms:.2f}", f"{row.p95_ms:.2f}", f"{row.fps:.0f}")
+        start = (f"{row.cold_start_s:.2f}", f"{row.rss_mb:.0f}")
+        table.add_row(row.engine, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
+    console = Console()
+    console.print(table)
+    console.print(
+        "ratio: time over onnxruntime's in the same rounds. start: new process to first output. MB: peak memory"
+    )
+    for failure in report.failures:
+        console.print(f"{FAIL} {failure}", highlight=False)
+
+
+def print_doctor(report: DoctorReport) -> None:
+    """What works, and under everything that does not, how to get it."""
+    console = Console(highlight=False)
+    for check in report.checks:
+        mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.required else "[yellow]no[/]  "
+        console.print(f"{mark}[bold]{check.name}[/]: {check.detail}", soft_wrap=True)
+        if not check.ok:
+            console.print(f"      to get it: {check.fix}", soft_wrap=True)

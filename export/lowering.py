@@ -224,15 +224,15 @@ def _operator_types(model: ModelProto) -> list[str]:
 
 
 def _value(attribute: AttributeProto) -> Any:
-    """A constant as Python sees it; tuples of numbers only."""
+    """A constant as Python sees it; of tuples, those of whole numbers."""
     if attribute.type == AttributeProto.FLOAT:
         return attribute.f
     if attribute.type == AttributeProto.BOOL:
         return bool(attribute.i)
     if attribute.type == AttributeProto.INT64:
         return attribute.i
-    if attribute.type == AttributeProto.TUPLE:
-        return tuple(_value(item) for item in attribute.values)
+    if attribute.type == AttributeProto.TUPLE and all(item.type == AttributeProto.INT64 for item in attribute.values):
+        return tuple(item.ints[0] for item in attribute.values)  # a tuple's items are lists of one
     raise LoweringError(f"an argument of type {AttributeProto.AttributeType.Name(attribute.type)} has no lowering")
 
 
@@ -247,7 +247,8 @@ def _attribute(value: Any) -> AttributeProto:
         return AttributeProto(type=AttributeProto.FLOAT, f=value)
     if isinstance(value, str):
         return AttributeProto(type=AttributeProto.STRING, s=value.encode())
-    return AttributeProto(type=AttributeProto.TUPLE, values=[_attribute(item) for item in value])
+    items = [AttributeProto(type=AttributeProto.INT64, ints=[item]) for item in value]
+    return AttributeProto(type=AttributeProto.TUPLE, values=items)
 
 
 def _scalar_tensor(value: float) -> AttributeProto:

@@ -27,6 +27,21 @@ def readable_formats() -> tuple[str, ...]:
     return ("ms", "mindir_v1", "mindir") if is_newer else ("ms", "mindir_v1")
 
 
+def _package_in_use() -> str | None:
+    return None if os.environ.get("SYNERGY_LITE_HOME") else package_version()
+
+
+def _version() -> str:
+    package = _package_in_use()
+    if package is not None:
+        return package
+    try:
+        home = find_home()
+    except EngineUnavailableError:  # `available` tells it
+        return VERSION
+    return VERSION if home is None else home.version
+
+
 class LiteEngine(Engine):
     """MindSpore Lite: the vendor's package where it is installed, else this program's own binding.
 
@@ -44,7 +59,7 @@ class LiteEngine(Engine):
         return diagnose()
 
     def __init__(self, model: ModelFile, device: Device, threads: int) -> None:
-        """Raises EngineUnavailableError without Lite or the device, EngineError if the file is not what it should be."""
+        """Raises EngineUnavailableError without Lite or the device, EngineError if the file is not as it should be."""
         super().__init__(model, device, threads)
         kind = LiteModel if _package_in_use() is None else VendorModel
         self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads)
@@ -63,21 +78,6 @@ class LiteEngine(Engine):
 
     def close(self) -> None:
         self._session.close()
-
-
-def _package_in_use() -> str | None:
-    return None if os.environ.get("SYNERGY_LITE_HOME") else package_version()
-
-
-def _version() -> str:
-    package = _package_in_use()
-    if package is not None:
-        return package
-    try:
-        home = find_home()
-    except EngineUnavailableError:  # `available` tells it
-        return VERSION
-    return VERSION if home is None else home.version
 
 
 def _input_order(wanted: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> list[int]:

@@ -18,9 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from runtime.errors import EngineUnavailableError
 from runtime.native.convert import convert
-from runtime.native.home import LiteHome, locate
 
 _IN_CHILD = "SYNERGY_TEST_IN_CHILD"
 # ReLU needs no argument moved, so for it lowering is stamping the versions.
@@ -117,17 +115,6 @@ def _run_file(path: Path, root: Path) -> tuple[dict[str, ElementTree.Element], s
 
 
 @pytest.fixture(scope="session")
-def lite_home() -> LiteHome:
-    """The installed MindSpore Lite; skips without it, fails where it is required."""
-    try:
-        return locate()
-    except EngineUnavailableError as error:
-        if os.environ.get("SYNERGY_REQUIRE_LITE") == "1":
-            pytest.fail(f"SYNERGY_REQUIRE_LITE=1, but {error}")
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
 def tiny() -> TinyModel:
     """A network small enough to compute by hand."""
     pytest.importorskip("onnx", reason="writing the test model needs onnx: pip install 'synergy-mindir[export]'")
@@ -142,7 +129,7 @@ def tiny_onnx(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def tiny_ms(lite_home: LiteHome, tiny_onnx: Path) -> bytes:
+def tiny_ms(lite_home: Path, tiny_onnx: Path) -> bytes:
     """The tiny model as a MindSpore Lite file."""
     output = tiny_onnx.with_suffix(".ms")
     convert(tiny_onnx, "onnx", output, input_format="NHWC")
@@ -150,7 +137,7 @@ def tiny_ms(lite_home: LiteHome, tiny_onnx: Path) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def mindirs(lite_home: LiteHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def mindirs(lite_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """ReLU on float32 (N,4): "v3" as MindSpore writes it, "v1" lowered."""
     if find_spec("mindspore") is None:
         pytest.skip("writing MindIR needs MindSpore: pip install 'synergy-mindir[export]'")

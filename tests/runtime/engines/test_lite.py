@@ -12,6 +12,7 @@ import pytest
 from runtime.engines.base import DYNAMIC, Device, ModelFile, TensorSpec
 from runtime.engines.lite import LiteEngine, readable_formats
 from runtime.errors import EngineError, EngineUnavailableError
+from runtime.native.home import locate
 
 CPU = Device()
 IMAGES = TensorSpec("images", (DYNAMIC, 8, 8, 3), "uint8")
@@ -59,9 +60,9 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     )
 
 
-def test_available(lite_home: Any) -> None:
+def test_available(lite_home: Path) -> None:
     status = LiteEngine.available()
-    assert status.ok and lite_home.version in status.detail
+    assert status.ok and status.detail == f"MindSpore Lite {locate().version} at {lite_home}"
 
 
 @pytest.mark.parametrize("format_", ["onnx", "mindir"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,6 +81,8 @@ def test_takes_arrays_of_any_memory_order_and_leaves_them_alone(tiny_ms: bytes, 
 )
 def test_refuses_what_lite_would_take(tiny_ms: bytes, tiny: Any, wrong: np.ndarray) -> None:
     model, images = opened(tiny_ms), tiny.images(1)
+    with pytest.raises(ValueError, match="the model takes 1"):
+        model.run([])
     expected = model.run([images])
     with pytest.raises(ValueError, match=r"input images is .*, the model takes uint8 \(-1, 8, 8, 3\)"):
         model.run([wrong])
@@ -92,8 +96,9 @@ def test_closing_twice_is_harmless_and_final(tiny_ms: bytes, tiny: Any) -> None:
     model = opened(tiny_ms)
     model.close()
     model.close()
-    with pytest.raises(EngineError, match="closed"):
-        model.run([tiny.images(1)])
+    for arrays in ([tiny.images(1)], []):
+        with pytest.raises(EngineError, match="closed"):
+            model.run(arrays)
 
 
 def test_models_do_not_share_state(tiny_ms: bytes, tiny: Any) -> None:
@@ -103,6 +108,32 @@ def test_models_do_not_share_state(tiny_ms: bytes, tiny: Any) -> None:
     assert all(map(np.array_equal, one.run([few]), expected[0]))
     one.close()
     assert all(map(np.array_equal, two.run([many]), expected[1]))
+
+
+def test_one_model_per_thread(tiny_ms: bytes, tiny: Any) -> None:
+    """Loading redirects stderr, which all threads share; running does not wait for Python's lock."""
+
+    def work(seed: int) -> bool:
+        images = tiny.images(1 + seed, seed)
+        model = opened(tiny_ms)
+        results = [model.run([images]) for _ in range(20)]
+        return all(np.allclose(scores, tiny.expected(images)[1], atol=TOLERANCE) for _, scores in results)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_ends_quietly_without_closing(tiny_ms: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tiny.ms").write_bytes(tiny_ms)
+    code = (
+        "import sys, numpy as np; from runtime.engines.base import Device;"
+        "from runtime.native.binding import LiteModel;"
+        "data = open(sys.argv[1], 'rb').read(); model = LiteModel(data, 'ms', Device(), 2);"
+        "print(model.run([np.zeros((2, 8, 8, 3), np.uint8)])[0].shape)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "tiny.ms")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(2, 4)\n", "")
 
 
 def test_frees_what_it_takes(tiny_ms: bytes, tiny: Any) -> None:

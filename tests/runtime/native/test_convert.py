@@ -9,34 +9,33 @@ import pytest
 
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.convert import convert
-from runtime.native.home import LiteHome
 
 
-def test_writes_the_file_and_nothing_else(lite_home: LiteHome, tiny_onnx: Path, tmp_path: Path) -> None:
+def test_writes_the_file_and_nothing_else(lite_home: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     convert(tiny_onnx, "onnx", tmp_path / "model.anything")
     assert [path.name for path in tmp_path.iterdir()] == ["model.anything"]
     assert (tmp_path / "model.anything").stat().st_mode & 0o600 == 0o600  # Lite alone would make it read-only
 
 
-def test_is_quiet(lite_home: LiteHome, tiny_onnx: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_is_quiet(lite_home: Path, tiny_onnx: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     convert(tiny_onnx, "onnx", tmp_path / "model.ms")
     assert capfd.readouterr() == ("", "")
 
 
-def test_replaces_an_older_file(lite_home: LiteHome, tiny_onnx: Path, tmp_path: Path) -> None:
+def test_replaces_an_older_file(lite_home: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     output = tmp_path / "model.ms"
     output.write_bytes(b"old")
     convert(tiny_onnx, "onnx", output)
     assert output.stat().st_size > 1000
 
 
-def test_weight_fp16_is_smaller(lite_home: LiteHome, tiny_onnx: Path, tmp_path: Path) -> None:
+def test_weight_fp16_is_smaller(lite_home: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     convert(tiny_onnx, "onnx", tmp_path / "full.ms")
     convert(tiny_onnx, "onnx", tmp_path / "half.ms", weight_fp16=True)
     assert (tmp_path / "half.ms").stat().st_size < (tmp_path / "full.ms").stat().st_size
 
 
-def test_configuration_reaches_the_converter(lite_home: LiteHome, tiny_onnx: Path, tmp_path: Path) -> None:
+def test_configuration_reaches_the_converter(lite_home: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     config = tmp_path / "quantise.cfg"
     config.write_text("[common_quant_param]\nquant_type=NO_SUCH_TYPE\n")
     with pytest.raises(EngineError, match="quant"):
@@ -44,7 +43,7 @@ def test_configuration_reaches_the_converter(lite_home: LiteHome, tiny_onnx: Pat
 
 
 def test_works_beside_mindspore(
-    lite_home: LiteHome, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lite_home: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mindspore", sys)
     convert(tiny_onnx, "onnx", tmp_path / "model.ms")
@@ -53,7 +52,7 @@ def test_works_beside_mindspore(
 
 @pytest.mark.parametrize("framework", ["mindir", "onnx"])
 @pytest.mark.parametrize("content", [b"", b"not a model\n" * 50], ids=["empty", "text"])
-def test_damaged_source(lite_home: LiteHome, tmp_path: Path, framework: str, content: bytes) -> None:
+def test_damaged_source(lite_home: Path, tmp_path: Path, framework: str, content: bytes) -> None:
     """Lite's ONNX parser dies of some of these; that must stay its own affair."""
     source = tmp_path / "broken"
     source.write_bytes(content)
@@ -65,7 +64,7 @@ def test_damaged_source(lite_home: LiteHome, tmp_path: Path, framework: str, con
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "model.ms"]
 
 
-def test_the_message_is_one_line(lite_home: LiteHome, tmp_path: Path) -> None:
+def test_the_message_is_one_line(lite_home: Path, tmp_path: Path) -> None:
     source = tmp_path / "broken"
     source.write_bytes(b"x" * 100)
     with pytest.raises(EngineError) as raised:

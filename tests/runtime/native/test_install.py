@@ -16,6 +16,7 @@ import pytest
 
 from runtime.errors import EngineUnavailableError
 from runtime.native import home
+from runtime.native.convert import convert
 from runtime.native.home import LiteHome, find_home, locate
 from runtime.native.install import WHEELS, Wheel, install, unpack
 
@@ -35,10 +36,9 @@ MEMBERS = {
     f"mindspore_lite-{home.VERSION}.dist-info/WHEEL": "Wheel-Version: 1.0\n",
     f"mindspore_lite-{home.VERSION}.dist-info/RECORD": "",
 }
-# Stands for the compiler: makes a library of nothing, slowly enough for two installations to meet.
+# Stands for the compiler: makes a library of nothing.
 COMPILER = """#!/bin/sh
 while [ "$1" != -o ]; do shift; done
-sleep 0.3
 exec c++ -shared -fPIC -x c++ /dev/null -o "$2"
 """
 
@@ -145,8 +145,10 @@ def test_clears_what_a_killed_installation_left(site: Site) -> None:
     assert not left.exists()
 
 
-def test_two_at_once(site: Site) -> None:
+def test_two_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One works, the other waits and finds it done."""
+    slow = script(tmp_path / "slow compiler", COMPILER.replace("exec", "sleep 1; exec"))
+    monkeypatch.setenv("CXX", f"'{slow}'")
     code = (
         "import sys; from runtime.native.install import Wheel, install; "
         f"install(lambda line: print(line, flush=True), {site.wheel!r})"
@@ -166,6 +168,17 @@ def test_without_network(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         site.install()
     assert find_home() is None
     assert [path.name for path in (site.data / "lite").iterdir()] == ["lock"]
+
+
+def test_a_dead_network_is_told_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(EngineUnavailableError, match="check the network"):
+        site.install()
+    assert site.said[-1] == "the network does not answer; pip tries again"
 
 
 def test_another_wheel_than_the_pinned_one(site: Site) -> None:
@@ -237,6 +250,22 @@ def test_the_named_home_only_gets_a_binding(site: Site, tmp_path: Path, monkeypa
     installed = site.install()
     assert installed.root == vendor and installed == locate() and not site.says("fetching")
     assert sorted(vendor.rglob("*")) == before
+
+
+def test_a_vendors_release_is_built_for_and_converts(
+    site: Site, lite_home: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real Lite, laid out as the vendor's tar, with the real compiler."""
+    release, real = tmp_path / "mindspore-lite-2.0.0-linux-x64", lite_home / "mindspore_lite"
+    for part in ("runtime", "tools/converter"):
+        (release / part).mkdir(parents=True)
+        for folder in ("include", "lib"):
+            (release / part / folder).symlink_to(real / folder)
+    monkeypatch.setenv("SYNERGY_LITE_HOME", str(release))
+    monkeypatch.delenv("CXX")
+    assert site.install().version == "2.0.0"
+    convert(tiny_onnx, "onnx", tmp_path / "tiny.ms")
+    assert (tmp_path / "tiny.ms").stat().st_size > 1000
 
 
 def test_a_wrong_named_home(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

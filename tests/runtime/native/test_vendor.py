@@ -131,6 +131,12 @@ def test_version_is_read_without_importing(package: str) -> None:
     assert package in LiteEngine.available().detail and "vendor" in LiteEngine.available().detail
 
 
+def test_a_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mindspore_lite").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert package_version() is None
+
+
 def test_newer_releases_read_mindir_of_today(package: str) -> None:
     assert ("mindir" in readable_formats()) == (package == "2.7.1")
 
@@ -202,6 +208,7 @@ def test_a_device_that_is_not_here(package: str, tiny_ms: bytes, monkeypatch: py
     assert mindspore_lite.built[-1][1].ascend.device_id == 2
 
 
+@pytest.mark.lite_process
 def test_a_package_for_another_python(broken_package: None, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineUnavailableError, match=r"mindspore_lite does not import: built for 3\.7; uninstall it"):
         VendorModel(b"any", "ms", CPU, 1)

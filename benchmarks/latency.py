@@ -1,0 +1,256 @@
+"""Latency, throughput, cold start and memory of a bundle on every engine present, side by side.
+
+Each configuration lives in a process of its own. They take turns in rounds, so that a machine that gets slower
+or faster does so for all of them; one runs at a time while the others are at rest. Ratios are formed within a
+round and only then summarised.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.cold_start import Job, start_several
+from benchmarks.host import Host, describe_host
+from benchmarks.inputs import noise_crops, real_crops
+from runtime.bundle import Bundle
+from runtime.engines import ENGINES, Device, ModelFile, available, default_threads, engine_class, engine_formats
+from runtime.engines.base import DYNAMIC
+from runtime.errors import EngineError, EngineUnavailableError
+from runtime.manifest import Artifact
+
+BASELINE = "onnx"  # the engine that ratios are formed against
+DEFAULT_BATCHES = (1, 16)
+TURN_S = 0.05  # long enough for several runs, short enough for many rounds
+# A configuration whose runs are long leaves the rounds when it has used this much for each of them,
+ROUND_SHARE_S = 0.1
+MIN_ROUNDS = 3  # but not before these
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure; None stands for the default.
+
+    engines: all that are present. all_artifacts: every artifact an engine reads, not only the one it prefers.
+    threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: how many turns each
+    configuration takes; those with long runs take fewer, see `ROUND_SHARE_S`.
+    """
+
+    engines: tuple[str, ...] | None = None
+    all_artifacts: bool = False
+    device: str = "cpu"
+    threads: tuple[int, ...] | None = None
+    batches: tuple[int, ...] | None = None
+    rounds: int = 20
+
+    def __post_init__(self) -> None:
+        Device.parse(self.device)
+        for name in self.engines or ():
+            engine_class(name)
+        if self.engines == ():
+            raise ValueError(f"no engine named: use {', '.join(ENGINES)}, or leave it out for all that are present")
+        for option, numbers in (("threads", self.threads), ("batches", self.batches), ("rounds", (self.rounds,))):
+            if numbers is not None and (not numbers or min(numbers) < 1):
+                raise ValueError(f"{option} must be 1 or more, not {', '.join(map(str, numbers)) or 'nothing'}")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
+
+    cold_start_s: start of a process to its first output. rss_mb: peak resident memory until then, 10^6 bytes.
+    ratio_to_onnxruntime: median over rounds of this time over onnxruntime's with the same threads and batch in
+    the same round, so below 1 is faster; None where onnxruntime was not measured.
+    """
+
+    engine: str
+    artifact: str
+    device: str
+    threads: int
+    batch: int
+    median_ms: float
+    p95_ms: float
+    fps: float
+    cold_start_s: float
+    rss_mb: float
+    ratio_to_onnxruntime: float | None
+
+
+class BenchReport(msgspec.Struct, frozen=True):
+    """All rows; `failures` has a line for each configuration that could not be measured."""
+
+    host: Host
+    rows: tuple[Row, ...]
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One line of the table to be."""
+
+    engine: str
+    artifact: Artifact
+    device: Device
+    threads: int
+    batch: int
+
+    def __str__(self) -> str:
+        plural = "" if self.threads == 1 else "s"
+        return f"{self.artifact.file} on {self.engine}, {self.threads} thread{plural}, batch {self.batch}"
+
+
+class Contender:
+    """A configuration with its process and what was measured of it. `turns` are run times in seconds by round."""
+
+    def __init__(self, configuration: Configuration, job: Job) -> None:
+        """Start the engine afresh several times and keep the last. Raises EngineError if it does not run."""
+        self.configuration = configuration
+        self.starts = start_several(job)
+        self.process = self.starts[-1]
+        self.turns: dict[int, list[float]] = {}
+        self.spent_s = 0.0
+
+    def take_turn(self, number: int) -> None:
+        """Run for a while in round `number`. Raises EngineError."""
+        start = time.perf_counter()
+        self.turns[number] = self.process.turn(TURN_S)
+        self.spent_s += time.perf_counter() - start
+
+    def done(self, rounds: int) -> float:
+        """The part of its turns, or of its time if that ends earlier, that it has had: 1 is all."""
+        in_turns, in_time = len(self.turns) / rounds, self.spent_s / (rounds * ROUND_SHARE_S)
+        return max(in_turns, min(in_time, len(self.turns) / MIN_ROUNDS))
+
+
+def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress | None = None) -> BenchReport:
+    """Measure a bundle. `progress` hears the part done (0 to 1) and what is being done.
+
+    An engine that fails is reported in `failures` and the rest goes on. Raises BundleError for a bad bundle,
+    ValueError for a batch that a fixed-batch bundle does not have, EngineUnavailableError if no engine fits.
+    """
+    say = progress or _silent
+    host = describe_host()
+    bundle = Bundle.open(bundle_folder)
+    configurations, failures = plan(bundle, options)
+    with ExitStack() as stack:
+        contenders = list(_start_all(bundle, configurations, failures, say, stack))
+        finished = _play_rounds(contenders, options.rounds, failures, say)
+    return BenchReport(host, tuple(_rows(finished)), tuple(failures))
+
+
+def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], list[str]]:
+    """What can be measured here, and a line for each engine that was asked for by name and cannot."""
+    device = Device.parse(options.device)
+    threads = dict.fromkeys(options.threads or (1, default_threads()))
+    batches = dict.fromkeys(_batches(bundle, options))
+    found: list[Configuration] = []
+    obstacles: list[str] = []
+    for name in dict.fromkeys(options.engines or ENGINES):
+        artifacts = _artifacts(bundle, name)
+        status = available(name)
+        if not status.ok:
+            obstacles.append(f"{name}: {status.detail}: {status.fix}")
+        elif not artifacts:
+            obstacles.append(f"{name}: reads {', '.join(engine_formats(name))}, of which {bundle.folder} has none")
+        else:
+            chosen = artifacts if options.all_artifacts else artifacts[:1]
+            found += (Configuration(name, *each) for each in itertools.product(chosen, (device,), threads, batches))
+    if not found:
+        raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
+    return found, obstacles if options.engines else []
+
+
+def ratio_by_round(turns: Mapping[int, Sequence[float]], baseline: Mapping[int, Sequence[float]]) -> float:
+    """Median over the common rounds of the ratio of median times: what slows down both in a round cancels."""
+    common = turns.keys() & baseline.keys()
+    return statistics.median(statistics.median(turns[n]) / statistics.median(baseline[n]) for n in common)
+
+
+def _artifacts(bundle: Bundle, engine: str) -> list[Artifact]:
+    """Those the engine reads, best first."""
+    return [each for kind in engine_formats(engine) for each in bundle.manifest.artifacts if each.format == kind]
+
+
+def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
+    fixed = bundle.manifest.inputs[0].shape[0]
+    if fixed == DYNAMIC:
+        return options.batches or DEFAULT_BATCHES
+    if options.batches not in (None, (fixed,)):
+        raise ValueError(f"{bundle.folder} was exported for batches of {fixed} only: leave the batches out")
+    return (fixed,)
+
+
+def _start_all(
+    bundle: Bundle, configurations: Sequence[Configuration], failures: list[str], say: Progress, stack: ExitStack
+) -> Iterator[Contender]:
+    crops = np.concatenate([real_crops(size := bundle.manifest.preprocessing.size), noise_crops(size)])
+    name = bundle.manifest.inputs[0].name
+    models: dict[str, ModelFile] = {each.artifact.file: bundle.model_file(each.artifact) for each in configurations}
+    for done, each in enumerate(configurations):
+        say(done / len(configurations) / 2, f"starting {each}")
+        inputs = {name: crops[np.arange(each.batch) % len(crops)]}
+        try:
+            contender = Contender(each, Job(each.engine, models[each.artifact.file], each.device, each.threads, inputs))
+            stack.callback(contender.process.close)
+            contender.process.turn(TURN_S)  # warms up, and leaves it at rest for the next to start
+        except EngineError as error:
+            failures.append(f"{each}: {error}")
+        else:
+            yield contender
+
+
+def _play_rounds(contenders: Sequence[Contender], rounds: int, failures: list[str], say: Progress) -> list[Contender]:
+    """Turns for all, round after round; returns those that did not fail."""
+    playing = list(contenders)
+    for number in range(rounds):
+        waiting = [each for each in playing if each.done(rounds) < 1]
+        first = number % max(len(waiting), 1)  # nobody always runs after the same neighbour's heat
+        for each in waiting[first:] + waiting[:first]:
+            say(0.5 + statistics.fmean(other.done(rounds) for other in playing) / 2, f"measuring {each.configuration}")
+            try:
+                each.take_turn(number)
+            except EngineError as error:
+                failures.append(f"{each.configuration}: {error}")
+                playing.remove(each)
+    return playing
+
+
+def _rows(finished: Sequence[Contender]) -> Iterator[Row]:
+    baselines: dict[tuple[int, int], Contender] = {}
+    for each in finished:
+        if each.configuration.engine == BASELINE:
+            baselines.setdefault((each.configuration.threads, each.configuration.batch), each)
+    for each in finished:
+        yield _row(each, baselines.get((each.configuration.threads, each.configuration.batch)))
+
+
+def _row(contender: Contender, baseline: Contender | None) -> Row:
+    configuration = contender.configuration
+    times_s = [run for runs in contender.turns.values() for run in runs]
+    median_s = statistics.median(times_s)
+    return Row(
+        engine=configuration.engine,
+        artifact=configuration.artifact.file,
+        device=str(configuration.device),
+        threads=configuration.threads,
+        batch=configuration.batch,
+        median_ms=1e3 * median_s,
+        p95_ms=1e3 * float(np.percentile(times_s, 95)),
+        fps=configuration.batch / median_s,
+        cold_start_s=statistics.median(start.cold_start_s for start in contender.starts),
+        rss_mb=statistics.median(start.rss_mb for start in contender.starts),
+        ratio_to_onnxruntime=None if baseline is None else ratio_by_round(contender.turns, baseline.turns),
+    )
+
+
+def _silent(part: float, doing: str) -> None:
+    pass
