@@ -1,0 +1,102 @@
+"""What a camera and the world add to a rendered face: background, things in front, exposure, blur, noise, JPEG."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+GAMMA = 1 / 2.2
+
+
+def background(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side, 3) float32 linear RGB: a gradient, coloured clouds, and often shapes."""
+    picture = _clouds(rng, side)
+    for _ in range(rng.integers(0, 7) if rng.random() < 0.6 else 0):
+        _shape(rng, picture)
+    if rng.random() < 0.6:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.7, 5)))
+    return picture * np.float32(rng.uniform(0.3, 1.3))
+
+
+def _clouds(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Random colours on small grids, enlarged: two scales."""
+    base = rng.uniform(0.02, 0.7) * np.exp(rng.normal(0, 0.22, 3))
+    picture = np.full((side, side, 3), base, dtype=np.float32)
+    for cells, strength in ((int(rng.integers(2, 5)), 0.5), (int(rng.integers(6, 40)), rng.uniform(0, 0.35))):
+        grid = rng.standard_normal((cells, cells, 3)).astype(np.float32)
+        grid = 0.22 * grid + 0.8 * grid[:, :, :1]
+        picture *= np.exp(strength * cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC))
+    return picture
+
+
+def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
+    red, green, blue = rng.uniform(0.01, 0.8) * np.exp(rng.normal(0, 0.25, 3))
+    return float(red), float(green), float(blue)
+
+
+def _shape(rng: np.random.Generator, picture: np.ndarray) -> None:
+    """A filled or outlined box, ellipse, polygon or line, anywhere."""
+    side = picture.shape[0]
+    first, second = (tuple(int(v) for v in rng.integers(-20, side + 20, 2)) for _ in range(2))
+    kind, width = rng.integers(4), int(rng.integers(1, 10))
+    if kind == 0:
+        cv2.rectangle(picture, first, second, _colour(rng), -1)
+    elif kind == 1:
+        axes = tuple(int(v) for v in rng.integers(4, side // 3, 2))
+        cv2.ellipse(picture, first, axes, float(rng.uniform(0, 180)), 0, 360, _colour(rng), -1, cv2.LINE_AA)
+    elif kind == 2:
+        cv2.line(picture, first, second, _colour(rng), width, cv2.LINE_AA)
+    else:
+        corners = np.array(first) + rng.integers(-side // 3, side // 3, (int(rng.integers(3, 7)), 2))
+        cv2.fillPoly(picture, [corners.astype(np.int32)], _colour(rng), cv2.LINE_AA)
+
+
+def occlude(rng: np.random.Generator, picture: np.ndarray) -> None:
+    """Put a blob, a bar or a hand-like patch over part of the linear picture, in place."""
+    side = picture.shape[0]
+    centre = rng.uniform(0.12, 0.88, 2) * side
+    reach = rng.uniform(0.06, 0.2) * side
+    if rng.random() < 0.5:
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 9))
+        radius = reach * rng.uniform(0.6, 1.3, 9)
+        outline = centre + np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None]
+    else:
+        along = rng.normal(0, 1, 2)
+        along *= side / np.linalg.norm(along)
+        across = np.array([-along[1], along[0]]) * (0.5 * reach / side)
+        start = centre
+        outline = np.stack([start - across, start + across, start + along + across, start + along - across])
+    mask = np.zeros((side, side), dtype=np.float32)
+    cv2.fillPoly(mask, [outline.astype(np.int32)], 1.0, cv2.LINE_AA)
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.8)[:, :, None]
+    patch = _clouds(rng, side)
+    picture += mask * (patch - picture)
+
+
+def develop(rng: np.random.Generator, linear: np.ndarray) -> np.ndarray:
+    """Linear RGB (side, side, 3) -> BGR uint8 as a camera would: exposure, tone, blur, noise, compression."""
+    middle = float(np.mean(linear)) + 1e-3
+    exposure = (0.2 / middle) ** 0.7 * np.exp(rng.normal(0, 0.3))
+    balance = np.exp(rng.normal(0, 0.04, 3))
+    bright = linear[:, :, ::-1] * (exposure * balance).astype(np.float32)
+    picture = 255 * _tone(bright) ** np.float32(GAMMA)
+    picture = 118 + (picture - 118) * np.float32(rng.uniform(0.9, 1.4))
+    if rng.random() < 0.12:
+        picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    if rng.random() < 0.35:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
+    if rng.random() < 0.6:
+        picture = picture + rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.gamma(1.5, 2.5))
+    image = np.clip(np.round(picture), 0, 255).astype(np.uint8)
+    return _recompressed(rng, image) if rng.random() < 0.4 else image
+
+
+def _tone(bright: np.ndarray) -> np.ndarray:
+    """Highlights roll off instead of clipping (Reinhard, white point 2)."""
+    bright = np.maximum(bright, 0)
+    return np.minimum(bright * (1 + bright / 4) / (1 + bright) * 1.35, 1.0)
+
+
+def _recompressed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
