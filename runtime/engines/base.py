@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
@@ -16,11 +16,29 @@ DYNAMIC = -1  # a dimension fixed only at run time; here always the batch
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and dtype of one input or output; `DYNAMIC` marks the batch dimension."""
+    """Name, shape and dtype of one input or output; `DYNAMIC` marks the batch dimension, which comes first."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    numpy_dtype: np.dtype = field(init=False, repr=False, compare=False)  # resolved once, not at every run
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numpy_dtype", np.dtype(self.dtype))
+
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether an array has this dtype and shape."""
+        shape, wanted = array.shape, self.shape
+        return (
+            array.dtype == self.numpy_dtype
+            and len(shape) == len(wanted)
+            and shape[1:] == wanted[1:]
+            and wanted[0] in (DYNAMIC, shape[0])
+        )
+
+    def __str__(self) -> str:
+        shape = ", ".join("N" if dim == DYNAMIC else str(dim) for dim in self.shape)
+        return f"{self.dtype} ({shape})"
 
 
 @dataclass(frozen=True)
@@ -111,17 +129,17 @@ class Engine(ABC):
 
 def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Refuse what an engine would accept silently: Lite, for one, compares only byte sizes."""
-    expected = [spec.name for spec in specs]
-    if sorted(inputs) != sorted(expected):
-        raise ValueError(f"inputs are {sorted(inputs)}, the model takes {expected}")
+    if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
+        raise ValueError(f"inputs are {sorted(inputs)}, the model takes {[spec.name for spec in specs]}")
+    arrays = []
     for spec in specs:
         array = inputs[spec.name]
-        if array.dtype != np.dtype(spec.dtype) or not _fits(array.shape, spec.shape):
-            given, taken = f"{array.dtype} {array.shape}", f"{spec.dtype} {_shown(spec.shape)}"
-            raise ValueError(f"input {spec.name} is {given}, the model takes {taken}")
+        if not spec.fits(array):
+            raise ValueError(f"input {spec.name} is {array.dtype} {array.shape}, the model takes {spec}")
         if array.shape[0] == 0:
             raise ValueError(f"input {spec.name} has an empty batch")
-    return [np.ascontiguousarray(inputs[spec.name]) for spec in specs]
+        arrays.append(np.ascontiguousarray(array))
+    return arrays
 
 
 def check_outputs(
@@ -131,17 +149,7 @@ def check_outputs(
     if len(outputs) != len(specs):
         raise EngineError(f"engine {engine} returned {len(outputs)} outputs, the model has {len(specs)}")
     for spec, array in zip(specs, outputs, strict=True):
-        wanted = (batch, *spec.shape[1:])
-        if array.shape != wanted or array.dtype != np.dtype(spec.dtype):
-            given, promised = f"{array.dtype} {array.shape}", f"{spec.dtype} {wanted}"
-            raise EngineError(f"engine {engine} returned {spec.name} as {given}, not {promised}")
+        if not spec.fits(array) or array.shape[0] != batch:
+            given = f"{array.dtype} {array.shape}"
+            raise EngineError(f"engine {engine} returned {spec.name} as {given}, not {spec} for a batch of {batch}")
     return {spec.name: array for spec, array in zip(specs, outputs, strict=True)}
-
-
-def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    pairs = zip(shape, wanted, strict=False)
-    return len(shape) == len(wanted) and all(w in (DYNAMIC, s) for s, w in pairs)
-
-
-def _shown(shape: Sequence[int]) -> str:
-    return "(" + ", ".join("N" if dim == DYNAMIC else str(dim) for dim in shape) + ")"
