@@ -19,6 +19,7 @@ from benchmarks.parity import Accuracy, ParityReport, gate
 from export.bundle import ExportOptions, export_bundle
 from runtime.aligner import FaceAligner
 from runtime.drawing import draw_faces
+from runtime.engines import default_threads
 from runtime.media import read_image, write_image
 from synergy_model.checkpoint import Checkpoint, save_checkpoint
 from synergy_model.procedural_face import procedural_morphable
@@ -47,7 +48,7 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
     parity = msgspec.json.decode((folder / "parity.json").read_bytes(), type=ParityReport)
     picture = _draw_portrait(folder, out / "demo-portrait.png")
     say("measuring latency")
-    bench = bench_bundle(folder, BenchOptions(rounds=BENCH_ROUNDS))
+    bench = bench_bundle(folder, BenchOptions(threads=(default_threads(),), rounds=BENCH_ROUNDS))
     return DemoReport(str(folder), parity, parity.accuracy, bench, (str(picture),))
 
 

@@ -42,7 +42,7 @@ def ask(probe: str, *arguments: str) -> tuple[bool, str]:
         return False, f"no answer within {PROBE_LIMIT_S:.0f} s"
     answers = [line for line in done.stdout.splitlines() if line.startswith((GOOD, BAD))]
     if answers:
-        return answers[-1].startswith(GOOD), answers[-1][len(GOOD) :]
+        return answers[-1].startswith(GOOD), answers[-1].removeprefix(GOOD).removeprefix(BAD)
     code = done.returncode
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
     return False, f"it crashed ({how}): {last_line(done.stderr)}"
