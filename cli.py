@@ -268,7 +268,8 @@ def _print_parity(report: ParityReport) -> None:
 
 def _print_record(record: ImageRecord) -> None:
     if record.error:
-        print(f"error: {record.path}: {record.error}", file=sys.stderr)
+        named = record.error if record.path in record.error else f"{record.path}: {record.error}"
+        print(f"error: {named}", file=sys.stderr)
         return
     print(f"{record.path}: {len(record.faces)} face{'' if len(record.faces) == 1 else 's'}")
     for face in record.faces:

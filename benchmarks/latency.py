@@ -172,7 +172,7 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], li
 def ratio_by_round(turns: Mapping[int, Sequence[float]], baseline: Mapping[int, Sequence[float]]) -> float:
     """Median over the common rounds of the ratio of median times: what slows down both in a round cancels."""
     common = turns.keys() & baseline.keys()
-    return statistics.median(statistics.fmean(turns[n]) / statistics.median(baseline[n]) for n in common)
+    return statistics.median(statistics.median(turns[n]) / statistics.median(baseline[n]) for n in common)
 
 
 def _artifacts(bundle: Bundle, engine: str) -> list[Artifact]:

@@ -1,0 +1,131 @@
+"""From a face box to the crop that the network sees, and back to image pixels.
+
+Three steps, each with its own coordinates: a detector's box, the region of interest (ROI) that the network was
+trained to see around it, and the crop of that region. The ROI keeps its fractions: only cutting out rounds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+CROP_SIZE = 120  # pixels; what all networks here were trained at
+MAX_ROI_SIDE = 16384  # pixels; a larger padded region needs over 800 MB, and no photo has such a face
+INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "lanczos4": cv2.INTER_LANCZOS4}
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How a tight face box becomes the square ROI; what SynergyNet and 3DDFA_V2 do differently, as data.
+
+    side_of: the base length, either the box's height or the mean of its width and height.
+    scale, round_to: the ROI's side is `scale * base`, rounded down to a multiple of `round_to` pixels.
+    shift_y: the ROI's centre lies `shift_y * base` below the box's.
+    interpolation: how the ROI is resized to the crop.
+    """
+
+    side_of: Literal["height", "mean"]
+    scale: float
+    round_to: int
+    shift_y: float
+    interpolation: Literal["linear", "lanczos4"] = "linear"
+
+    def __post_init__(self) -> None:
+        if self.side_of not in ("height", "mean") or self.interpolation not in INTERPOLATIONS:
+            raise ValueError("a crop rule has side_of height or mean, interpolation linear or lanczos4")
+        if not (0 < self.scale < 100 and abs(self.shift_y) < 100 and self.round_to >= 1):
+            raise ValueError("a crop rule has a scale in (0, 100), |shift_y| below 100 and round_to of 1 or more")
+
+
+# A square of half side `height * 1.2 // 2`. The demo resizes linearly, the official API with Lanczos4.
+SYNERGYNET_CROP = CropRule(side_of="height", scale=1.2, round_to=2, shift_y=0.0)
+DDFA_V2_CROP = CropRule(side_of="mean", scale=1.58, round_to=1, shift_y=0.14)
+
+
+def roi_from_box(box_xyxy: np.ndarray, rule: CropRule) -> np.ndarray:
+    """The square ROI (..., 4) float64 of tight face boxes (..., 4), both x1, y1, x2, y2 in image pixels.
+
+    It may reach outside the image. Raises ValueError for a box that is not finite, is empty or inverted, or is so
+    small that its ROI has no pixel.
+    """
+    boxes = check_boxes(box_xyxy)
+    size = boxes[..., 2:] - boxes[..., :2]
+    base = size[..., 1] if rule.side_of == "height" else size.mean(axis=-1)
+    side = np.floor_divide(rule.scale * base, rule.round_to) * rule.round_to
+    if (side < 1).any():
+        raise ValueError("a box is smaller than one pixel: boxes are x1, y1, x2, y2 in image pixels")
+    centre = boxes[..., 2:] - size / 2
+    centre[..., 1] += rule.shift_y * base
+    corner = centre - side[..., None] / 2
+    return np.concatenate([corner, corner + side[..., None]], axis=-1)
+
+
+def check_boxes(box_xyxy: np.ndarray) -> np.ndarray:
+    """The boxes as a new float64 array (..., 4). Raises ValueError unless all are finite with x1 < x2, y1 < y2."""
+    boxes = np.array(box_xyxy, np.float64)
+    if boxes.ndim == 0 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes must be (..., 4) as x1, y1, x2, y2, not {boxes.shape}")
+    good = np.isfinite(boxes).all(axis=-1) & (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)
+    if not good.all():
+        first = boxes[~good].reshape(-1, 4)[0].tolist()
+        raise ValueError(f"box {first} is not finite with x1 < x2 and y1 < y2")
+    return boxes
+
+
+def crop_resize(
+    image_bgr: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE, interpolation: str = "linear"
+) -> np.ndarray:
+    """Cut one ROI (4,) out of an image (H,W,3) uint8 and resize it: (size,size,3) uint8, a new array.
+
+    The ROI's corners are rounded (half to even, as the official code does), and what lies outside the image is
+    black. Raises ValueError for an empty, non-finite or absurdly large ROI and for an unknown interpolation.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"unknown interpolation {interpolation!r}: use {' or '.join(INTERPOLATIONS)}")
+    region = _cut(image_bgr, _rounded(roi_xyxy))
+    if region is None:
+        return np.zeros((size, size, image_bgr.shape[2]), image_bgr.dtype)
+    return cv2.resize(region, (size, size), interpolation=INTERPOLATIONS[interpolation])
+
+
+def roi_to_image(points: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
+    """Crop pixels (N,3,P) -> image pixels (N,3,P), float, by the unrounded ROIs (N,4); z takes the mean scale.
+
+    Raises ValueError if an ROI is not a proper box or the numbers of both differ.
+    """
+    rois = check_boxes(roi_xyxy)
+    if points.ndim != 3 or points.shape[1] != 3 or rois.shape != (len(points), 4):
+        raise ValueError(f"points (N, 3, P) and ROIs (N, 4) do not fit: {points.shape} and {rois.shape}")
+    scale_xy = (rois[:, 2:] - rois[:, :2]) / size
+    scale = np.concatenate([scale_xy, scale_xy.mean(axis=1, keepdims=True)], axis=1)
+    offset = np.pad(rois[:, :2], ((0, 0), (0, 1)))
+    return (points * scale[:, :, None] + offset[:, :, None]).astype(np.result_type(points.dtype, np.float32))
+
+
+def _rounded(roi_xyxy: np.ndarray) -> tuple[int, int, int, int]:
+    roi = check_boxes(roi_xyxy)
+    if roi.shape != (4,):
+        raise ValueError(f"one ROI is x1, y1, x2, y2, not an array of shape {roi.shape}")
+    left, top, right, bottom = (int(edge) for edge in np.rint(roi))
+    width, height = right - left, bottom - top
+    if min(width, height) < 1:
+        raise ValueError(f"the region {roi.tolist()} has no pixel: boxes are x1, y1, x2, y2 in image pixels")
+    if max(width, height) > MAX_ROI_SIDE:
+        raise ValueError(f"a region of {width}x{height} pixels is over {MAX_ROI_SIDE}: is the box in image pixels?")
+    return left, top, right, bottom
+
+
+def _cut(image_bgr: np.ndarray, roi_xyxy: tuple[int, int, int, int]) -> np.ndarray | None:
+    """The region, a view where it lies inside the image, zero-padded where not; None if none of it is inside."""
+    left, top, right, bottom = roi_xyxy
+    height, width = image_bgr.shape[:2]
+    inside = image_bgr[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    if inside.size == 0:
+        return None
+    missing = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
+    if not any(missing):
+        return inside
+    return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_CONSTANT, value=0)

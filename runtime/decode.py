@@ -1,0 +1,128 @@
+"""From the network's 62 parameters to head pose and face geometry.
+
+The parameters are those of 3DDFA (Guo et al., ECCV 2020): 12 camera numbers, a 3x4 matrix row by row (3x3 scaled
+rotation P and a translation), 40 shape and 10 expression coefficients. The model's axes are x right, y up and
+z out of the picture; images have y down, hence the `LandmarkFrame`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PARAMS = 62
+CAMERA, SHAPE, EXPRESSION = slice(0, 12), slice(12, 52), slice(52, 62)
+# Below this, sine and cosine are what float32 parameters leave of zero, and their quotient is noise.
+LOST_ANGLE = 1e-6
+
+
+@dataclass(frozen=True)
+class PoseRule:
+    """Which entries of the rotation R give the angles: the conventions differ between the networks, as data.
+
+    yaw = asin(R[2,0]); pitch = atan2(R[pitch_rc], R[2,2]); roll = atan2(R[roll_rc], R[0,0]).
+    """
+
+    pitch_rc: tuple[int, int]
+    roll_rc: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if any(len(rc) != 2 or not all(0 <= i <= 2 for i in rc) for rc in (self.pitch_rc, self.roll_rc)):
+            raise ValueError("a pose rule names entries of a 3x3 matrix: (row, column), each 0 to 2")
+
+
+@dataclass(frozen=True)
+class LandmarkFrame:
+    """From model axes, in crop pixels, to the crop's own: y down, and the origins that each network's code uses.
+
+    y = y_from - y; x and z move by x_shift and z_shift; z_min_to_zero then moves z so that its least value, over the
+    points of one face, is 0.
+    """
+
+    y_from: float
+    x_shift: float = 0.0
+    z_shift: float = 0.0
+    z_min_to_zero: bool = False
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Points (N,3,P) in model axes -> the same, a new array, in crop axes."""
+        x, y, z = points[:, 0] + self.x_shift, self.y_from - points[:, 1], points[:, 2] + self.z_shift
+        if self.z_min_to_zero:
+            z = z - z.min(axis=1, keepdims=True)
+        return np.stack([x, y, z], axis=1)
+
+
+SYNERGYNET_POSE = PoseRule(pitch_rc=(1, 2), roll_rc=(0, 1))
+DDFA_V2_POSE = PoseRule(pitch_rc=(2, 1), roll_rc=(1, 0))
+SYNERGYNET_FRAME = LandmarkFrame(y_from=121.0)
+DDFA_V2_FRAME = LandmarkFrame(y_from=120.0, x_shift=-1.0, z_shift=-1.0, z_min_to_zero=True)
+
+
+def dewhiten(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Network output (N,62), zero mean and unit variance, -> physical parameters (N,62), same dtype."""
+    _check_params(params)
+    return (params * std.reshape(PARAMS) + mean.reshape(PARAMS)).astype(params.dtype)
+
+
+def rotation(params: np.ndarray) -> np.ndarray:
+    """Physical parameters (N,62) -> rotations (N,3,3) float64, rows r1, r2, r1 x r2.
+
+    r1 and r2 are the camera's first rows, each normalised; they are not made orthogonal to each other, because the
+    official code does not do that either and its pose figures depend on it.
+    """
+    _check_params(params)
+    rows = params[:, CAMERA].reshape(-1, 3, 4)[:, :2, :3].astype(np.float64)
+    length = np.linalg.norm(rows, axis=2, keepdims=True)
+    rows = rows / np.maximum(length, np.finfo(np.float64).tiny)
+    return np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
+
+
+def euler_deg(params: np.ndarray, rule: PoseRule) -> np.ndarray:
+    """Physical parameters (N,62) -> yaw, pitch, roll (N,3) float64 in degrees; yaw is in [-90, 90].
+
+    At yaw +-90 only the sum or difference of pitch and roll exists (gimbal lock): it is given as pitch, roll is 0.
+    """
+    return rotation_to_euler_deg(rotation(params), rule)
+
+
+def rotation_to_euler_deg(rotations: np.ndarray, rule: PoseRule) -> np.ndarray:
+    """Rotations (N,3,3) -> yaw, pitch, roll (N,3) float64 in degrees, as `euler_deg`."""
+    sin_yaw = rotations[:, 2, 0].clip(-1.0, 1.0)
+    # Dividing both arguments by cos(yaw) >= 0, as the formulas are usually printed, changes nothing but 0/0.
+    pitch, pitch_lost = _angle(rotations[:, rule.pitch_rc[0], rule.pitch_rc[1]], rotations[:, 2, 2])
+    roll, roll_lost = _angle(rotations[:, rule.roll_rc[0], rule.roll_rc[1]], rotations[:, 0, 0])
+    in_plane = np.arctan2(-np.sign(sin_yaw) * rotations[:, 0, 1], rotations[:, 1, 1])
+    pitch = np.where(pitch_lost & roll_lost, in_plane, pitch)
+    return np.degrees(np.stack([np.arcsin(sin_yaw), pitch, roll], axis=1))
+
+
+def vertices(
+    params: np.ndarray, u: np.ndarray, w_shp: np.ndarray, w_exp: np.ndarray, frame: LandmarkFrame
+) -> np.ndarray:
+    """Physical parameters (N,62) -> points (N,3,V) float32 in crop pixels.
+
+    u (3V,) or (3V,1), w_shp (3V,40), w_exp (3V,10), with x, y, z interleaved: the dense basis gives the mesh, the
+    sparse one the 68 landmarks. Raises ValueError if the shapes do not fit.
+    """
+    _check_params(params)
+    rows = u.size
+    if rows == 0 or rows % 3 or w_shp.shape != (rows, 40) or w_exp.shape != (rows, 10):
+        raise ValueError(
+            f"a basis has u (3V,), w_shp (3V, 40), w_exp (3V, 10), not {u.shape}, {w_shp.shape}, {w_exp.shape}"
+        )
+    flat = u.reshape(1, rows) + params[:, SHAPE] @ w_shp.T + params[:, EXPRESSION] @ w_exp.T
+    camera = params[:, CAMERA].reshape(-1, 3, 4)
+    points = camera[:, :, :3] @ flat.reshape(len(params), rows // 3, 3).transpose(0, 2, 1) + camera[:, :, 3:]
+    return frame.apply(points).astype(np.float32)
+
+
+def _angle(sine: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """atan2 in radians, 0 where both arguments vanish, and where that is."""
+    lost = np.hypot(sine, cosine) < LOST_ANGLE
+    return np.where(lost, 0.0, np.arctan2(sine, cosine)), lost
+
+
+def _check_params(params: np.ndarray) -> None:
+    if params.ndim != 2 or params.shape[1] != PARAMS:
+        raise ValueError(f"parameters must be (N, {PARAMS}), not {params.shape}")

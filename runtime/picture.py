@@ -1,0 +1,129 @@
+"""The bytes of a picture file -> pixels, whatever people have: grey, transparent, 16-bit, turned, damaged."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+
+import cv2
+import numpy as np
+
+MAX_PIXELS = 1 << 28  # 805 MB once decoded; the largest phone cameras make 2e8 pixels
+BACKGROUND = 255  # white, as viewers show transparent pictures
+
+
+def decode_picture(data: bytes) -> np.ndarray:
+    """Decode to (H,W,3) uint8 BGR, turned upright by the EXIF tag.
+
+    Grey becomes three equal channels, 16 bits are cut to the upper 8, transparency is laid over white, of an
+    animation the first frame is taken. Raises ValueError, whose text continues after the file's name, if the bytes
+    are no picture, damaged or too large.
+    """
+    _check_size(data)
+    image = _decode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("is no picture that can be read, or is damaged: save it again as JPEG or PNG")
+    if data.startswith(JPEG):
+        return image  # has no transparency
+    return _over_background(image, _decode(data, cv2.IMREAD_UNCHANGED))
+
+
+def _check_size(data: bytes) -> None:
+    """Refuse a picture before its pixels take memory: a PNG of 5 MB can hold 10 GB."""
+    reader = next((reader for magic, reader in _SIZE_READERS.items() if data.startswith(magic)), None)
+    if reader is None:
+        return
+    try:
+        width, height = reader(data)
+    except (EOFError, IndexError, ValueError, struct.error):
+        raise ValueError("ends early: copy it again") from None
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"has {width}x{height} pixels, over {MAX_PIXELS >> 20} million: make it smaller")
+
+
+def _decode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _over_background(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
+    """Lay the picture over white where `raw`, the same file decoded with its fourth channel, is transparent."""
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
+        return image_bgr
+    if raw.dtype == np.uint16:
+        raw = (raw >> 8).astype(np.uint8)
+    upright = next((turned for turned in _orientations(raw) if _same_picture(turned, image_bgr)), None)
+    if upright is None or (upright[:, :, 3] == 255).all():
+        return image_bgr
+    alpha = upright[:, :, 3:].astype(np.uint16)
+    return ((image_bgr * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _orientations(image: np.ndarray) -> Iterable[np.ndarray]:
+    """The eight of EXIF. OpenCV turns a picture upright or keeps its alpha channel, but not both, and tells neither."""
+    for mirrored in (image, image[:, ::-1]):
+        for quarter_turns in range(4):
+            yield np.rot90(mirrored, quarter_turns)
+
+
+def _same_picture(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
+    return turned.shape[:2] == image_bgr.shape[:2] and np.array_equal(turned[:, :, :3], image_bgr)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Size from the frame header."""
+    size = (0, 0)
+    at = 2
+    while data[at := data.index(b"\xff", at) + 1] != 0xDA:  # until the start of the scan: the pixels
+        marker = data[at]
+        if marker in (0x00, 0xFF):  # no marker yet: decoders skip such bytes too
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 4)
+            size = width, height
+        at += 1 + struct.unpack_from(">H", data, at + 1)[0]
+    if data.find(b"\xff\xd9", at) < 0:  # end of image: decoders fill what is missing with grey
+        raise EOFError
+    return size
+
+
+def _tiff_size(data: bytes) -> tuple[int, int]:
+    """Width and height, tags 256 and 257 of the first directory."""
+    order = "<" if data[0] == ord("I") else ">"
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
+    size = {256: 0, 257: 0}
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(order + "HH", data, at)
+        if tag in size:
+            (size[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 8)
+    return size[256], size[257]
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from("<ii", data, 18)
+    return abs(width), abs(height)
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _gif_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return width, height
+
+
+JPEG = b"\xff\xd8"
+# Formats that compress without bound; for the others OpenCV's own limit of 2^30 pixels holds.
+_SIZE_READERS: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
+    b"\x89PNG": _png_size,
+    b"GIF8": _gif_size,
+    b"BM": _bmp_size,
+    b"II*\0": _tiff_size,
+    b"MM\0*": _tiff_size,
+    JPEG: _jpeg_size,
+}
