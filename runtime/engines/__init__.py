@@ -55,7 +55,8 @@ def open_engine(
     """Load `model`. Raises EngineUnavailableError if the engine is not installed, EngineError if it refuses.
 
     The engine goes to a child process where `isolated` asks for it, or where it cannot share this one:
-    MindSpore and MindSpore Lite each bring a libmindspore_core.so, and neither loads beside the other.
+    MindSpore and MindSpore Lite each bring a libmindspore_core.so, and neither loads beside the other; and
+    MindSpore takes its device and threads once per process.
     """
     device = Device.parse(device) if isinstance(device, str) else device
     status = available(name)
@@ -79,8 +80,8 @@ def default_threads() -> int:
 def _collides(name: str) -> bool:
     if name == "lite":
         return "mindspore" in sys.modules
-    if name == "mindspore":
+    if name == "mindspore":  # beside itself too: threads and device can be set once per process
         from runtime.engines.lite import is_loaded
 
-        return is_loaded()
+        return "mindspore" in sys.modules or is_loaded()
     return False

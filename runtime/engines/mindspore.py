@@ -32,12 +32,7 @@ class MindSporeEngine(Engine):
         import mindspore as ms
 
         self.tensor = ms.Tensor
-        try:
-            ms.set_device(TARGETS[device.kind], device.index) if device.kind != "cpu" else ms.set_device("CPU")
-        except (RuntimeError, ValueError) as error:
-            raise EngineUnavailableError(
-                f"this MindSpore has no {TARGETS[device.kind]} device ({_first_line(error)}): use --device cpu"
-            ) from None
+        _choose_device(device, threads)
         with tempfile.TemporaryDirectory() as folder:  # MindSpore loads from paths only; the folder is private
             path = Path(folder) / "model.mindir"
             path.write_bytes(model.data)
@@ -56,6 +51,20 @@ class MindSporeEngine(Engine):
 
     def close(self) -> None:
         self.cell = None
+
+
+def _choose_device(device: Device, threads: int) -> None:
+    """Both can be chosen once per process, before MindSpore has run: `open_engine` sees to that."""
+    import mindspore as ms
+
+    target = TARGETS[device.kind]
+    try:
+        ms.set_device(target) if target == "CPU" else ms.set_device(target, device.index)
+        ms.device_context.cpu.op_tuning.threads_num(threads)  # 25 unless told, however few the cores
+    except (RuntimeError, ValueError) as error:
+        raise EngineUnavailableError(
+            f"this MindSpore cannot use {device} ({_first_line(error)}): use --device cpu"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

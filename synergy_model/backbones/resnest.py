@@ -25,7 +25,7 @@ class MeanPool(nn.Cell):
     def __init__(self, channels: int, kernel: int, padding: int) -> None:
         super().__init__()
         self.weight = Tensor(np.full((channels, 1, kernel, kernel), 1 / kernel**2, np.float32))
-        self.conv = ops.Conv2D(channels, kernel, pad_mode="pad", pad=(padding,) * 4, stride=2, group=channels)
+        self.conv = ops.Conv2D(channels, (kernel, kernel), pad_mode="pad", pad=(padding,) * 4, stride=2, group=channels)
 
     def construct(self, x: Tensor) -> Tensor:
         return self.conv(x, self.weight)
