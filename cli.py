@@ -26,6 +26,10 @@ lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=T
 app.add_typer(lite_app, name="lite")
 
 
+# packages that a base install lacks, and the extra that brings them
+EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx"}
+
+
 class EngineName(str, Enum):
     """Engines, and `auto` for the first that is here and fits the bundle."""
 
@@ -305,6 +309,8 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"{error.name} is not installed: pip install 'synergy-mindir[{EXTRAS[error.name]}]'"
     return " ".join(str(error).split()) or type(error).__name__
 
 

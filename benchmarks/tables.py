@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.doctor import DoctorReport
-from benchmarks.latency import BenchReport
-from benchmarks.parity import ParityReport
+if TYPE_CHECKING:  # parity imports MindSpore, which printing a benchmark must not need
+    from benchmarks.doctor import DoctorReport
+    from benchmarks.latency import BenchReport
+    from benchmarks.parity import ParityReport
+
 
 STYLE: dict = {
     "title_justify": "left",
@@ -33,7 +38,7 @@ def print_parity(report: ParityReport) -> None:
     console = Console()
     console.print(table)
     for failure in report.failures:
-        console.print(f"{FAIL} {failure}", highlight=False)
+        console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
 
 def print_bench(report: BenchReport) -> None:
@@ -54,7 +59,7 @@ def print_bench(report: BenchReport) -> None:
         "ratio: time over onnxruntime's in the same rounds. start: new process to first output. MB: peak memory"
     )
     for failure in report.failures:
-        console.print(f"{FAIL} {failure}", highlight=False)
+        console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
 
 def _ms(value: float) -> str:
@@ -66,6 +71,6 @@ def print_doctor(report: DoctorReport) -> None:
     console = Console(highlight=False)
     for check in report.checks:
         mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.required else "[yellow]no[/]  "
-        console.print(f"{mark}[bold]{check.name}[/]: {check.detail}", soft_wrap=True)
+        console.print(f"{mark}[bold]{check.name}[/]: {escape(check.detail)}", soft_wrap=True)
         if not check.ok:
-            console.print(f"      to get it: {check.fix}", soft_wrap=True)
+            console.print(f"      to get it: {escape(check.fix)}", soft_wrap=True)
