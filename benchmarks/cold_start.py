@@ -1,35 +1,25 @@
 """One engine in a fresh process, clocked in there.
 
 The parent sees how long it takes from starting a process to the first output, and asks for timed runs later. Those
-are timed inside the process, so no pipe is in the figures. `runtime.engines.isolated` times nothing and is meant
-for work; this is meant for clocks.
+are timed inside the process, so the way to it is not in the figures. `runtime.engines.isolated` is its sibling for
+work; this one is for clocks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import pickle
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from runtime.engines import Device, Engine, ModelFile, engine_class
+from runtime.engines.child import Child
 from runtime.errors import EngineError
-
-BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from benchmarks.cold_start import serve; serve()"
-GRACE_S = 5.0  # how long a child may take to leave before it is killed
-LAST_WORDS = 4096  # bytes of a dead child's stderr that are searched for a cause
 
 COLD_STARTS = 3
 COLD_BUDGET_S = 2.0  # an engine that took this long to start is not started again
@@ -62,11 +52,8 @@ class FreshEngine:
 
     def __init__(self, job: Job) -> None:
         """Raises EngineError with the cause if the engine cannot be opened or run."""
-        self.engine = job.engine
-        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        command = [sys.executable, "-c", BOOTSTRAP, json.dumps(sys.path)]
         start = time.perf_counter()
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr)
+        self.child = Child(f"the {job.engine} engine", __name__, "make_handler")
         self.rss_mb: float = self._ask(job)
         self.cold_start_s = time.perf_counter() - start
 
@@ -80,15 +67,7 @@ class FreshEngine:
 
     def close(self) -> None:
         """End the process; calling it twice is harmless."""
-        for stream in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):  # what a dead child did not read is lost
-                stream.close()  # type: ignore[union-attr]
-        try:
-            self.process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.stderr.close()
+        self.child.close()
 
     def __enter__(self) -> FreshEngine:
         return self
@@ -98,30 +77,13 @@ class FreshEngine:
 
     def _ask(self, request: Job | float) -> Any:
         try:
-            error, answer = self._exchange(request)
-        except (OSError, EOFError, pickle.UnpicklingError):
-            error = self._obituary()
-        except BaseException:  # Ctrl-C: the child must not stay behind
+            return self.child.ask(request)
+        except ValueError as error:  # an engine's refusal of the inputs: here it is the engine that fails
+            self.close()
+            raise EngineError(str(error)) from None
+        except EngineError:
             self.close()
             raise
-        if error is not None:
-            self.close()
-            raise EngineError(error)
-        return answer
-
-    def _exchange(self, request: Job | float) -> tuple[str | None, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        pickle.dump(request, self.process.stdin, pickle.HIGHEST_PROTOCOL)
-        self.process.stdin.flush()
-        return pickle.load(self.process.stdout)
-
-    def _obituary(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(GRACE_S)
-        code = self.process.returncode
-        how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
-        last = _last_line(self.stderr)
-        return f"the process of the {self.engine} engine died ({how}){': ' + last if last else ''}"
 
 
 def start_several(job: Job) -> list[FreshEngine]:
@@ -136,21 +98,20 @@ def start_several(job: Job) -> list[FreshEngine]:
     return starts
 
 
-def serve() -> None:
-    """The child: open one engine, run it once, clock turns; leave on the end of the stream or the first error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    requests, replies = sys.stdin.buffer, _claim_stdout()
-    try:
-        job = pickle.load(requests)
-        with engine_class(job.engine)(job.model, job.device, job.threads) as engine:
-            engine.run(job.inputs)
-            _reply(replies, None, peak_rss_mb())
-            while True:
-                _reply(replies, None, clock_turn(engine, job.inputs, pickle.load(requests)))
-    except EOFError:
-        return
-    except Exception as error:  # whatever it is, the parent must hear of it
-        _reply(replies, str(error) or type(error).__name__, None)
+def make_handler() -> Callable[[Job | float], Any]:
+    """In the child: the first request is the job, every later one the length of a turn."""
+    opened: list[tuple[Engine, Job]] = []
+
+    def handle(request: Job | float) -> Any:
+        if not isinstance(request, Job):
+            engine, job = opened[0]
+            return clock_turn(engine, job.inputs, request)
+        engine = engine_class(request.engine)(request.model, request.device, request.threads)
+        opened.append((engine, request))
+        engine.run(request.inputs)
+        return peak_rss_mb()
+
+    return handle
 
 
 def clock_turn(engine: Engine, inputs: Mapping[str, np.ndarray], seconds: float) -> list[float]:
@@ -192,22 +153,3 @@ def peak_rss_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def _claim_stdout() -> BinaryIO:
-    """What engines print must not reach the replies: it goes to stderr."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return replies
-
-
-def _reply(replies: BinaryIO, error: str | None, answer: Any) -> None:
-    pickle.dump((error, answer), replies, pickle.HIGHEST_PROTOCOL)
-    replies.flush()
-
-
-def _last_line(stream: BinaryIO) -> str:
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - LAST_WORDS))
-    lines = stream.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""

@@ -33,7 +33,7 @@ def print_parity(report: ParityReport) -> None:
         table.add_column(name, justify="right")
     table.add_column("")
     for check in report.checks:
-        numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.0e}", f"{check.spread:.2g}")
+        numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.1e}", f"{check.spread:.2g}")
         table.add_row(check.artifact, check.engine, check.output, *numbers, PASS if check.passed else FAIL)
     console = Console()
     console.print(table)

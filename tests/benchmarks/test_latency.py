@@ -217,8 +217,8 @@ def test_quick_engines_start_three_times_slow_ones_once(
     stand_in: Callable[[], list[Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = start_several(stand_in_job())
-    assert len({start.process.pid for start in starts}) == 3
-    assert [start.process.poll() is None for start in starts] == [False, False, True]
+    assert len({start.child.process.pid for start in starts}) == 3
+    assert [start.child.process.poll() is None for start in starts] == [False, False, True]
     starts[-1].close()
     monkeypatch.setenv("FAKE_IMPORT_S", "2.1")
     (only,) = start_several(stand_in_job())
@@ -249,7 +249,7 @@ def test_real_engine_runs_and_leaves(lite_home: Path) -> None:
         assert 0 < min(times) <= max(times) < 1
         assert 0 < engine.cold_start_s < 60
         assert 20 < engine.rss_mb < 2000
-        assert has_ended(engine.process.pid)
+        assert has_ended(engine.child.process.pid)
         engine.close()
 
 
@@ -268,10 +268,16 @@ def test_death_is_an_error_with_its_signal(stand_in: Callable[[], list[Run]], mo
             engine.turn(0)
 
 
+def test_interrupt_is_for_the_parent(stand_in: Callable[[], list[Run]]) -> None:
+    with FreshEngine(stand_in_job()) as engine:
+        engine.child.process.send_signal(signal.SIGINT)
+        assert engine.turn(0)
+
+
 def test_process_does_not_outlive_its_parent(stand_in: Callable[[], list[Run]]) -> None:
     program = (
         "import sys, pickle, time; from benchmarks.cold_start import FreshEngine; "
-        "engine = FreshEngine(pickle.load(sys.stdin.buffer)); print(engine.process.pid, flush=True); time.sleep(60)"
+        "engine = FreshEngine(pickle.load(sys.stdin.buffer)); print(engine.child.process.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program]

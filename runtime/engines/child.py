@@ -1,0 +1,125 @@
+"""A child process of the same interpreter that answers requests over a socket.
+
+It is started with `-c`, not through multiprocessing, because that would import the caller's main module again. It
+leaves when the other end of the socket is gone, however that came about: no orphans.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, BinaryIO
+
+from runtime.errors import EngineError, EngineUnavailableError
+
+BOOTSTRAP = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {module} import {function}; "
+    "from runtime.engines.child import serve; serve(int(sys.argv[1]), {function})"
+)
+GRACE_S = 5.0  # how long a child may take to leave before it is killed
+LAST_WORDS = 4096  # bytes of a dead child's stderr that are searched for a cause
+
+# what the child reports by name and the parent raises again
+ERRORS: dict[str, type[Exception]] = {
+    "EngineUnavailableError": EngineUnavailableError,
+    "EngineError": EngineError,
+    "ValueError": ValueError,
+}
+
+
+class Child:
+    """A process that runs `function()` of `module` and hands every request to what that returns."""
+
+    def __init__(self, title: str, module: str, function: str) -> None:
+        self.title = title
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self.process, self.connection = _start(BOOTSTRAP.format(module=module, function=function), self.stderr)
+        self._stop = weakref.finalize(self, _end, self.process, self.connection, self.stderr)
+
+    def ask(self, request: Any) -> Any:
+        """The answer. Raises what the child raised (other errors as EngineError), EngineError if it died."""
+        if not self._stop.alive:
+            raise EngineError(f"{self.title} is closed")
+        try:
+            self.connection.send(request)
+            error, answer = self.connection.recv()
+        except (EOFError, OSError):
+            raise EngineError(self._obituary()) from None
+        except BaseException:  # Ctrl-C in between: the next answer would belong to this request
+            self.close()
+            raise
+        if error is not None:
+            raise ERRORS.get(error, EngineError)(answer)
+        return answer
+
+    def close(self) -> None:
+        """End the process; calling it twice is harmless."""
+        self._stop()
+
+    def _obituary(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        code = self.process.returncode
+        how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
+        last = _last_line(self.stderr)
+        self.close()
+        return f"the process of {self.title} died ({how}){': ' + last if last else ''}"
+
+
+def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]]) -> None:
+    """The child's main: answer until the other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    handle = make_handler()
+    with Connection(descriptor) as connection:
+        while True:
+            try:
+                request = connection.recv()
+            except EOFError:
+                return
+            try:
+                answer = (None, handle(request))
+            except Exception as error:  # whatever it is, the parent must hear of it
+                answer = (_reported_name(error), str(error) or type(error).__name__)
+            connection.send(answer)
+
+
+def _reported_name(error: Exception) -> str:
+    return next((name for name, kind in ERRORS.items() if isinstance(error, kind)), "EngineError")
+
+
+def _start(code: str, stderr: BinaryIO) -> tuple[subprocess.Popen[bytes], Connection]:
+    """What libraries print goes to `stderr`, stdout included: the caller's output is its own."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()]
+        )
+        return process, Connection(ours.detach())
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection, stderr: BinaryIO) -> None:
+    """The child leaves on the end of the stream; one that does not is killed. Never leaves a zombie."""
+    connection.close()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    stderr.close()
+
+
+def _last_line(stream: BinaryIO) -> str:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - LAST_WORDS))
+    lines = stream.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""
