@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +12,6 @@ import typer
 if TYPE_CHECKING:
     import msgspec
 
-    from benchmarks.parity import ParityReport
-    from runtime.inference import ImageRecord
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,6 +83,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
+    from benchmarks.console import print_parity
     from benchmarks.parity import ParityError, gate
     from export.bundle import ExportOptions, export_bundle
 
@@ -94,7 +91,7 @@ def export(
     try:
         manifest = export_bundle(ckpt, bundle, wanted, gate, say=print)
     except ParityError as error:
-        _print_parity(error.report)
+        print_parity(error.report)
         raise
     for artifact in manifest.artifacts:
         print(f"  {artifact.file:16} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}")
@@ -116,9 +113,7 @@ def infer(
     mesh: Annotated[bool, typer.Option("--mesh", help="Also write an OBJ per face (needs --out).")] = False,
 ) -> None:
     """Find the faces in pictures: overlays, JSON, meshes."""
-    from rich.console import Console
-    from rich.progress import track
-
+    from benchmarks.console import print_record, tracked
     from runtime import FaceAligner
     from runtime.detection import make_detector
     from runtime.inference import InferOptions, InferReport, infer_images
@@ -131,11 +126,11 @@ def infer(
     chosen = make_detector(detector.value, detector_model)
     with FaceAligner.load(bundle, engine.value, device, threads, detector=chosen) as aligner:
         done = infer_images(aligner, paths, InferOptions(known, out, mesh))
-        records = list(track(done, "pictures", len(paths), console=Console(stderr=True), transient=True))
+        records = list(tracked(done, "pictures", len(paths)))
         print(f"{aligner.artifact.file} on {aligner.engine.name}, {aligner.engine.device}")
     _write_json(json_file, InferReport(records))
     for record in records:
-        _print_record(record)
+        print_record(record)
     if any(record.error for record in records):
         raise typer.Exit(1)
 
@@ -147,12 +142,13 @@ def parity(
     json_file: JsonOption = None,
 ) -> None:
     """Compare every artifact on every engine with the Cell again."""
+    from benchmarks.console import print_parity
     from benchmarks.parity import check_bundle, summary
     from runtime import Bundle
     from synergy_model.checkpoint import load_checkpoint
 
     report = check_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network)
-    _print_parity(report)
+    print_parity(report)
     _write_json(json_file, report)
     print(summary(report))
     raise typer.Exit(0 if report.passed else 1)
@@ -170,12 +166,12 @@ def bench(
     json_file: JsonOption = None,
 ) -> None:
     """Latency, cold start and memory of every engine present, interleaved in one run."""
+    from benchmarks.console import print_bench, progress
     from benchmarks.latency import BenchOptions, bench_bundle
-    from benchmarks.tables import print_bench
 
     named = None if not engine or EngineName.auto in engine else tuple(name.value for name in engine)
     options = BenchOptions(named, all_artifacts, device, _some(threads), _some(batch), rounds)
-    with _progress() as say:
+    with progress() as say:
         report = bench_bundle(bundle, options, say)
     print_bench(report)
     _write_json(json_file, report)
@@ -188,8 +184,8 @@ def doctor(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="With --json.")] = None,
 ) -> None:
     """What works on this machine, what does not, and how to get it."""
+    from benchmarks.console import print_doctor
     from benchmarks.doctor import run_doctor
-    from benchmarks.tables import print_doctor
 
     if file is not None and not as_json:
         raise typer.BadParameter("a file is written with --json only")
@@ -208,11 +204,11 @@ def demo(
     json_file: JsonOption = None,
 ) -> None:
     """The whole road on the demo checkpoint: export, proof, faces in a photo, latency. No weights are fetched."""
+    from benchmarks.console import print_bench, print_parity
     from benchmarks.demo import run_demo
-    from benchmarks.tables import print_bench
 
     report = run_demo(out, _formats(None), say=print)
-    _print_parity(report.parity)
+    print_parity(report.parity)
     print_bench(report.bench)
     _write_json(json_file, report)
     for picture in report.pictures:
@@ -230,17 +226,6 @@ def lite_install() -> None:
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:
     return tuple(values) if values else None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float, str], None]]:
-    """A bar on stderr that is told the part done, 0 to 1, and what is being done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda part, doing: bar.update(task, completed=part, description=doing)
 
 
 def _formats(text: str | None) -> tuple[str, ...]:
@@ -262,23 +247,6 @@ def _batch(text: str) -> int | None:
     if not text.isascii() or not text.isdigit():
         raise typer.BadParameter(f"--batch takes a number or dynamic, not {text!r}")
     return int(text)
-
-
-def _print_parity(report: ParityReport) -> None:
-    from benchmarks.tables import print_parity
-
-    print_parity(report)
-
-
-def _print_record(record: ImageRecord) -> None:
-    if record.error:
-        named = record.error if record.path in record.error else f"{record.path}: {record.error}"
-        print(f"error: {named}", file=sys.stderr)
-        return
-    print(f"{record.path}: {len(record.faces)} face{'' if len(record.faces) == 1 else 's'}")
-    for face in record.faces:
-        pose = face.pose
-        print(f"  yaw {pose.yaw:+6.1f}  pitch {pose.pitch:+6.1f}  roll {pose.roll:+6.1f}")
 
 
 def _json(report: msgspec.Struct) -> str:

@@ -36,26 +36,28 @@ JPEG_QUALITY = 95
 Progress = Callable[[float, str], None]
 
 
-def load_official(root: Path, border: int = OFFICIAL_BORDER, labels: str = "original") -> EvaluationData:
-    """The official layout, pictures read. Without the two pose files the landmarks alone can be scored.
+def load_official(
+    root: Path, border: int = OFFICIAL_BORDER, labels: str = "original", pictures: bool = True
+) -> EvaluationData:
+    """The official layout. Without the two pose files the landmarks alone can be scored.
 
+    labels: original or reannotated landmarks. pictures: False reads the labels alone, to score predictions made
+    elsewhere; then neither the crops nor their list need be there, and the data has no crops.
     Raises DataError naming the file, and the line or row, that is missing or wrong.
     """
     if labels not in LABELS:
         raise ValueError(f"unknown labels {labels!r}: use {' or '.join(LABELS)}")
-    names = _read_list(root / LIST)
-    count = len(names)
-    truth = _load(root, LABELS[labels], (count, (2, 3), 68))
-    check_labels(truth, str(root / EVAL / LABELS[labels]))
+    truth = _load_landmarks(root, LABELS[labels])
+    count = len(truth)
+    names = _read_list(root / LIST, count, optional=not pictures)
     yaw, rois = _load(root, YAW, (count,)), _load(root, ROI, (count, 4))
     check_finite(yaw, str(root / EVAL / YAW))
     _check_rois(rois, root / EVAL / ROI)
     pose, scored, missing = _load_pose(root, count)
-    data = EvaluationData(
-        TITLE, f"{count} crops of {root}, {labels} labels", names, _read_crops(root, names), truth, yaw, rois,
-        pose, scored, missing,
-    )  # fmt: skip
-    return data.with_border(border)
+    crops = _read_crops(root, names) if pictures else np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    source = f"{count} samples of {root}, {labels} labels"
+    data = EvaluationData(TITLE, source, names, crops, truth, yaw, rois, pose, scored, missing)
+    return data.with_border(border) if pictures else data
 
 
 def load_raw(folder: Path, border: int = 0) -> EvaluationData:
@@ -144,16 +146,29 @@ def _write_labels(folder: Path, samples: list[RawSample], rois: np.ndarray) -> N
         np.save(folder / name, array)
 
 
-def _read_list(path: Path) -> tuple[str, ...]:
-    """The names in the list; blank lines at its end do not count."""
+def _load_landmarks(root: Path, name: str) -> np.ndarray:
+    """The labels, whose number of rows all other files must have."""
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: `synergy aflw2000 prepare` builds it from the raw data")
+    truth = _load(root, name)
+    check_labels(truth, str(root / EVAL / name))
+    if not len(truth):
+        raise DataError(f"{root / EVAL / name} has no rows")
+    return truth
+
+
+def _read_list(path: Path, count: int, optional: bool) -> tuple[str, ...]:
+    """The names in the list, one per row of the labels; blank lines at its end do not count."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except FileNotFoundError:
+        if optional:
+            return tuple(f"row-{row:05d}" for row in range(count))
         raise DataError(f"{path} is missing: `synergy aflw2000 prepare` builds the layout from the raw data") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not a text file of picture names") from None
-    if not lines:
-        raise DataError(f"{path} names no pictures")
+    if len(lines) != count:
+        raise DataError(f"{path} has {len(lines)} lines, the labels in {path.parent / EVAL} have {count} rows")
     return tuple(line.strip() for line in lines)
 
 
@@ -174,8 +189,8 @@ def _read_crop(root: Path, name: str, line: int) -> np.ndarray:
     return image
 
 
-def _load(root: Path, name: str, shape: tuple[int | tuple[int, ...], ...]) -> np.ndarray:
-    """An array of numbers of `shape`, where a tuple lists the sizes that a dimension may have."""
+def _load(root: Path, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An array of numbers, of `shape` if that is given."""
     path = root / EVAL / name
     try:
         array = np.load(path, allow_pickle=False)
@@ -183,11 +198,9 @@ def _load(root: Path, name: str, shape: tuple[int | tuple[int, ...], ...]) -> np
         raise DataError(f"{path} is missing") from None
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path} is no .npy file of plain numbers: {error}") from None
-    allowed = [sizes if isinstance(sizes, tuple) else (sizes,) for sizes in shape]
-    fits = array.ndim == len(shape) and all(size in sizes for size, sizes in zip(array.shape, allowed, strict=True))
-    if not fits or array.dtype.kind not in "fiu":
-        wanted = ", ".join(" or ".join(map(str, sizes)) for sizes in allowed)
-        raise DataError(f"{path} is {array.dtype} {array.shape}: need numbers ({wanted}), a row per line of {LIST}")
+    if array.dtype.kind not in "fiu" or (shape is not None and array.shape != shape):
+        wanted = "numbers" if shape is None else f"numbers {shape}, a row per sample"
+        raise DataError(f"{path} is {array.dtype} {array.shape}: needed are {wanted}")
     return array
 
 
@@ -203,11 +216,11 @@ def _load_pose(root: Path, count: int) -> tuple[np.ndarray | None, np.ndarray | 
     missing = [str(root / EVAL / name) for name in (EXCL, SKIP) if not (root / EVAL / name).is_file()]
     if missing:
         return None, None, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    skip = _load(root, SKIP, (tuple(range(count + 1)),)).astype(np.int64)
-    if len(np.unique(skip)) != len(skip) or (skip < 0).any() or (skip >= count).any():
+    skip = _load(root, SKIP)
+    if skip.ndim != 1 or len(set(skip.tolist()) & set(range(count))) != len(skip):
         raise DataError(f"{root / EVAL / SKIP} must list different rows from 0 to {count - 1}")
     scored = np.ones(count, bool)
-    scored[skip] = False
+    scored[skip.astype(np.int64)] = False
     angles = _load(root, EXCL, (int(scored.sum()), 3))
     check_finite(angles, str(root / EVAL / EXCL))
     pose = np.full((count, 3), np.nan)

@@ -23,7 +23,8 @@ class EvaluationData:
     """N faces.
 
     title: the data set's name, for headings; source: one line on where it is from and what was done to it.
-    crops (N,120,120,3) uint8 BGR, as the network is to see them. landmarks (N,2 or 3,68) original image px, y down.
+    crops (N,120,120,3) uint8 BGR, as the network is to see them, or (0,120,120,3) where labels alone were read.
+    landmarks (N,2 or 3,68) original image px, y down.
     yaw_deg (N,), by whose size faces are put into bins. roi_xyxy (N,4), the image region each crop maps back to.
     pose_deg (N,3) yaw, pitch, roll in degrees and `scored` (N,) bool, the faces whose pose counts; None where there
     is no true pose, and `pose_missing` says why.
@@ -71,22 +72,22 @@ def to_crop_px(landmarks: np.ndarray, roi_xyxy: np.ndarray) -> np.ndarray:
     return (landmarks[:, :2] - corner) / scale
 
 
-def check_labels(landmarks: np.ndarray, source: str, rows: str = "row {}") -> None:
-    """Raise DataError unless labels (N,2 or 3,68) are finite and span a box; `rows` names the place by its index."""
+def check_labels(landmarks: np.ndarray, source: str, place: str = ", row {}") -> None:
+    """Raise DataError unless labels (N,2 or 3,68) are finite and span a box; `place` is its index in words."""
     if landmarks.ndim != 3 or landmarks.shape[1] not in (2, 3) or landmarks.shape[2] != POINTS:
         raise DataError(f"{source} has shape {landmarks.shape}: landmarks are (N, 2 or 3, {POINTS})")
-    check_finite(landmarks, source, rows)
+    check_finite(landmarks, source, place)
     flat = (np.ptp(landmarks[:, :2], axis=2) <= 0).any(axis=1)
     if flat.any():
-        raise DataError(f"{source}, {rows.format(int(flat.argmax()))}: all landmarks lie on one line")
+        raise DataError(f"{source}{place.format(int(flat.argmax()))}: all landmarks lie on one line")
 
 
-def check_finite(values: np.ndarray, source: str, rows: str = "row {}") -> None:
+def check_finite(values: np.ndarray, source: str, place: str = ", row {}") -> None:
     """Raise DataError naming the first row (counted from 0) with a value that is NaN or infinite."""
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if bad.any():
         more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
-        raise DataError(f"{source}, {rows.format(int(bad.argmax()))}{more}: a value is NaN or infinite")
+        raise DataError(f"{source}{place.format(int(bad.argmax()))}{more}: a value is NaN or infinite")
 
 
 def synthetic_data(count: int = HELD_OUT_FACES, seed: int = HELD_OUT_SEED) -> EvaluationData:
@@ -97,7 +98,7 @@ def synthetic_data(count: int = HELD_OUT_FACES, seed: int = HELD_OUT_SEED) -> Ev
     return EvaluationData(
         title="synthetic faces",
         source=f"{count} held-out synthetic faces (seed {seed})",
-        names=tuple(f"synthetic-{seed}-{index:05d}" for index in range(count)),
+        names=tuple(f"synthetic-{index:05d}" for index in range(count)),
         crops=batch.images,
         landmarks=batch.landmarks,
         yaw_deg=batch.euler_deg[:, 0],

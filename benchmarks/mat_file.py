@@ -17,7 +17,7 @@ import numpy as np
 HEADER = 128  # bytes: text, version, byte order
 VERSION = 0x0100
 BYTE_ORDERS = {b"IM": "<", b"MI": ">"}
-MATRIX, COMPRESSED = 14, 15
+INT32, MATRIX, COMPRESSED = 5, 14, 15
 STORED_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 COMPLEX = 0x0800
@@ -88,7 +88,7 @@ def _inflate(payload: bytes) -> bytes:
 def _matrix(payload: bytes, order: str, names: frozenset[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The matrix if its name is wanted."""
     parts = _elements(payload, order)
-    (_, flags), dims, (_, name) = (next(parts, (0, b"")) for _ in range(3))
+    (_, flags), (dims_kind, dims), (_, name) = (next(parts, (0, b"")) for _ in range(3))
     text = name.decode("ascii", errors="replace")
     if text not in names:
         return
@@ -96,7 +96,7 @@ def _matrix(payload: bytes, order: str, names: frozenset[str]) -> Iterator[tuple
     dtype = CLASSES.get(word & 0xFF)
     if dtype is None or word & COMPLEX:
         raise MatFileError(f"{text} is not an array of real numbers")
-    shape = tuple(_numbers(*dims, order).tolist())
+    shape = tuple(_numbers(dims_kind if dims_kind == INT32 else 0, dims, order).tolist())
     values = _numbers(*next(parts, (0, b"")), order)
     if min(shape, default=-1) < 0 or math.prod(shape) != values.size:
         raise MatFileError(f"is damaged: {text} should be {shape} and has {values.size} values")

@@ -15,7 +15,7 @@ from runtime.media import read_image
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
 ROI_FACTOR = np.sqrt(2)  # side of the crop over the longer side of the landmarks' box
 MAX_POSE_DEG = 99.0  # faces with a larger angle are left out of the pose error (FSA-Net's protocol)
-MAX_SIDE = 16384  # pixels; a larger crop comes of broken labels
+FARTHEST = 8192  # pixels; landmarks beyond come of broken labels and would ask for huge crops
 
 
 @dataclass(frozen=True)
@@ -74,25 +74,29 @@ def read_raw_sample(path: Path) -> RawSample:
         raise DataError(f"{path}: needs {LANDMARKS} (3, {POINTS}) and {POSE} (1, 3 or more), not {landmarks.shape}")
     if not np.isfinite(pose).all():
         raise DataError(f"{path}: {POSE} has a value that is NaN or infinite")
-    check_labels(landmarks[None], f"{path}: {LANDMARKS}")
+    check_labels(landmarks[None], f"{path}: {LANDMARKS}", place="")
+    if np.abs(landmarks).max() > FARTHEST:
+        raise DataError(f"{path}: {LANDMARKS} reach beyond {FARTHEST} pixels")
     pitch, yaw, roll = np.degrees(pose)
-    return RawSample(path.with_suffix(".jpg"), landmarks, np.array([yaw, pitch, roll]), _roi(landmarks, path))
+    roi = roi_of_landmarks(landmarks)
+    return RawSample(path.with_suffix(".jpg"), landmarks, np.array([yaw, pitch, roll]), roi)
+
+
+def roi_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (2 or 3,68) image px -> the crop's region (4,) x1, y1, x2, y2: whole pixels, a square.
+
+    Clipped, it is the published box for each of the 2000 samples. The far corner starts from the rounded near one.
+    """
+    points = landmarks[:2].astype(np.float64)
+    low, high = points.min(axis=1), points.max(axis=1)
+    side = ROI_FACTOR * (high - low).max()
+    corner = _round_half_away((low + high) / 2 - side / 2)
+    return np.concatenate([corner, _round_half_away(corner + side)])
 
 
 def pose_counts(euler_deg: np.ndarray) -> np.ndarray:
     """Angles (N,3) -> (N,) bool: the faces whose pose is scored."""
     return (np.abs(euler_deg) <= MAX_POSE_DEG).all(axis=1)
-
-
-def _roi(landmarks: np.ndarray, path: Path) -> np.ndarray:
-    """The rule that gives the published box of all 2000 samples; the far corner starts from the rounded near one."""
-    points = landmarks[:2].astype(np.float64)
-    low, high = points.min(axis=1), points.max(axis=1)
-    side = ROI_FACTOR * (high - low).max()
-    if side > MAX_SIDE or np.abs(points).max() > MAX_SIDE:
-        raise DataError(f"{path}: {LANDMARKS} reach beyond {MAX_SIDE} pixels")
-    corner = _round_half_away((low + high) / 2 - side / 2)
-    return np.concatenate([corner, _round_half_away(corner + side)])
 
 
 def _round_half_away(values: np.ndarray) -> np.ndarray:

@@ -85,15 +85,16 @@ def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]]) -> 
                 request = connection.recv()
             except EOFError:
                 return
-            try:
-                answer = (None, handle(request))
-            except Exception as error:  # whatever it is, the parent must hear of it
-                answer = (_reported_name(error), str(error) or type(error).__name__)
-            connection.send(answer)
+            connection.send(_answer(handle, request))
 
 
-def _reported_name(error: Exception) -> str:
-    return next((name for name, kind in ERRORS.items() if isinstance(error, kind)), "EngineError")
+def _answer(handle: Callable[[Any], Any], request: Any) -> tuple[str | None, Any]:
+    """The name of an error, if any, and its text or the result."""
+    try:
+        return None, handle(request)
+    except Exception as error:  # whatever it is, the parent must hear of it
+        kind = next((name for name, kind in ERRORS.items() if isinstance(error, kind)), "EngineError")
+        return kind, str(error) or type(error).__name__
 
 
 def _start(code: str, stderr: BinaryIO) -> tuple[subprocess.Popen[bytes], Connection]:

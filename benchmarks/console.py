@@ -1,18 +1,23 @@
-"""Reports as tables for people."""
+"""What people see in a terminal: tables, progress bars, one line per picture. Results on stdout, bars on stderr."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, track
 from rich.table import Table
 
 if TYPE_CHECKING:  # parity imports MindSpore, which printing a benchmark must not need
     from benchmarks.doctor import DoctorReport
     from benchmarks.latency import BenchReport
     from benchmarks.parity import ParityReport
+    from runtime.inference import ImageRecord
 
 
 STYLE: dict = {
@@ -21,6 +26,7 @@ STYLE: dict = {
     "pad_edge": False,
     "padding": (0, 1, 0, 0),
 }  # fits 80 columns
+Item = TypeVar("Item")
 PASS, FAIL = "[green]pass[/]", "[bold red]FAIL[/]"
 
 
@@ -74,3 +80,29 @@ def print_doctor(report: DoctorReport) -> None:
         console.print(f"{mark}[bold]{check.name}[/]: {escape(check.detail)}", soft_wrap=True)
         if not check.ok:
             console.print(f"      to get it: {escape(check.fix)}", soft_wrap=True)
+
+
+def print_record(record: ImageRecord) -> None:
+    """A picture's faces with their pose in degrees, or on stderr why there are none."""
+    if record.error:
+        named = record.error if record.path in record.error else f"{record.path}: {record.error}"
+        print(f"error: {named}", file=sys.stderr)
+        return
+    print(f"{record.path}: {len(record.faces)} face{'' if len(record.faces) == 1 else 's'}")
+    for face in record.faces:
+        print(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
+
+
+def tracked(items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
+    """The same items, with a bar."""
+    console = Console(stderr=True)
+    return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[float, str], None]]:
+    """A bar that is told the part done, 0 to 1, and what is being done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda part, doing: bar.update(task, completed=part, description=doing)
