@@ -185,7 +185,7 @@ def _text_boxes(text: str) -> dict[str, list[Box]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        name, *numbers = line.rsplit(maxsplit=4)
+        name, *numbers = line.strip().rsplit(maxsplit=4)
         try:
             x1, y1, x2, y2 = (float(text) for text in numbers)
         except ValueError:

@@ -15,7 +15,7 @@ BACKGROUND = 255  # white, as viewers show transparent pictures
 def decode_picture(data: bytes) -> np.ndarray:
     """Decode to (H,W,3) uint8 BGR, turned upright by the EXIF tag.
 
-    Grey becomes three equal channels, 16 bits are cut to the upper 8, transparency is laid over white, of an
+    Grey becomes three equal channels, 16 bits become 8, transparency is laid over white, of an
     animation the first frame is taken. Raises ValueError, whose text continues after the file's name, if the bytes
     are no picture, damaged or too large.
     """
@@ -69,7 +69,10 @@ def _orientations(image: np.ndarray) -> Iterable[np.ndarray]:
 
 
 def _same_picture(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
-    return turned.shape[:2] == image_bgr.shape[:2] and np.array_equal(turned[:, :, :3], image_bgr)
+    if turned.shape[:2] != image_bgr.shape[:2]:
+        return False
+    colours = np.ascontiguousarray(turned[:, :, :3])
+    return cv2.norm(colours, image_bgr, cv2.NORM_INF) <= 1  # OpenCV cuts 16 bits to 8, but rounds those of TIFF
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
