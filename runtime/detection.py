@@ -112,7 +112,7 @@ class HaarDetector:
     """OpenCV's own cascades, which need no download. Not thread-safe.
 
     Several looks at the picture vote (see `LOOKS`); `score` is the share of the votes, 0.44 to 1, no probability.
-    Upright faces are found from about 1/40 of the picture's longer side, tilted ones and profiles from 1/18.
+    Faces below about 1/20 of the longer side are often missed; tilted ones and profiles are sought from 1/18 only.
     """
 
     def __init__(self) -> None:

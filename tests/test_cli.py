@@ -201,6 +201,35 @@ class TestParity:
         assert code == 1 and "FAIL" in out and "must not be used" in out
 
 
+class TestBench:
+    def test_rows_have_the_contracts_keys(self, synergy, bundles, tmp_path: Path) -> None:
+        report = tmp_path / "bench.json"
+        code, out, _ = synergy(
+            "bench", bundles["mb05"], "--engine", "lite", "--engine", "onnx",
+            "--threads", 1, "--batch", 1, "--rounds", 3, "--json", report,
+        )  # fmt: skip
+        content = json.loads(report.read_text())
+        keys = {
+            "engine", "artifact", "device", "threads", "batch", "median_ms", "p95_ms", "fps",
+            "cold_start_s", "rss_mb", "ratio_to_onnxruntime",
+        }  # fmt: skip
+        assert code == 0 and "model.ms" in out and content["host"]
+        assert [row["engine"] for row in content["rows"]] == ["lite", "onnx"]
+        assert all(set(row) == keys and row["median_ms"] > 0 for row in content["rows"])
+
+    def test_zero_threads(self, synergy, bundles) -> None:
+        one_line_error(synergy("bench", bundles["mb05"], "--threads", 0), "threads")
+
+
+def test_demo_walks_the_whole_road(synergy, lite_home: Path, tmp_path: Path) -> None:
+    code, out, _ = synergy("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
+    content = json.loads((tmp_path / "demo.json").read_text())
+    assert code == 0 and content["parity"]["pass"] and content["bench"]["rows"]
+    assert (Path(content["bundle"]) / "model.ms").is_file()
+    for picture in content["pictures"]:
+        assert cv2.imread(picture) is not None and picture in out
+
+
 def test_doctor_json(synergy, tmp_path: Path) -> None:
     _, out, _ = synergy("doctor", "--json")
     printed = json.loads(out)
