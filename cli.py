@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     import msgspec
 
+    from benchmarks.evaluation_data import EvaluationData
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +22,8 @@ app = typer.Typer(
 )
 lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=True)
 app.add_typer(lite_app, name="lite")
+aflw2000_app = typer.Typer(help="The AFLW2000-3D benchmark's data.", no_args_is_help=True)
+app.add_typer(aflw2000_app, name="aflw2000")
 
 
 # packages that a base install lacks, and the extra that brings them
@@ -46,6 +50,8 @@ BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy ex
 EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
+RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]
+RawOption = Annotated[Path | None, typer.Option(help="Folder of raw AFLW2000-3D samples.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 
 
@@ -80,16 +86,20 @@ def export(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory to make.")],
     formats: Annotated[str | None, typer.Option(help="mindir,onnx,lite; all that this machine can make.")] = None,
     batch: Annotated[str, typer.Option(help="Crops per run: a number, or dynamic.")] = "dynamic",
+    root: RootOption = None,
+    raw: RawOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
     from benchmarks.console import print_parity
-    from benchmarks.parity import ParityError, gate
+    from benchmarks.parity import ParityError
+    from benchmarks.proof import gate
     from export.bundle import ExportOptions, export_bundle
 
     wanted = ExportOptions(_formats(formats), _batch(batch), force)
+    data = _accuracy_data(root, raw)
     try:
-        manifest = export_bundle(ckpt, bundle, wanted, gate, say=print)
+        manifest = export_bundle(ckpt, bundle, wanted, partial(gate, data=data), say=print)
     except ParityError as error:
         print_parity(error.report)
         raise
@@ -139,19 +149,75 @@ def infer(
 def parity(
     bundle: BundleArgument,
     ckpt: Annotated[Path, typer.Option(help="The checkpoint the bundle was exported from.")],
+    root: RootOption = None,
+    raw: RawOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Compare every artifact on every engine with the Cell again."""
+    """Compare every artifact on every engine with the Cell again: outputs, then NME and MAE."""
     from benchmarks.console import print_parity
-    from benchmarks.parity import check_bundle, summary
+    from benchmarks.parity import summary
+    from benchmarks.proof import prove_bundle
     from runtime import Bundle
     from synergy_model.checkpoint import load_checkpoint
 
-    report = check_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network)
+    data = _accuracy_data(root, raw)
+    report = prove_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network, data)
     print_parity(report)
     _write_json(json_file, report)
     print(summary(report))
     raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command("eval")
+def evaluate(
+    subject: Annotated[Path | None, typer.Argument(metavar="BUNDLE|CKPT", help="What to evaluate.")] = None,
+    engine: EngineOption = EngineName.auto,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    artifact: Annotated[str | None, typer.Option(help="A file of the bundle, e.g. model.v1.mindir.")] = None,
+    root: RootOption = None,
+    raw: RawOption = None,
+    labels: Annotated[str, typer.Option(help="original or reannotated landmarks of --root.")] = "original",
+    border: Annotated[int | None, typer.Option(min=0, help="Black pixels around crops; 5 for --root, else 0.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Score this .npz instead: landmarks or params.")] = None,
+    whitening: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
+    morphable: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
+    json_file: JsonOption = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
+    montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
+) -> None:
+    """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
+    from benchmarks.accuracy import format_source, format_table
+    from benchmarks.accuracy_files import write_csv, write_montage
+    from benchmarks.console import progress
+    from benchmarks.evaluation import EvalOptions, run_eval
+
+    chosen = EvalOptions(
+        engine.value, device, threads, artifact, root, raw, labels, border, predictions, whitening, morphable
+    )
+    with progress() as say:
+        done = run_eval(subject, chosen, say)
+    print(format_table(done.report))
+    print(format_source(done.report), file=sys.stderr)
+    _write_json(json_file, done.report)
+    if csv_file:
+        write_csv(csv_file, done.report, done.predictions, done.data)
+    if montage:
+        write_montage(montage, done.report, done.predictions, done.data)
+
+
+@aflw2000_app.command()
+def prepare(
+    raw: Annotated[Path, typer.Option(help="Folder of the raw dataset: image*.jpg and .mat files.")],
+    out: Annotated[Path, typer.Option(help="Folder to make, in the official layout.")],
+) -> None:
+    """Build the official evaluation layout from the raw AFLW2000-3D download."""
+    from benchmarks.aflw2000 import prepare as prepare_layout
+    from benchmarks.console import progress
+
+    with progress() as say:
+        count = prepare_layout(raw, out, say)
+    print(f"{out}: {count} samples")
 
 
 @app.command()
@@ -222,6 +288,14 @@ def lite_install() -> None:
 
     home = install(print)
     print(f"MindSpore Lite {home.version} is ready in {home.root}")
+
+
+def _accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
+    """None stands for held-out synthetic faces, few enough to keep the proof quick."""
+    from benchmarks.evaluation import EvalOptions, load_data
+
+    options = EvalOptions(root=root, raw=raw)
+    return load_data(options) if root or raw else None
 
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:

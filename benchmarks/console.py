@@ -43,8 +43,23 @@ def print_parity(report: ParityReport) -> None:
         table.add_row(check.artifact, check.engine, check.output, *numbers, PASS if check.passed else FAIL)
     console = Console()
     console.print(table)
+    if report.accuracy:
+        console.print(_accuracy_table(report))
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
+
+
+def _accuracy_table(report: ParityReport) -> Table:
+    table = Table(title="task accuracy and its drift from the Cell", **STYLE)
+    for name in ("artifact", "engine"):
+        table.add_column(name, no_wrap=True)
+    for name in ("NME %", "drift", "MAE deg", "drift"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in report.accuracy:
+        numbers = (f"{row.nme:.3f}", f"{row.nme_drift:.1e}", f"{row.mae:.3f}", f"{row.mae_drift:.1e}")
+        table.add_row(row.artifact, row.engine, *numbers, PASS if row.passed else FAIL)
+    return table
 
 
 def print_bench(report: BenchReport) -> None:

@@ -15,7 +15,8 @@ from mindspore.common.initializer import HeNormal, initializer
 
 from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
 from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
-from benchmarks.parity import Accuracy, ParityReport, gate
+from benchmarks.parity import Accuracy, ParityReport
+from benchmarks.proof import gate
 from export.bundle import ExportOptions, export_bundle
 from runtime.aligner import FaceAligner
 from runtime.drawing import draw_faces

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -93,20 +92,13 @@ class Reference:
         return float(np.median(np.ptp(self.outputs[output][: self.real], axis=0)))
 
 
-def gate(folder: Path, network: SynergyNet) -> bytes:
-    """Prove the bundle in `folder` or raise ParityError; returns the report as JSON."""
-    report = check_bundle(Bundle.open(folder), network)
-    if not report.passed:
-        raise ParityError(summary(report), report)
-    return msgspec.json.format(msgspec.json.encode(report), indent=2)
-
-
 def summary(report: ParityReport) -> str:
     """One line: what failed, or that all agreed."""
     if report.passed:
         return f"all {len(report.checks)} checks passed"
     failed = sorted({f"{check.artifact} on {check.engine}" for check in report.checks if not check.passed})
-    reasons = [*(f"{name} does not match the Cell" for name in failed), *report.failures]
+    drifted = [f"{row.artifact} on {row.engine} loses accuracy" for row in report.accuracy if not row.passed]
+    reasons = [*(f"{name} does not match the Cell" for name in failed), *drifted, *report.failures]
     return "parity failed, the artifacts must not be used: " + "; ".join(reasons)
 
 

@@ -64,7 +64,7 @@ def checkpoints(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.fixture(scope="session")
 def bundles(checkpoints: dict[str, Path], lite_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Proved bundles with every format, by architecture."""
-    from benchmarks.parity import gate
+    from benchmarks.proof import gate
     from export.bundle import ExportOptions, export_bundle
 
     folder = tmp_path_factory.mktemp("bundles")
