@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from runtime.decode import (
     euler_deg,
     vertices,
 )
-from synergy_model.torch_checkpoint import read_numpy_pickle
+from synergy_model.array_files import ArrayFileError, read_arrays
 
 BASES = {"u_base": (3 * POINTS, 1), "w_shp_base": (3 * POINTS, 40), "w_exp_base": (3 * POINTS, 10)}
 WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
@@ -78,7 +76,7 @@ def predictions_from_npz(
     """
     if convention not in FRAMES:
         raise ValueError(f"unknown convention {convention!r}: use {' or '.join(FRAMES)}")
-    content = _read_npz(path)
+    content = _read(path)
     if "params" not in content:
         landmarks = _landmarks(content, path, count)
         return Predictions(landmarks, None, f"{path} has landmarks only: pose needs params (N, {PARAMS})")
@@ -97,7 +95,7 @@ def predictions_from_npz(
 
 def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """param_mean and param_std (62,) of a .npz or .pkl file; nothing in the file is run."""
-    content = _read_npz(path) if path.suffix == ".npz" else _read_pickle(path)
+    content = _read(path)
     for keys in WHITENING_KEYS:
         if all(key in content for key in keys):
             mean, std = (_checked(np.ravel(content[key]), (PARAMS,), f"{path}: {key}") for key in keys)
@@ -107,7 +105,7 @@ def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_bases(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """u_base (204,1), w_shp_base (204,40), w_exp_base (204,10) of a .npz file; other keys are ignored."""
-    content = _read_npz(path)
+    content = _read(path)
     missing = [key for key in BASES if key not in content]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}")
@@ -130,26 +128,10 @@ def _checked(array: np.ndarray, shape: tuple[int, ...], source: str) -> np.ndarr
     return array
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise ValueError("a single array: save it with np.savez under its name")
-        with content:
-            return {key: content[key] for key in content.files}
+        return read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is no .npz file of plain arrays ({error})") from None
-
-
-def _read_pickle(path: Path) -> dict[str, np.ndarray]:
-    try:
-        content = read_numpy_pickle(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except ValueError as error:
+    except ArrayFileError as error:
         raise DataError(str(error)) from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no dictionary: need param_mean and param_std, or mean and std")
-    return {key: np.asarray(value) for key, value in content.items()}

@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor
 
 from synergy_model.synergynet import SynergyNet
 
+SUFFIX = ".ckpt"
 DENSE_PREFIX = "dense."  # the dense mesh travels beside the network, it is no part of the Cell
 DENSE_KEYS = ("u", "w_shp", "w_exp", "triangles")
 LISTED = 8  # problems shown per kind before "... and N more"
@@ -44,13 +45,16 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a `.ckpt` whole or not at all."""
+    """Write a `.ckpt` whole or not at all. Raises CheckpointError for another suffix: MindSpore reads no other."""
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path} does not end in {SUFFIX}: MindSpore could not read it again")
     network = checkpoint.network
     entries = [{"name": name, "data": param} for name, param in network.parameters_and_names()]
     if checkpoint.dense is not None:
         for key in DENSE_KEYS:
             array = np.ascontiguousarray(getattr(checkpoint.dense, key))
-            entries.append({"name": DENSE_PREFIX + key, "data": Tensor(array)})
+            if array.size:  # MindSpore stores no empty tensors
+                entries.append({"name": DENSE_PREFIX + key, "data": Tensor(array)})
     about = {
         "arch": network.arch,
         "convention": network.morphable.convention,
@@ -77,7 +81,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} does not say which architecture it holds: make it with `synergy convert` or `synergy train`"
         )
     dense = _pop_dense(stored)
-    network = SynergyNet(str(about["arch"]), str(about["convention"]), bool(about["refiner"]), bool(about["regressor"]))
+    try:
+        arch, convention = str(about["arch"]), str(about["convention"])
+        network = SynergyNet(arch, convention, bool(about["refiner"]), bool(about["regressor"]))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is for another version of this program: {error}") from None
     fill(network, {name: value.asnumpy() for name, value in stored.items()}, source=str(path))
     return Checkpoint(network, dense)
 
@@ -89,14 +97,15 @@ def fill(network: SynergyNet, weights: Mapping[str, np.ndarray], source: str) ->
         {name: tuple(param.shape) for name, param in expected.items()},
         {name: tuple(array.shape) for name, array in weights.items()},
     )
-    broken = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    with np.errstate(over="ignore"):
+        values = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
+    broken = [name for name, value in values.items() if not np.isfinite(value).all()]
     if broken:
         problems.append(_listed("not finite", broken))
     if problems:
         raise CheckpointError(f"{source} does not fit {network.arch}: " + "; ".join(problems))
     for name, param in expected.items():
-        value = np.ascontiguousarray(weights[name], np.float32)
-        param.set_data(Parameter(Tensor(value), name=name, requires_grad=param.requires_grad))
+        param.set_data(Parameter(Tensor(values[name]), name=name, requires_grad=param.requires_grad))
 
 
 def compare(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -131,7 +140,8 @@ def _pop_dense(stored: dict[str, Parameter]) -> DenseMorphable | None:
     parts = {key: stored.pop(DENSE_PREFIX + key, None) for key in DENSE_KEYS}
     if all(part is None for part in parts.values()):
         return None
-    absent = [key for key, part in parts.items() if part is None]
+    absent = [key for key, part in parts.items() if part is None and key != "triangles"]
     if absent:
         raise CheckpointError(f"the dense basis lacks {', '.join(absent)}: convert the checkpoint again")
-    return DenseMorphable(**{key: part.asnumpy() for key, part in parts.items() if part is not None})
+    arrays = {key: part.asnumpy() for key, part in parts.items() if part is not None}
+    return DenseMorphable(**{"triangles": np.zeros((0, 3), np.int32), **arrays})

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from synergy_model.array_files import ArrayFileError, read_arrays
 from synergy_model.checkpoint import Checkpoint, CheckpointError, DenseMorphable, fill
 from synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
 from synergy_model.synergynet import SynergyNet
-from synergy_model.torch_checkpoint import read_numpy_pickle, read_state_dict
+from synergy_model.torch_checkpoint import read_state_dict
 
 Weights = dict[str, np.ndarray]
 
@@ -66,6 +67,7 @@ RENAMES = (
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
+NUMBERS = "fiub"  # NumPy's kinds of plain numbers
 SPARSE_KEYS = ("u_base", "w_shp_base", "w_exp_base")
 DENSE_KEYS = ("u", "w_shp", "w_exp")
 
@@ -179,29 +181,31 @@ def _take_dense(state: Weights, triangles: np.ndarray | None, notes: list[str]) 
     wrong = [f"{key} {parts[key].shape}" for key, width in widths.items() if parts[key].shape != (rows, width)]
     if wrong or rows % 3:
         raise CheckpointError(f"the dense basis is inconsistent ({', '.join(wrong) or f'{rows} rows'}): need (3V, n)")
+    dense = {key: part.astype(np.float32) for key, part in parts.items()}
+    broken = [key for key, part in dense.items() if not np.isfinite(part).all()]
+    if broken:
+        raise CheckpointError(f"the dense basis is not finite: {', '.join(broken)}")
     if triangles is None:
         notes.append("dense mesh: no triangles given, meshes will be point clouds")
         triangles = np.zeros((0, 3), np.int32)
-    return DenseMorphable(**{k: v.astype(np.float32) for k, v in parts.items()}, triangles=_faces(triangles, rows // 3))
+    return DenseMorphable(**dense, triangles=_faces(triangles, rows // 3))
 
 
 def _faces(triangles: np.ndarray, vertices: int) -> np.ndarray:
-    inside = triangles.size == 0 or (triangles.min() >= 0 and triangles.max() < vertices)
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or not inside:
-        raise CheckpointError(f"triangles must be (T, 3) with 0-based indices below {vertices}, got {triangles.shape}")
+    numbers = triangles.dtype.kind in NUMBERS and triangles.ndim == 2 and triangles.shape[1] == 3
+    if not (numbers and (triangles == np.clip(np.floor(triangles), 0, vertices - 1)).all()):
+        raise CheckpointError(f"triangles must be (T, 3) whole numbers from 0, below {vertices}, not {triangles.shape}")
     return triangles.astype(np.int32)
 
 
 def _read_whitening(path: Path | None) -> Weights:
     if path is None:
         return {}
-    content = dict(_load_npz(path) if path.suffix == ".npz" else read_numpy_pickle(path))
-    for mean_key, std_key in WHITENING_KEYS:
-        if mean_key in content and std_key in content:
-            pair = (content[mean_key], content[std_key])
-            return {
-                k: np.asarray(v, np.float32).reshape(-1) for k, v in zip(("param_mean", "param_std"), pair, strict=True)
-            }
+    content = _read(path)
+    for keys in WHITENING_KEYS:
+        if all(key in content for key in keys):
+            mean, std = (_float32(content[key], key, path).reshape(-1) for key in keys)
+            return {"param_mean": mean, "param_std": std}
     raise CheckpointError(f"{path} holds {', '.join(content)}: need param_mean and param_std, or mean and std")
 
 
@@ -209,17 +213,20 @@ def _read_morphable(path: Path | None) -> Weights:
     if path is None:
         return {}
     known = (*SPARSE_KEYS, *DENSE_KEYS, "triangles")
-    content = {key: value for key, value in _load_npz(path).items() if key in known}
+    content = {key: value for key, value in _read(path).items() if key in known}
     if not content:
         raise CheckpointError(f"{path} holds none of {', '.join(known)}")
-    return {key: value if key == "triangles" else value.astype(np.float32) for key, value in content.items()}
+    return {key: v if key == "triangles" else _float32(v, key, path) for key, v in content.items()}
 
 
-def _load_npz(path: Path) -> Weights:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}")
+def _float32(array: np.ndarray, key: str, path: Path) -> np.ndarray:
+    if array.dtype.kind not in NUMBERS:
+        raise CheckpointError(f"{path}: {key} holds {array.dtype}, not numbers")
+    return array.astype(np.float32)
+
+
+def _read(path: Path) -> Weights:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return {key: content[key] for key in content.files}
-    except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a .npz file of plain arrays ({error})") from None
+        return read_arrays(path)
+    except ArrayFileError as error:
+        raise CheckpointError(str(error)) from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -34,6 +36,9 @@ STORAGE_DTYPES = {
 }
 
 
+NUMBER_CODE = re.compile(r"^(f[248]|[iu][1248]|b1)$")  # as NumPy pickles the types of plain numbers
+
+
 class TorchFileError(ValueError):
     """The file is not a PyTorch checkpoint, is damaged, or asks for something that is refused."""
 
@@ -50,8 +55,7 @@ DAMAGE = (
     AttributeError,
     OverflowError,
     MemoryError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,  # RecursionError, and what zipfile says of encrypted members
 )
 
 
@@ -94,13 +98,21 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     content = read_torch_file(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not any(isinstance(v, np.ndarray) for v in state.values()):
-        raise TorchFileError(f"{path} holds no state_dict: save the model with torch.save({{'state_dict': ...}})")
-    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, np.ndarray)}
+        raise TorchFileError(f"{path} holds no state_dict: save torch.save({{'state_dict': ...}}, file)")
+    tensors: dict[str, np.ndarray] = {}
+    for key, value in state.items():
+        if not isinstance(value, np.ndarray):
+            continue
+        name = key.removeprefix("module.") if isinstance(key, str) else None
+        if name is None or name in tensors:
+            raise TorchFileError(f"{path}: the key {key!r} of the state_dict is no name, or comes twice")
+        tensors[name] = value
+    return tensors
 
 
 def read_torch_file(path: Path) -> Any:
     """Everything `torch.save` wrote, tensors as NumPy arrays. Errors as in `read_state_dict`."""
-    data = Path(path).read_bytes()
+    data = _read_file(path)
     try:
         if data[:4] == b"PK\x03\x04":
             return _read_zip(data)
@@ -114,13 +126,19 @@ def read_torch_file(path: Path) -> Any:
 
 def read_numpy_pickle(path: Path) -> Any:
     """A pickle of NumPy arrays in plain containers (`param_whitening.pkl`), read the same safe way."""
-    data = Path(path).read_bytes()
+    data = _read_file(path)
     try:
-        return _materialise(SafeUnpickler(io.BytesIO(data)).load(), {})
+        return _Materialiser({}).value(_unpickle(SafeUnpickler(io.BytesIO(data))))
     except TorchFileError as error:
         raise TorchFileError(f"{path}: {error}") from None
     except DAMAGE as error:
         raise TorchFileError(f"{path} is not a pickle of NumPy arrays ({error})") from None
+
+
+def _read_file(path: Path) -> bytes:
+    if Path(path).is_dir():
+        raise TorchFileError(f"{path} is a directory: name the file in it")
+    return Path(path).read_bytes()
 
 
 def _read_zip(data: bytes) -> Any:
@@ -135,28 +153,28 @@ def _read_zip(data: bytes) -> Any:
         if names.get(root + "byteorder") and archive.read(root + "byteorder") != b"little":
             raise TorchFileError("the tensors are big-endian: save the file on a little-endian machine")
         unpickler = SafeUnpickler(io.BytesIO(archive.read(pickles[0])))
-        content = unpickler.load()
+        content = _unpickle(unpickler)
         arrays = {}
         for ref in unpickler.storages.values():
             arrays[ref.key] = _storage_array(ref, archive.read(f"{root}data/{ref.key}"))
-    return _materialise(content, arrays)
+    return _Materialiser(arrays).value(content)
 
 
 def _read_legacy(data: bytes) -> Any:
     stream = io.BytesIO(data)
-    if SafeUnpickler(stream).load() != LEGACY_MAGIC or SafeUnpickler(stream).load() != LEGACY_PROTOCOL:
+    if _unpickle(SafeUnpickler(stream)) != LEGACY_MAGIC or _unpickle(SafeUnpickler(stream)) != LEGACY_PROTOCOL:
         raise TorchFileError("it is not a file that torch.save wrote")
-    SafeUnpickler(stream).load()  # sys_info: sizes of C types, of no use here
+    _unpickle(SafeUnpickler(stream))  # sys_info: sizes of C types, of no use here
     unpickler = SafeUnpickler(stream)
-    content = unpickler.load()
+    content = _unpickle(unpickler)
     arrays = {}
-    for key in SafeUnpickler(stream).load():
+    for key in _unpickle(SafeUnpickler(stream)):
         ref = unpickler.storages[key]
         numel = int.from_bytes(_exactly(stream, 8), "little")
         if numel != ref.numel:
             raise TorchFileError(f"storage {key} has {numel} elements where {ref.numel} were announced")
         arrays[key] = _storage_array(ref, _exactly(stream, numel * ref.dtype.itemsize))
-    return _materialise(content, arrays)
+    return _Materialiser(arrays).value(content)
 
 
 def _exactly(stream: io.BytesIO, count: int) -> bytes:
@@ -172,17 +190,39 @@ def _storage_array(ref: StorageRef, raw: bytes) -> np.ndarray:
     return np.frombuffer(raw, ref.dtype)
 
 
-def _materialise(value: Any, storages: Mapping[str, np.ndarray]) -> Any:
-    """Replace references by arrays, in plain containers."""
-    if isinstance(value, TensorRef):
-        return value.resolve(storages)
-    if isinstance(value, PickledArray):
-        return value.resolve()
-    if isinstance(value, Mapping):
-        return {k: _materialise(v, storages) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_materialise(v, storages) for v in value)
-    return value
+class _Materialiser:
+    """Replaces references by arrays, in plain containers; each container once, however often it is shared."""
+
+    def __init__(self, storages: Mapping[str, np.ndarray]) -> None:
+        self.storages = storages
+        self.done: dict[int, Any] = {}
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, TensorRef):
+            return value.resolve(self.storages)
+        if isinstance(value, PickledArray):
+            return value.resolve()
+        if not isinstance(value, (Mapping, list, tuple)):
+            return value
+        if id(value) not in self.done:
+            self.done[id(value)] = self._container(value)
+        return self.done[id(value)]
+
+    def _container(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self.value(item) for key, item in value.items()}
+        return type(value)(self.value(item) for item in value)
+
+
+def _unpickle(unpickler: SafeUnpickler) -> Any:
+    """Load, after a look at the memo: Python makes room for any index that a file names."""
+    start = unpickler.stream.tell()
+    limit = len(unpickler.stream.getbuffer())
+    for opcode, argument, _ in pickletools.genops(unpickler.stream):
+        if "PUT" in opcode.name and int(argument or 0) > limit:
+            raise TorchFileError("it names more objects than it has bytes: the file is damaged")
+    unpickler.stream.seek(start)
+    return unpickler.load()
 
 
 class PickledDtype:
@@ -195,10 +235,9 @@ class PickledDtype:
         self.order = state[1]
 
     def resolve(self) -> np.dtype:
-        dtype = np.dtype(self.order + self.code) if self.order in "<>" else np.dtype(self.code)
-        if dtype.kind not in "fiub":
-            raise TorchFileError(f"arrays of {dtype} are refused: numbers only")
-        return dtype
+        if not (isinstance(self.code, str) and NUMBER_CODE.match(self.code) and self.order in ("<", ">", "|", "=")):
+            raise TorchFileError(f"arrays of type {self.code!r} are refused: numbers only")
+        return np.dtype(self.code).newbyteorder("S" if self.order == ">" else "=")
 
 
 class PickledArray:
@@ -218,6 +257,7 @@ class SafeUnpickler(pickle.Unpickler):
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, encoding="latin1")
+        self.stream = stream
         self.storages: dict[str, StorageRef] = {}
         # fresh closures: a hostile pickle that sets attributes on them changes nothing outside itself
         self.admitted: dict[tuple[str, str], Any] = {

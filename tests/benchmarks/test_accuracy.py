@@ -348,7 +348,7 @@ def test_predictions_that_are_no_npz(tmp_path: Path) -> None:
         predictions_from_npz(tmp_path / "p.npz", 8)
     for content in (b"", b"text", b"PK\x03\x04broken"):
         (tmp_path / "p.npz").write_bytes(content)
-        with pytest.raises(DataError, match=r"p\.npz is no \.npz file"):
+        with pytest.raises(DataError, match=r"p\.npz is not a \.npz file"):
             predictions_from_npz(tmp_path / "p.npz", 8)
     np.save(tmp_path / "p.npy", PARAMS)
     with pytest.raises(DataError, match=r"p\.npy is no \.npz file"):
