@@ -21,6 +21,7 @@ from runtime.decode import (
     vertices,
 )
 from synergy_model.array_files import ArrayFileError, read_arrays
+from synergy_model.torch_checkpoint import TorchFileError
 
 BASES = {"u_base": (3 * POINTS, 1), "w_shp_base": (3 * POINTS, 40), "w_exp_base": (3 * POINTS, 10)}
 WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
@@ -133,5 +134,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except ArrayFileError as error:
+    except (ArrayFileError, TorchFileError) as error:
         raise DataError(str(error)) from None

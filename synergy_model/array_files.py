@@ -21,7 +21,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises FileNotFoundError, TorchFileError for a pickle that is refused, ArrayFileError for another kind of file.
     """
-    content = _read_npz(path) if path.suffix == ".npz" else _read_pickle(path)
+    content = _read_npz(path) if path.suffix in (".npz", ".npy") else _read_pickle(path)
     return {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
 
 

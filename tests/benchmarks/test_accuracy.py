@@ -351,7 +351,7 @@ def test_predictions_that_are_no_npz(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"p\.npz is not a \.npz file"):
             predictions_from_npz(tmp_path / "p.npz", 8)
     np.save(tmp_path / "p.npy", PARAMS)
-    with pytest.raises(DataError, match=r"p\.npy is no \.npz file"):
+    with pytest.raises(DataError, match=r"p\.npy is a single array"):
         predictions_from_npz(tmp_path / "p.npy", 8)
 
 
