@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE, SynergyNet
@@ -29,7 +30,7 @@ class DeployGraph(nn.Cell):
 
 def example_input(batch: int | None) -> Tensor:
     """What to trace the graph with: `batch` crops, or a dynamic batch for None."""
-    shape = (batch, IMAGE_SIZE, IMAGE_SIZE, 3)
+    crop = (IMAGE_SIZE, IMAGE_SIZE, 3)
     if batch is None:
-        return Tensor(shape=list(shape), dtype=ms.uint8)
-    return ops.zeros(shape, ms.uint8)
+        return Tensor(shape=[None, *crop], dtype=ms.uint8)
+    return Tensor(np.zeros((batch, *crop), np.uint8))

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
+SOURCE_VERSION = 3
 MIND_IR_VERSION = 1
 IR_VERSION = "0.1.1"
 REFERENCE = "REF::"
@@ -109,6 +111,9 @@ OPERATORS: dict[str, Rule] = {
     ),
 }
 
+REDUCTIONS = ("ReduceMean", "ReduceMax")
+PRODUCTS = ("MatMul", "BatchMatMul")
+
 # graph structure and the order of side effects: no arithmetic, the same in both versions
 STRUCTURE = frozenset({"Load", "UpdateState", "Depend", "MakeTuple", "TupleGetItem"})
 
@@ -116,12 +121,17 @@ STRUCTURE = frozenset({"Load", "UpdateState", "Depend", "MakeTuple", "TupleGetIt
 def lower_mindir(source: Path, target: Path) -> None:
     """Write `source`, a version 3 MindIR, as version 1. Raises LoweringError naming operator and layer."""
     model = ModelProto()
-    model.ParseFromString(source.read_bytes())
+    try:
+        model.ParseFromString(source.read_bytes())
+    except DecodeError as error:
+        raise LoweringError(f"{source} is not a MindIR file ({error})") from None
     target.write_bytes(lower_model(model).SerializeToString())
 
 
 def lower_model(model: ModelProto) -> ModelProto:
     """A version 1 copy of a parsed version 3 MindIR."""
+    if model.mind_ir_version != SOURCE_VERSION:
+        raise LoweringError(f"the MindIR has version {model.mind_ir_version}: the table was proved on {SOURCE_VERSION}")
     if len(model.functions):
         raise LoweringError("the graph has sub-graphs (control flow): only straight graphs can be lowered")
     lowered = ModelProto()
@@ -147,6 +157,13 @@ class _Lowering:
         self.primitives = {primitive.name: primitive for primitive in source.primitives}
         self.constants = {node.output[0]: node for node in source.graph.node if node.op_type == CONSTANT}
         self.copied: set[str] = set()
+        self.loads = {node.output[0]: node.input[0] for node in source.graph.node if self._type(node) == "Load"}
+        self.weights = {parameter.name for parameter in source.graph.parameter} | set(self.constants)
+        self.readings: dict[str, tuple[int, ...]] = {}
+
+    def _type(self, node: NodeProto) -> str:
+        primitive = self.primitives.get(node.op_type.removeprefix(REFERENCE))
+        return primitive.op_type if primitive else node.op_type
 
     def run(self) -> None:
         self._refuse_unknown()
@@ -167,7 +184,7 @@ class _Lowering:
         primitive = self.primitives[node.op_type.removeprefix(REFERENCE)]
         rule = OPERATORS.get(primitive.op_type, Rule(inputs=len(node.input)))
         arguments = node.input[rule.inputs :]
-        if len(arguments) != len(rule.moves):
+        if len(node.input) != rule.inputs + len(rule.moves):
             raise LoweringError(f"{primitive.op_type} in {node.domain} takes {len(node.input)} inputs, not as proved")
         own = PrimitiveProto()
         own.CopyFrom(primitive)
@@ -175,6 +192,7 @@ class _Lowering:
         own.name = f"{own.op_type}:{len(self.target.primitives)}"  # its own: the moved values differ per node
         for move, argument in zip(rule.moves, arguments, strict=True):
             self._move(own, move, self._argument(argument, primitive.op_type, node.domain))
+        self._refuse_known_faults(own, node)
         inputs = [self._input(name, rule) for name in node.input[: rule.inputs]]
         if rule.keeps_type:
             inputs.append(self._type_constant(arguments[0]))
@@ -183,6 +201,25 @@ class _Lowering:
         lowered.CopyFrom(node)
         lowered.op_type = REFERENCE + own.name
         lowered.input[:] = inputs
+
+    def _refuse_known_faults(self, primitive: PrimitiveProto, node: NodeProto) -> None:
+        """What Lite 2.0 loads and computes wrongly."""
+        if primitive.op_type in REDUCTIONS and self._is_empty(node.input[1]):
+            raise LoweringError(f"{primitive.op_type} over all axes in {node.domain}: name the axes")
+        if primitive.op_type in PRODUCTS:
+            flags = {attribute.name: attribute.i for attribute in primitive.attribute}
+            for position, side in enumerate(("transpose_a", "transpose_b")):
+                self._read_weight(primitive, node, position, flags.get(side, 0))
+
+    def _read_weight(self, primitive: PrimitiveProto, node: NodeProto, position: int, transposed: int) -> None:
+        """Lite turns a weight in place for its first product, and gives a second that reads it otherwise wrong ones."""
+        weight = self.loads.get(node.input[position], node.input[position])
+        reading = (position, transposed)
+        if weight in self.weights and self.readings.setdefault(weight, reading) != reading:
+            raise LoweringError(f"{primitive.op_type} in {node.domain} shares a weight that another reads otherwise")
+
+    def _is_empty(self, name: str) -> bool:
+        return name in self.constants and not self.constants[name].attribute[0].values
 
     def _argument(self, name: str, operator: str, layer: str) -> Any:
         if name not in self.constants:

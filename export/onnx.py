@@ -9,6 +9,7 @@ import onnx
 from mindspore import nn
 
 from export.graph import INPUT_NAME, OUTPUT_NAMES, example_input
+from export.mindir import plain_path
 
 BATCH_AXIS = "N"
 
@@ -19,14 +20,14 @@ def write_onnx(graph: nn.Cell, path: Path, batch: int | None) -> None:
     `graph` must be fresh: MindSpore 2.10 fails on the second ONNX export of the same Cell.
     """
     graph.set_train(False)
-    mindspore.onnx.export(
-        graph,
-        example_input(batch),
-        file_name=str(path),
-        input_names=[INPUT_NAME],
-        dynamic_axes={INPUT_NAME: {0: BATCH_AXIS}} if batch is None else None,
-    )
-    path.chmod(0o644)
+    with plain_path(path) as plain:
+        mindspore.onnx.export(
+            graph,
+            example_input(batch),
+            file_name=str(plain),
+            input_names=[INPUT_NAME],
+            dynamic_axes={INPUT_NAME: {0: BATCH_AXIS}} if batch is None else None,
+        )
     model = onnx.load(str(path))
     _name_outputs(model.graph)
     onnx.checker.check_model(model, full_check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def staged_directory(target: Path, replace: bool) -> Iterator[Path]:
         stage, old = Path(private) / "new", Path(private) / "old"
         stage.mkdir(mode=0o755)
         yield stage
-        if replace and target.exists():
+        if replace and is_bundle(target):
             target.rename(old)
         try:
             stage.rename(target)
@@ -34,9 +35,14 @@ def staged_directory(target: Path, replace: bool) -> Iterator[Path]:
 
 def refuse_existing(target: Path, replace: bool) -> None:
     """Raise BundleError if `target` is in the way; only another bundle may be replaced."""
-    if not target.exists():
+    if not os.path.lexists(target):
         return
     if not replace:
         raise BundleError(f"{target} exists: choose another name, or --force to replace it")
-    if not (target / MANIFEST_NAME).is_file():
+    if not is_bundle(target):
         raise BundleError(f"{target} exists and is not a bundle: it will not be replaced, choose another name")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether this is a directory with a manifest, and no link to one."""
+    return not folder.is_symlink() and (folder / MANIFEST_NAME).is_file()

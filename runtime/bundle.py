@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,15 +106,31 @@ class Bundle:
 
     def morphable(self) -> Morphable:
         """Bases and whitening. Raises BundleError if the file does not hold what it should."""
-        data = self.read(self.manifest.morphable)
+        name, data = self.manifest.morphable.file, self.read(self.manifest.morphable)
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as content:
-                arrays = {key: content[key] for key in content.files}
-        except (ValueError, OSError) as error:
-            raise BundleError(f"{self.manifest.morphable.file} is no .npz of plain arrays: {error}") from None
-        wrong = [key for key, shape in SPARSE_SHAPES.items() if key not in arrays or arrays[key].shape != shape]
+            content = np.load(io.BytesIO(data), allow_pickle=False)
+            arrays = {key: content[key] for key in content.files}
+        except (ValueError, OSError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise BundleError(f"{name} is no .npz of plain arrays: {error}. Export the bundle again") from None
+        wrong = [key for key, shape in SPARSE_SHAPES.items() if not _is_sound(arrays.get(key), shape)]
+        has_dense = any(key in arrays for key in DENSE_KEYS)
+        wrong += _unsound_dense_keys(arrays) if has_dense else []
         if wrong:
-            raise BundleError(f"{self.manifest.morphable.file} lacks {', '.join(wrong)}, or in another shape")
-        sparse = {key: arrays[key] for key in SPARSE_SHAPES}
-        has_dense = all(key in arrays for key in DENSE_KEYS)
-        return Morphable(**sparse, dense=DenseBasis(**{key: arrays[key] for key in DENSE_KEYS}) if has_dense else None)
+            raise BundleError(f"{name}: {', '.join(wrong)} missing or not as they should be. Export the bundle again")
+        dense = DenseBasis(**{key: arrays[key] for key in DENSE_KEYS}) if has_dense else None
+        return Morphable(**{key: arrays[key] for key in SPARSE_SHAPES}, dense=dense)
+
+
+def _is_sound(array: np.ndarray | None, shape: tuple[int, ...]) -> bool:
+    return array is not None and array.shape == shape and array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
+
+
+def _unsound_dense_keys(arrays: dict[str, np.ndarray]) -> list[str]:
+    rows = arrays["u"].size if "u" in arrays else 0
+    widths = {"u": 1, "w_shp": 40, "w_exp": 10}
+    wrong = [key for key, width in widths.items() if rows % 3 or not _is_sound(arrays.get(key), (rows, width))]
+    triangles = arrays.get("triangles")
+    if triangles is None or triangles.dtype.kind not in "iu" or triangles.ndim != 2 or triangles.shape[1] != 3:
+        return [*wrong, "triangles"]
+    inside = triangles.size == 0 or (triangles.min() >= 0 and triangles.max() < rows // 3)
+    return wrong if inside else [*wrong, "triangles"]

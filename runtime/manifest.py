@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.crop import CropRule
+from runtime.crop import CROP_SIZE, CropRule
 from runtime.decode import LandmarkFrame, PoseRule
-from runtime.engines.base import TensorSpec
+from runtime.engines.base import DYNAMIC, TensorSpec
 from runtime.errors import BundleError
 
 SCHEMA = 1
@@ -20,9 +20,12 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
 FILE_LIMIT = 1 << 31  # bytes; protobuf, and with it every format here, ends there
 
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+MAX_FIXED_BATCH = 4096
+OUTPUT_SHAPES = {"params": (62,), "landmarks": (3, 68)}  # after the batch
+
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileName = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 ]  # no folder, no "..", no link out
 FileSize = Annotated[int, msgspec.Meta(ge=1, le=FILE_LIMIT)]
 Format = Literal["mindir", "mindir_v1", "onnx", "ms"]
@@ -111,9 +114,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path} is over {MANIFEST_LIMIT} bytes: not a manifest")
     try:
         _check_schema(msgspec.json.decode(text, type=_Versioned).schema, path)
-        return msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is not a valid manifest: {error}. Export the bundle again") from None
+    problem = _unusable(manifest)
+    if problem:
+        raise BundleError(f"{path} is not a valid manifest: {problem}. Export the bundle again")
+    return manifest
 
 
 class _Versioned(msgspec.Struct):
@@ -124,3 +131,20 @@ def _check_schema(schema: int, path: Path) -> None:
     if schema != SCHEMA:
         cure = "upgrade this package" if schema > SCHEMA else "export the bundle again"
         raise BundleError(f"{path} has schema {schema}, this version reads {SCHEMA}: {cure}")
+
+
+def _unusable(manifest: Manifest) -> str:
+    """What the runtime could not work with, though the types are right; empty if nothing."""
+    size = manifest.preprocessing.size
+    if not manifest.artifacts:
+        return "it has no artifacts"
+    if len(manifest.inputs) != 1 or manifest.inputs[0].dtype != "uint8":
+        return "it needs one uint8 input"
+    batch = manifest.inputs[0].shape[0] if manifest.inputs[0].shape else 0
+    if not (batch == DYNAMIC or 1 <= batch <= MAX_FIXED_BATCH):
+        return f"the batch is -1 for any, or 1 to {MAX_FIXED_BATCH}, not {batch}"
+    found = [(tensor.name, tensor.dtype, tensor.shape) for tensor in manifest.outputs]
+    wanted = [(name, "float32", (batch, *shape)) for name, shape in OUTPUT_SHAPES.items()]
+    if manifest.inputs[0].shape != (batch, size, size, 3) or found != wanted or size != CROP_SIZE:
+        return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops and gives {', '.join(OUTPUT_SHAPES)}"
+    return ""

@@ -28,6 +28,8 @@ class TensorSpec:
 
     def fits(self, array: np.ndarray) -> bool:
         """Whether an array has this dtype and shape."""
+        if not isinstance(array, np.ndarray):
+            return False
         shape, wanted = array.shape, self.shape
         return (
             array.dtype == self.numpy_dtype
@@ -135,7 +137,8 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) 
     for spec in specs:
         array = inputs[spec.name]
         if not spec.fits(array):
-            raise ValueError(f"input {spec.name} is {array.dtype} {array.shape}, the model takes {spec}")
+            given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ValueError(f"input {spec.name} is {given}, the model takes {spec}")
         if array.shape[0] == 0:
             raise ValueError(f"input {spec.name} has an empty batch")
         arrays.append(np.ascontiguousarray(array))

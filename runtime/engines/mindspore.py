@@ -42,6 +42,8 @@ class MindSporeEngine(Engine):
                 raise EngineError(f"MindSpore cannot load the MindIR: {_first_line(error)}") from None
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        if self.cell is None:
+            raise EngineError(f"this {self.name} engine is closed")
         try:
             outputs = self.cell(*(self.tensor(array) for array in arrays))
         except (RuntimeError, ValueError, TypeError) as error:

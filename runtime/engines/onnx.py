@@ -50,6 +50,8 @@ class OnnxEngine(Engine):
         self.output_names = [spec.name for spec in model.outputs]
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        if self.session is None:
+            raise EngineError(f"this {self.name} engine is closed")
         try:
             return self.session.run(self.output_names, dict(zip(self.input_names, arrays, strict=True)))
         except Exception as error:  # its exception classes share no base but Exception

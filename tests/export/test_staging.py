@@ -1,0 +1,188 @@
+"""A directory appears whole or not at all, and never in place of something that is no bundle."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from export.staging import refuse_existing, staged_directory
+from runtime.errors import BundleError
+from runtime.manifest import MANIFEST_NAME
+
+
+class StoppedError(Exception):
+    """What a failing export raises here."""
+
+
+def make_bundle(folder: Path, content: str = "old") -> Path:
+    folder.mkdir(parents=True)
+    (folder / MANIFEST_NAME).write_text(content)
+    return folder
+
+
+def write(stage: Path, content: str = "new") -> None:
+    (stage / MANIFEST_NAME).write_text(content)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_success(tmp_path: Path) -> None:
+    with staged_directory(tmp_path / "b", replace=False) as stage:
+        write(stage)
+        assert names(tmp_path) != ["b"] and not (tmp_path / "b").exists()
+    assert names(tmp_path) == ["b"] and names(tmp_path / "b") == [MANIFEST_NAME]
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o755  # others may read it
+
+
+def test_parents_are_made(tmp_path: Path) -> None:
+    with staged_directory(tmp_path / "new" / "deep" / "b", replace=False) as stage:
+        write(stage)
+    assert names(tmp_path / "new" / "deep") == ["b"]
+
+
+@pytest.mark.parametrize("failure", [StoppedError, KeyboardInterrupt, SystemExit])
+def test_failure_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
+    with pytest.raises(failure), staged_directory(tmp_path / "b", replace=False) as stage:
+        write(stage)
+        (stage / "folder").mkdir()
+        raise failure
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_failure_leaves_the_old_bundle(tmp_path: Path, replace: bool) -> None:
+    make_bundle(tmp_path / "b")
+    with pytest.raises(StoppedError), staged_directory(tmp_path / "b", replace) as stage:
+        write(stage)
+        raise StoppedError
+    assert names(tmp_path) == ["b"] and (tmp_path / "b" / MANIFEST_NAME).read_text() == "old"
+
+
+def test_replacing(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "b")
+    (tmp_path / "b" / "stale.ms").touch()
+    with staged_directory(tmp_path / "b", replace=True) as stage:
+        write(stage)
+        assert (tmp_path / "b" / MANIFEST_NAME).read_text() == "old"  # until the end
+    assert names(tmp_path) == ["b"] and names(tmp_path / "b") == [MANIFEST_NAME]
+    assert (tmp_path / "b" / MANIFEST_NAME).read_text() == "new"
+
+
+def test_the_old_bundle_survives_a_failed_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bundle(tmp_path / "b")
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("disk trouble")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((BundleError, OSError)), staged_directory(tmp_path / "b", replace=True) as stage:
+        write(stage)
+    assert names(tmp_path) == ["b"] and (tmp_path / "b" / MANIFEST_NAME).read_text() == "old"
+
+
+def test_second_of_two_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError), staged_directory(tmp_path / "b", replace=False) as slow:
+        write(slow, "slow")
+        with staged_directory(tmp_path / "b", replace=False) as fast:
+            write(fast, "fast")
+    assert names(tmp_path) == ["b"] and (tmp_path / "b" / MANIFEST_NAME).read_text() == "fast"
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """Exactly one wins, and its content is whole."""
+    start, outcomes = threading.Barrier(8), []
+
+    def export(number: int) -> None:
+        try:
+            with staged_directory(tmp_path / "b", replace=False) as stage:
+                for name in ("one", "two", MANIFEST_NAME):
+                    (stage / name).write_text(str(number))
+                start.wait()
+        except BundleError:
+            outcomes.append(None)
+        else:
+            outcomes.append(str(number))
+
+    threads = [threading.Thread(target=export, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [outcome for outcome in outcomes if outcome is not None]
+    assert names(tmp_path) == ["b"]
+    assert {path.read_text() for path in (tmp_path / "b").iterdir()} == {winner}
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_appears_meanwhile_is_kept(tmp_path: Path, replace: bool, kind: str) -> None:
+    """--force replaces bundles; a user's folder that was not there at the start is none."""
+    target, elsewhere = tmp_path / "b", make_bundle(tmp_path / "elsewhere")
+    with pytest.raises(BundleError), staged_directory(target, replace) as stage:
+        write(stage)
+        if kind == "folder":
+            target.mkdir()
+            (target / "precious.txt").write_text("mine")
+        elif kind == "file":
+            target.write_text("mine")
+        else:
+            target.symlink_to(tmp_path / "nowhere")
+    assert elsewhere.is_dir() and names(tmp_path) == ["b", "elsewhere"]
+    if kind == "folder":
+        assert (target / "precious.txt").read_text() == "mine"
+    elif kind == "file":
+        assert target.read_text() == "mine"
+    else:
+        assert target.is_symlink()
+
+
+def test_nothing_in_the_way(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "b", replace=False)
+    refuse_existing(tmp_path / "b", replace=True)
+
+
+@pytest.mark.parametrize("kind", ["bundle", "folder", "empty folder", "file", "dangling link"])
+def test_existing_target_is_refused(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "b"
+    if kind == "bundle":
+        make_bundle(target)
+    elif kind == "file":
+        target.touch()
+    elif kind == "dangling link":
+        target.symlink_to(tmp_path / "nowhere")
+    else:
+        target.mkdir()
+        if kind == "folder":
+            (target / "x").touch()
+    with pytest.raises(BundleError, match="--force" if kind != "dangling link" else "exists"):
+        refuse_existing(target, replace=False)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_only_bundles_are_replaced(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "b"
+    target.touch() if kind == "file" else (target / "sub").mkdir(parents=True)
+    with pytest.raises(BundleError, match="is not a bundle: it will not be replaced"):
+        refuse_existing(target, replace=True)
+    refuse_existing(make_bundle(tmp_path / "real"), replace=True)
+
+
+def test_parent_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises((BundleError, OSError)), staged_directory(tmp_path / "file" / "b", replace=False):
+        raise AssertionError("never reached")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_parent_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises((BundleError, OSError)), staged_directory(tmp_path / "b", replace=False):
+        raise AssertionError("never reached")

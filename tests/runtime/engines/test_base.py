@@ -1,0 +1,367 @@
+"""What every engine promises, tested on every engine with every artifact it reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.bundle import Bundle
+from runtime.engines import ENGINES, available, default_threads, engine_class, engine_formats, open_engine
+from runtime.engines.base import (
+    DYNAMIC,
+    Availability,
+    Device,
+    Engine,
+    ModelFile,
+    TensorSpec,
+    check_inputs,
+    check_outputs,
+)
+from runtime.errors import EngineError, EngineUnavailableError
+
+# engine, artifact; all engines are used through `open_engine`, which gives some of them a process of their own
+COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
+PARAMS_ATOL = 1e-4
+LANDMARKS_ATOL = 0.1  # image pixels
+SAME_ATOL = 1e-5  # one crop alone and among others
+
+
+def ids(combination: tuple[str, str]) -> str:
+    return "-".join(combination)
+
+
+@pytest.fixture(scope="module")
+def models(bundles: dict[str, Path]) -> dict[str, ModelFile]:
+    """The real mb05, by format."""
+    bundle = Bundle.open(bundles["mb05"])
+    return {artifact.format: bundle.model_file(artifact) for artifact in bundle.manifest.artifacts}
+
+
+@pytest.fixture(scope="module")
+def emma(shared: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(shared / "reference" / "real_emma.npz"))
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=ids)
+def engine(request: pytest.FixtureRequest, models: dict[str, ModelFile]) -> Iterator[Engine]:
+    name, kind = request.param
+    if not available(name).ok:
+        pytest.skip(available(name).detail)
+    with open_engine(name, models[kind]) as opened:
+        yield opened
+
+
+def run(engine: Engine, crops: np.ndarray) -> dict[str, np.ndarray]:
+    return engine.run({"images": crops})
+
+
+# --- results ---
+
+
+def test_reference(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    """Real weights, real faces: whitened parameters, and landmarks in the photograph."""
+    outputs = run(engine, emma["crop_bgr_u8"])
+    assert np.allclose(outputs["params"], emma["param_whitened"], rtol=0, atol=PARAMS_ATOL)
+    corner, side = emma["roi_box"][:, :2], emma["roi_box"][:, 2:] - emma["roi_box"][:, :2]
+    scale = np.concatenate([side, side.mean(1, keepdims=True)], 1) / 120
+    image = outputs["landmarks"] * scale[:, :, None] + np.pad(corner, ((0, 0), (0, 1)))[:, :, None]
+    assert np.allclose(image, emma["landmarks"], rtol=0, atol=LANDMARKS_ATOL)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 1])
+def test_any_batch(engine: Engine, emma: dict[str, np.ndarray], count: int) -> None:
+    crops = np.concatenate([emma["crop_bgr_u8"]] * 2)[:count]
+    outputs = run(engine, crops)
+    assert outputs["params"].shape == (count, 62) and outputs["landmarks"].shape == (count, 3, 68)
+    expected = np.concatenate([emma["param_whitened"]] * 2)[:count]
+    assert np.allclose(outputs["params"], expected, rtol=0, atol=PARAMS_ATOL)
+
+
+def test_outputs_are_named_and_float32(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    outputs = run(engine, emma["crop_bgr_u8"][:1])
+    assert list(outputs) == ["params", "landmarks"]
+    assert all(output.dtype == np.float32 for output in outputs.values())
+
+
+@pytest.mark.parametrize("layout", ["mirrored", "every second", "fortran", "transposed"])
+def test_any_memory_layout(engine: Engine, emma: dict[str, np.ndarray], layout: str) -> None:
+    """Native code reads memory, not strides: a view must give what its copy gives."""
+    crops = emma["crop_bgr_u8"]
+    view = {
+        "mirrored": crops[:, :, ::-1],
+        "every second": np.repeat(crops, 2, axis=0)[::2],
+        "fortran": np.asfortranarray(crops),
+        "transposed": crops.transpose(0, 2, 1, 3),
+    }[layout]
+    assert not view.flags.c_contiguous
+    found, expected = run(engine, view), run(engine, view.copy(order="C"))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_outputs_are_the_callers_own(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    """Lite's outputs are views that its next run overwrites."""
+    first = run(engine, emma["crop_bgr_u8"][:1])
+    kept = {name: output.copy() for name, output in first.items()}
+    second = run(engine, emma["crop_bgr_u8"][1:2])
+    assert all(np.array_equal(first[name], kept[name]) for name in kept)
+    assert not np.allclose(first["params"], second["params"], atol=0.01)
+    first["params"][:] = 0  # writable, and of no consequence
+    assert np.array_equal(run(engine, emma["crop_bgr_u8"][:1])["params"], kept["params"])
+
+
+def test_inputs_are_not_touched(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    crops = emma["crop_bgr_u8"].copy()
+    crops.flags.writeable = False
+    outputs = run(engine, crops)
+    assert np.array_equal(crops, emma["crop_bgr_u8"])
+    assert np.allclose(outputs["params"], emma["param_whitened"], rtol=0, atol=PARAMS_ATOL)
+
+
+def test_input_may_change_after_the_run(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    crops = emma["crop_bgr_u8"][:1].copy()
+    first = run(engine, crops)["params"].copy()
+    crops[:] = 0
+    changed = run(engine, crops)["params"]
+    assert np.abs(changed - first).max() > 0.1  # the new content is what is read
+
+
+def test_same_result_every_time(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    first, second = (run(engine, emma["crop_bgr_u8"]) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+# --- refusals, after each of which the engine still works ---
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "inputs are"),
+        ({"image": np.zeros((1, 120, 120, 3), np.uint8)}, "the model takes .*images"),
+        ({"images": np.zeros((1, 120, 120, 3), np.uint8), "more": np.zeros(1)}, "inputs are"),
+        ({"images": np.zeros((1, 120, 120, 3), np.float32)}, r"float32 .* takes uint8 \(N, 120, 120, 3\)"),
+        ({"images": np.zeros((1, 120, 120, 3), np.int8)}, "int8"),
+        ({"images": np.zeros((1, 120, 120, 3), bool)}, "bool"),
+        ({"images": np.zeros((1, 3, 120, 120), np.uint8)}, r"\(1, 3, 120, 120\)"),  # the same number of bytes
+        ({"images": np.zeros((1, 120, 120, 1), np.uint8)}, r"\(1, 120, 120, 1\)"),
+        ({"images": np.zeros((120, 120, 3), np.uint8)}, r"\(120, 120, 3\)"),
+        ({"images": np.zeros((1, 1, 120, 120, 3), np.uint8)}, r"\(1, 1, 120, 120, 3\)"),
+        ({"images": np.zeros((2, 60, 120, 3), np.uint8)}, r"\(2, 60, 120, 3\)"),
+        ({"images": np.zeros((), np.uint8)}, r"\(\)"),
+        ({"images": np.zeros((0, 120, 120, 3), np.uint8)}, "empty batch"),
+    ],
+)
+def test_wrong_inputs(engine: Engine, emma: dict[str, np.ndarray], inputs: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        engine.run(inputs)
+    assert "\n" not in str(raised.value)
+    found = run(engine, emma["crop_bgr_u8"][:1])["params"]
+    assert np.allclose(found, emma["param_whitened"][:1], rtol=0, atol=PARAMS_ATOL)
+
+
+def test_lists_are_no_arrays(engine: Engine) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        engine.run({"images": [[[[0]]]]})  # type: ignore[dict-item]
+
+
+# --- life and death ---
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=ids)
+def test_closed_engine(combination: tuple[str, str], models: dict[str, ModelFile], emma: dict[str, np.ndarray]) -> None:
+    name, kind = combination
+    with open_engine(name, models[kind]) as engine:
+        run(engine, emma["crop_bgr_u8"][:1])
+    with pytest.raises(EngineError, match="closed"):
+        run(engine, emma["crop_bgr_u8"][:1])
+    engine.close()  # once more does no harm
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=ids)
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated"])
+def test_damaged_model(combination: tuple[str, str], models: dict[str, ModelFile], damage: str) -> None:
+    """Whatever the library does with it, the caller gets an EngineError of one line."""
+    name, kind = combination
+    data = {"empty": b"", "text": b"a text file\n" * 50, "truncated": models[kind].data[: len(models[kind].data) // 2]}
+    with pytest.raises(EngineError) as raised, open_engine(name, replace(models[kind], data=data[damage])) as engine:
+        run(engine, np.zeros((1, 120, 120, 3), np.uint8))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
+    other = next(kind for kind in ("onnx", "ms") if kind not in engine_formats(name))
+    with pytest.raises(
+        EngineError, match=f"engine {name} cannot read {other} files: it reads {engine_formats(name)[0]}"
+    ):
+        open_engine(name, models[other])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("onnx", "onnx"), ("lite", "ms"), ("mindspore", "mindir")])
+@pytest.mark.parametrize("device", ["gpu", "ascend:1"])
+def test_devices_that_are_not_here(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
+    """An error with its cause and cure; never a silent fall back, never a crash."""
+    with pytest.raises(EngineUnavailableError) as raised:
+        open_engine(name, models[kind], device)
+    message = str(raised.value)
+    assert "--device cpu" in message and "\n" not in message and device.partition(":")[0] in message.lower()
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_no_threads(name: str, threads: int, models: dict[str, ModelFile]) -> None:
+    with pytest.raises(ValueError, match=f"threads must be 1 or more, not {threads}"):
+        open_engine(name, models[engine_formats(name)[0]], threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.ndarray]) -> None:
+    with open_engine("onnx", models["onnx"], threads=threads) as engine:
+        assert engine.threads == threads
+        found = run(engine, emma["crop_bgr_u8"])["params"]
+    assert np.allclose(found, emma["param_whitened"], rtol=0, atol=PARAMS_ATOL)
+
+
+@pytest.mark.parametrize("name", ["", "tensorrt", "ONNX", "runtime.engines.onnx"])
+def test_unknown_engine_lists_the_known(name: str) -> None:
+    model = ModelFile(b"", "onnx", (), ())
+    for function in (engine_class, engine_formats, available, lambda name: open_engine(name, model)):
+        with pytest.raises(ValueError, match="use one of lite, onnx, mindspore"):
+            function(name)
+
+
+@pytest.mark.parametrize(
+    "device", ["cuda", "", "gpu:", "gpu:x", "gpu:-1", "gpu:1:2", "GPU", "cpu :0", "gpu:²", "npu:0"]
+)
+def test_unknown_device(device: str) -> None:
+    if device == "gpu:":
+        assert Device.parse(device) == Device("gpu", 0)
+        return
+    with pytest.raises(ValueError, match=r"use cpu, gpu\[:N\] or ascend\[:N\]"):
+        Device.parse(device)
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("cpu", Device("cpu", 0)),
+        ("gpu", Device("gpu", 0)),
+        ("gpu:3", Device("gpu", 3)),
+        ("ascend:10", Device("ascend", 10)),
+    ],
+)
+def test_devices(text: str, device: Device) -> None:
+    assert Device.parse(text) == device
+    assert Device.parse(str(device)) == device
+
+
+def test_available_says_how_to_get_it() -> None:
+    for name in ENGINES:
+        status = available(name)
+        assert isinstance(status, Availability) and status.detail
+        assert status.ok or status.fix
+
+
+def test_default_threads_are_the_cores_of_this_process() -> None:
+    program = (
+        "import os\nfrom runtime.engines import default_threads\n"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\nprint(default_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1 and default_threads() >= 1
+
+
+def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom runtime.engines import open_engine\n"
+        "from runtime.engines.base import ModelFile, TensorSpec\n"
+        "images = (TensorSpec('images', (-1, 8, 8, 3), 'uint8'),)\n"
+        "open_engine('onnx', ModelFile(Path(sys.argv[1]).read_bytes(), 'onnx', images, ()))\n"
+        "print([name for name in ('mindspore', 'mindspore_lite', 'cv2', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tiny_onnx)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['onnxruntime']"
+
+
+# --- the checks themselves, on an engine that does as it is told ---
+
+
+SPECS = (TensorSpec("a", (DYNAMIC, 2), "float32"), TensorSpec("b", (DYNAMIC,), "uint8"))
+
+
+class Puppet(Engine):
+    """Gives the outputs it was given."""
+
+    name = "puppet"
+    formats = ("puppet",)
+
+    def __init__(self, outputs: Sequence[np.ndarray], specs: tuple[TensorSpec, ...] = SPECS) -> None:
+        super().__init__(ModelFile(b"", "puppet", (TensorSpec("x", (DYNAMIC, 3), "float32"),), specs), Device(), 1)
+        self.outputs, self.seen = outputs, []
+
+    @classmethod
+    def available(cls) -> Availability:
+        return Availability(True, "always")
+
+    def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        self.seen = list(arrays)
+        return self.outputs
+
+    def close(self) -> None:
+        pass
+
+
+def sound_outputs(batch: int) -> list[np.ndarray]:
+    return [np.ones((batch, 2), np.float32), np.ones(batch, np.uint8)]
+
+
+def test_engine_gets_contiguous_arrays() -> None:
+    engine = Puppet(sound_outputs(2))
+    engine.run({"x": np.asfortranarray(np.ones((2, 3), np.float32))})
+    assert all(array.flags.c_contiguous for array in engine.seen)
+
+
+def test_outputs_go_by_order() -> None:
+    assert list(Puppet(sound_outputs(2)).run({"x": np.ones((2, 3), np.float32)})) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [],
+        sound_outputs(2)[:1],
+        [*sound_outputs(2), np.ones(2)],
+        sound_outputs(2)[::-1],
+        sound_outputs(1),
+        sound_outputs(3),
+        [np.ones((2, 3), np.float32), np.ones(2, np.uint8)],
+        [np.ones((2, 2), np.float64), np.ones(2, np.uint8)],
+        [np.ones((2, 2, 1), np.float32), np.ones(2, np.uint8)],
+        [np.ones(4, np.float32), np.ones(2, np.uint8)],
+        [np.ones((), np.float32), np.ones(2, np.uint8)],
+    ],
+)
+def test_wrong_outputs_do_not_pass_for_results(outputs: list[np.ndarray]) -> None:
+    with pytest.raises(EngineError, match="engine puppet returned"):
+        Puppet(outputs).run({"x": np.ones((2, 3), np.float32)})
+
+
+def test_checks_take_several_inputs_in_any_order() -> None:
+    a, b = np.ones((4, 2), np.float32), np.ones(4, np.uint8)
+    arrays = check_inputs(SPECS, {"b": b, "a": a})
+    assert arrays[0] is a and arrays[1] is b  # ordered as the specs, and not copied without need
+    assert list(check_outputs(SPECS, [a, b], batch=4, engine="x")) == ["a", "b"]
+
+
+def test_fixed_dimensions_are_fixed() -> None:
+    spec = TensorSpec("a", (2, 3), "float32")
+    assert spec.fits(np.ones((2, 3), np.float32)) and str(spec) == "float32 (2, 3)"
+    for shape in ((1, 3), (3, 3), (2, 4), (2,), (2, 3, 1)):
+        assert not spec.fits(np.ones(shape, np.float32))
+    assert not spec.fits(np.ones((2, 3), ">f4"))  # the right type in the wrong byte order

@@ -1,0 +1,366 @@
+"""Engines in a child process: a crash is an error, and no process is ever left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.engines import open_engine
+from runtime.engines.base import Device, ModelFile, TensorSpec
+from runtime.engines.isolated import IsolatedEngine
+from runtime.errors import EngineError, EngineUnavailableError
+
+PATIENCE_S = 30.0  # for processes to go on a busy machine
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="processes are looked up in /proc")
+
+
+@pytest.fixture
+def model(tiny_onnx: Path) -> ModelFile:
+    pytest.importorskip("onnxruntime")
+    images = (TensorSpec("images", (-1, 8, 8, 3), "uint8"),)
+    outputs = (TensorSpec("pooled", (-1, 4), "float32"), TensorSpec("scores", (-1, 5), "float32"))
+    return ModelFile(tiny_onnx.read_bytes(), "onnx", images, outputs)
+
+
+@pytest.fixture
+def engine(model: ModelFile) -> Iterator[IsolatedEngine]:
+    with IsolatedEngine("onnx", model, Device(), 1) as engine:
+        yield engine
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and state of every process."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(") ")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found[int(stat.parent.name)] = int(parent), state
+    return found
+
+
+def children(parent: int) -> set[int]:
+    """Living and undead ones."""
+    return {child for child, (its_parent, _) in processes().items() if its_parent == parent}
+
+
+def gone(pid: int) -> bool:
+    """Dead, and not a zombie of this process; one whose parent died too may wait for init."""
+    parent, state = processes().get(pid, (0, "X"))
+    return state in "XZ" and parent != os.getpid()
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def child_of(make: Callable[[], IsolatedEngine]) -> tuple[IsolatedEngine, int]:
+    before = children(os.getpid())
+    engine = make()
+    (pid,) = children(os.getpid()) - before
+    return engine, pid
+
+
+def start_script(tmp_path: Path, text: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    command = [sys.executable, "-u", str(path), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+OPEN = """
+import sys
+from pathlib import Path
+import numpy as np
+from runtime.engines import open_engine
+from runtime.engines.base import ModelFile, TensorSpec
+from runtime.errors import EngineError
+
+model = ModelFile(
+    Path(sys.argv[1]).read_bytes(),
+    "onnx",
+    (TensorSpec("images", (-1, 8, 8, 3), "uint8"),),
+    (TensorSpec("pooled", (-1, 4), "float32"), TensorSpec("scores", (-1, 5), "float32")),
+)
+images = np.zeros((2, 8, 8, 3), np.uint8)
+engine = open_engine("onnx", model, isolated=True)
+"""
+
+
+# --- results ---
+
+
+def test_numbers(engine: IsolatedEngine, tiny: Any) -> None:
+    for count in (1, 5, 2):
+        images = tiny.images(count, seed=count)
+        found = engine.run({"images": images})
+        for name, expected in zip(("pooled", "scores"), tiny.expected(images), strict=True):
+            assert np.allclose(found[name], expected, atol=1e-4)
+
+
+def test_large_arrays(engine: IsolatedEngine) -> None:
+    """More than a pipe holds, both ways."""
+    assert engine.run({"images": np.zeros((20_000, 8, 8, 3), np.uint8)})["scores"].shape == (20_000, 5)
+
+
+def test_two_at_once_are_two_processes(model: ModelFile, tiny: Any) -> None:
+    with IsolatedEngine("onnx", model, Device(), 1) as first, IsolatedEngine("onnx", model, Device(), 1) as second:
+        images = [tiny.images(3, seed=seed) for seed in (1, 2)]
+        results: list[dict[str, np.ndarray]] = [{}, {}]
+
+        def work(place: int, engine: IsolatedEngine) -> None:
+            for _ in range(20):
+                results[place] = engine.run({"images": images[place]})
+
+        threads = [threading.Thread(target=work, args=pair) for pair in enumerate((first, second))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for place in (0, 1):
+        assert np.allclose(results[place]["pooled"], tiny.expected(images[place])[0], atol=1e-4)
+
+
+def test_what_the_child_prints_stays_with_it(model: ModelFile, tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(EngineError), IsolatedEngine("onnx", replace(model, data=b"x" * 100), Device(), 1):
+        pass
+    with IsolatedEngine("onnx", model, Device(), 1) as engine:
+        engine.run({"images": tiny.images(1)})
+    assert capfd.readouterr() == ("", "")
+
+
+# --- errors ---
+
+
+def test_errors_keep_their_kind(model: ModelFile) -> None:
+    with pytest.raises(EngineError, match="cannot load the model"):
+        IsolatedEngine("onnx", replace(model, data=b"text"), Device(), 1)
+    with pytest.raises(EngineUnavailableError, match="--device cpu"):
+        IsolatedEngine("onnx", model, Device("gpu"), 1)
+    with pytest.raises(EngineError, match="cannot read ms files"):
+        IsolatedEngine("onnx", replace(model, format="ms"), Device(), 1)
+    with pytest.raises(ValueError, match="use one of"):
+        IsolatedEngine("nonsense", model, Device(), 1)
+    undead = {pid for pid, (parent, state) in processes().items() if parent == os.getpid() and state == "Z"}
+    assert not undead
+
+
+def test_a_failed_run_leaves_the_engine_usable(engine: IsolatedEngine, tiny: Any) -> None:
+    with pytest.raises(ValueError, match="empty batch"):
+        engine.run({"images": np.zeros((0, 8, 8, 3), np.uint8)})
+    assert engine.run({"images": tiny.images(1)})["scores"].shape == (1, 5)
+
+
+def test_an_error_inside_the_child_leaves_the_engine_usable(model: ModelFile, tiny: Any) -> None:
+    """A manifest that promises what the model does not take: the child's error, at every run."""
+    wrong = replace(model, inputs=(TensorSpec("images", (-1, 9, 9, 3), "uint8"),))
+    with IsolatedEngine("onnx", wrong, Device(), 1) as engine:
+        for _ in range(2):
+            with pytest.raises(EngineError, match="onnxruntime failed"):
+                engine.run({"images": np.zeros((1, 9, 9, 3), np.uint8)})
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM"])
+def test_a_crash_is_an_error(model: ModelFile, tiny: Any, name: str) -> None:
+    engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
+    os.kill(pid, getattr(signal, name))
+    with pytest.raises(EngineError, match=rf"the onnx engine died \(signal {name}\)") as raised:
+        for _ in range(100):
+            engine.run({"images": tiny.images(1)})
+    assert "\n" not in str(raised.value)
+    assert pid not in processes()  # not even a zombie
+    with pytest.raises(EngineError, match="closed"):
+        engine.run({"images": tiny.images(1)})
+    engine.close()
+
+
+def test_a_crash_during_a_run_is_an_error(model: ModelFile) -> None:
+    engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
+    os.kill(pid, signal.SIGSTOP)  # it will never answer
+    killer = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+    killer.start()
+    with pytest.raises(EngineError, match="SIGKILL"):
+        engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
+    killer.join()
+    assert pid not in processes()
+
+
+# --- nothing is left behind ---
+
+
+def test_closing_ends_the_child(model: ModelFile) -> None:
+    engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
+    engine.close()
+    assert pid not in processes()
+    engine.close()
+
+
+def test_closing_ends_even_a_child_that_hangs(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runtime.engines import child as module
+
+    monkeypatch.setattr(module, "GRACE_S", 0.2)
+    engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
+    os.kill(pid, signal.SIGSTOP)
+    engine.close()
+    assert pid not in processes()
+
+
+def test_garbage_collection_ends_the_child(model: ModelFile) -> None:
+    engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
+    del engine
+    gc.collect()
+    assert pid not in processes()
+
+
+def test_a_failed_start_leaves_no_child(model: ModelFile) -> None:
+    before = children(os.getpid())
+    with pytest.raises(EngineError):
+        IsolatedEngine("onnx", replace(model, data=b"text"), Device(), 1)
+    assert children(os.getpid()) == before
+
+
+def test_files_are_given_back(model: ModelFile) -> None:
+    def cycle() -> int:
+        with IsolatedEngine("onnx", model, Device(), 1):
+            pass
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    assert cycle() == cycle()
+
+
+@pytest.mark.parametrize("end", ["return", "exception", "os._exit", "SIGTERM", "SIGKILL"])
+def test_the_child_goes_with_its_parent(tiny_onnx: Path, tmp_path: Path, end: str) -> None:
+    """However that ends: no orphan."""
+    endings = {"return": "", "exception": "raise SystemError", "os._exit": "import os; os._exit(3)"}
+    text = OPEN + "print('ready')\nsys.stdin.readline()\n" + endings.get(end, "")
+    script = start_script(tmp_path, text, tiny_onnx, stdin=subprocess.PIPE)
+    assert script.stdout is not None and script.stdin is not None
+    assert script.stdout.readline() == "ready\n"
+    (pid,) = children(script.pid)
+    if end.startswith("SIG"):
+        script.send_signal(getattr(signal, end))
+    script.communicate("\n", timeout=PATIENCE_S)
+    assert soon(lambda: gone(pid))
+
+
+# --- programs that use it ---
+
+
+def test_a_script_without_a_main_guard(tiny_onnx: Path, tmp_path: Path) -> None:
+    """multiprocessing's spawn would run the script a second time."""
+    script = start_script(
+        tmp_path, "print('started')\n" + OPEN + "print(engine.run({'images': images})['scores'].shape)", tiny_onnx
+    )
+    out, err = script.communicate(timeout=PATIENCE_S)
+    assert (out, err) == ("started\n(2, 5)\n", "")
+
+
+def test_a_folder_with_files_named_like_modules(tiny_onnx: Path, tmp_path: Path) -> None:
+    """The child is started with -c, and Python would look for modules in the current folder first."""
+    place = tmp_path / "place"
+    place.mkdir()
+    for name in ("json", "socket", "signal", "numpy", "runtime", "tempfile"):
+        (place / f"{name}.py").write_text("raise SystemError('a file of the user was imported')")
+    script = start_script(
+        tmp_path, OPEN + "print(engine.run({'images': images})['scores'].shape)", tiny_onnx, cwd=place
+    )
+    out, err = script.communicate(timeout=PATIENCE_S)
+    assert out == "(2, 5)\n", err
+
+
+def test_output_and_input_are_the_programs_own(tiny_onnx: Path, tmp_path: Path) -> None:
+    text = OPEN + "print(engine.run({'images': images})['scores'].shape, sys.stdin.read())"
+    script = start_script(tmp_path, text, tiny_onnx, stdin=subprocess.PIPE)
+    out, err = script.communicate("typed", timeout=PATIENCE_S)
+    assert (out, err) == ("(2, 5) typed\n", "")
+
+
+CTRL_C = """
+import os, signal, threading, time
+first = np.full((1, 8, 8, 3), 255, np.uint8)
+right = engine.run({"images": images[:1]})["scores"]
+stats = [Path(f"/proc/{entry}/stat") for entry in os.listdir("/proc") if entry.isdigit()]
+parents = {int(stat.parent.name): stat.read_text().rpartition(") ")[2].split()[1] for stat in stats if stat.exists()}
+(child,) = [pid for pid, parent in parents.items() if parent == str(os.getpid())]
+os.kill(child, signal.SIGSTOP)  # so that the signal arrives while the answer is waited for
+def press():
+    time.sleep(0.3)
+    os.kill(0, signal.SIGINT)  # the whole process group, as a terminal does
+    os.kill(child, signal.SIGCONT)
+threading.Thread(target=press).start()
+try:
+    engine.run({"images": first})
+    print("not interrupted")
+except KeyboardInterrupt:
+    print("interrupted")
+try:
+    print(np.array_equal(engine.run({"images": images[:1]})["scores"], right))
+except EngineError:
+    print(True)
+"""
+
+
+def test_ctrl_c(tiny_onnx: Path, tmp_path: Path) -> None:
+    """After it, the engine gives right results or none: never the answer to the run that was interrupted."""
+    script = start_script(tmp_path, OPEN + CTRL_C, tiny_onnx, start_new_session=True)
+    out, err = script.communicate(timeout=PATIENCE_S)
+    assert (out, err, script.returncode) == ("interrupted\nTrue\n", "", 0)
+
+
+BOTH = """
+import sys
+import numpy as np
+from runtime.aligner import FaceAligner
+
+crops = np.load(sys.argv[2])["crop_bgr_u8"]
+results = []
+aligners = [FaceAligner.load(sys.argv[1], engine=name) for name in sys.argv[3:]]
+for _ in range(2):
+    results += [aligner.predict(crops) for aligner in aligners]
+print([type(aligner.engine).__name__ for aligner in aligners])
+print(max(np.abs(result.params - results[0].params).max() for result in results) < 1e-4)
+for aligner in aligners:
+    aligner.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("engines", "kinds"),
+    [
+        (["lite", "mindspore"], ["LiteEngine", "IsolatedEngine"]),
+        (["mindspore", "lite"], ["MindSporeEngine", "IsolatedEngine"]),
+        (["lite", "lite", "onnx"], ["LiteEngine", "LiteEngine", "OnnxEngine"]),
+    ],
+    ids="-".join,
+)
+def test_engines_in_one_program(bundles: dict[str, Path], shared: Path, engines: list[str], kinds: list[str]) -> None:
+    """MindSpore and MindSpore Lite cannot share a process: the second goes to one of its own, by itself."""
+    command = [sys.executable, "-c", BOTH, str(bundles["mb05"]), str(shared / "reference" / "real_emma.npz"), *engines]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [str(kinds), "True"], done.stderr[-2000:]
+    assert done.returncode == 0
+
+
+def test_isolation_on_request(model: ModelFile) -> None:
+    with open_engine("onnx", model, isolated=True) as isolated, open_engine("onnx", model) as direct:
+        assert isinstance(isolated, IsolatedEngine) and not isinstance(direct, IsolatedEngine)
+        assert isolated.name == direct.name == "onnx" and isolated.formats == direct.formats

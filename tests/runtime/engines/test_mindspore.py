@@ -1,0 +1,105 @@
+"""MindIR files on MindSpore: in this process where nothing of it was loaded yet, else in one of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.bundle import Bundle
+from runtime.engines import mindspore as module
+from runtime.engines import open_engine
+from runtime.engines.base import ModelFile
+from runtime.engines.isolated import IsolatedEngine
+from runtime.engines.mindspore import MindSporeEngine
+from runtime.errors import EngineError, EngineUnavailableError
+
+PARAMS_ATOL = 1e-4
+
+
+@pytest.fixture(scope="module")
+def model(bundles: dict[str, Path]) -> ModelFile:
+    bundle = Bundle.open(bundles["mb05"])
+    return bundle.model_file(bundle.artifact("mindir"))
+
+
+@pytest.fixture(scope="module")
+def emma(shared: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(shared / "reference" / "real_emma.npz"))
+
+
+FRESH = """
+import sys
+from pathlib import Path
+import numpy as np
+from runtime.bundle import Bundle
+from runtime.engines import open_engine
+
+bundle = Bundle.open(sys.argv[1])
+with np.load(sys.argv[2]) as expected:
+    crops, params = expected["crop_bgr_u8"], expected["param_whitened"]
+with open_engine("mindspore", bundle.model_file(bundle.artifact("mindir")), threads=1) as engine:
+    print(type(engine).__name__, "mindspore" in sys.modules)
+    first = engine.run({"images": crops[:1]})
+    kept = first["params"].copy()
+    both = [engine.run({"images": crops})["params"], engine.run({"images": crops[1:]})["params"]]
+    print(np.array_equal(first["params"], kept), np.abs(both[0] - params).max() < 1e-4)
+    print(np.abs(both[1] - params[1:]).max() < 1e-4)
+    with open_engine("mindspore", bundle.model_file(bundle.artifact("mindir")), threads=2) as second:
+        print(type(second).__name__, np.abs(second.run({"images": crops})["params"] - params).max() < 1e-4)
+try:
+    engine.run({"images": crops})
+except Exception as error:
+    print(type(error).__name__, "closed" in str(error))
+"""
+
+
+def test_in_a_process_without_mindspore(bundles: dict[str, Path], shared: Path) -> None:
+    """The first engine has the process to itself; a second one, with its own threads, gets another process."""
+    arguments = [str(bundles["mb05"]), str(shared / "reference" / "real_emma.npz")]
+    done = subprocess.run([sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "MindSporeEngine True",
+        "True True",
+        "True",
+        "IsolatedEngine True",
+        "EngineError True",
+    ], done.stderr[-2000:]
+    assert "NumPy" not in done.stderr
+
+
+def test_beside_mindspore_it_gets_its_own_process(model: ModelFile, emma: dict[str, np.ndarray]) -> None:
+    """The tests hold MindSpore already, whose device and threads can be chosen once."""
+    assert "mindspore" in sys.modules
+    with open_engine("mindspore", model, threads=1) as engine:
+        assert isinstance(engine, IsolatedEngine)
+        found = engine.run({"images": emma["crop_bgr_u8"]})
+    assert np.allclose(found["params"], emma["param_whitened"], rtol=0, atol=PARAMS_ATOL)
+
+
+def test_missing_package(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = module.find_spec
+
+    def without(name: str) -> ModuleSpec | None:
+        return None if name == "mindspore" else find(name)
+
+    monkeypatch.setattr(module, "find_spec", without)
+    assert not MindSporeEngine.available().ok
+    with pytest.raises(
+        EngineUnavailableError, match=r"mindspore is not installed: pip install 'synergy-mindir\[export\]'"
+    ):
+        open_engine("mindspore", model)
+
+
+def test_damaged_file(model: ModelFile) -> None:
+    data = bytearray(model.data)
+    for place in range(0, 4000, 7):
+        data[place] ^= 0xFF
+    with pytest.raises(EngineError) as raised, open_engine("mindspore", replace(model, data=bytes(data))) as engine:
+        engine.run({"images": np.zeros((1, 120, 120, 3), np.uint8)})
+    assert "\n" not in str(raised.value) and str(raised.value).strip()
