@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mindspore import Tensor, nn
 
 from synergy_model.backbones import build_backbone
@@ -13,6 +15,10 @@ from synergy_model.morphable import MorphableModel
 IMAGE_SIZE = 120
 PIXEL_MEAN = 127.5  # normalised = (pixel - 127.5) / 128, channels in BGR order
 PIXEL_SCALE = 128.0
+
+# With AVX-512, oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference code: ten times
+# slower and more. It reads this when MindSpore runs its first operator in the process.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
 class SynergyNet(nn.Cell):
