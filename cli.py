@@ -6,14 +6,26 @@ import sys
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import msgspec
-
-    from benchmarks.evaluation_data import EvaluationData
+from benchmarks.commands import (
+    BundleArgument,
+    DeviceOption,
+    EngineName,
+    EngineOption,
+    JsonOption,
+    RawOption,
+    RootOption,
+    ThreadsOption,
+    accuracy_data,
+    evaluate,
+    prepare,
+    report_json,
+    train,
+    write_json,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,19 +36,13 @@ lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=T
 app.add_typer(lite_app, name="lite")
 aflw2000_app = typer.Typer(help="The AFLW2000-3D benchmark's data.", no_args_is_help=True)
 app.add_typer(aflw2000_app, name="aflw2000")
+app.command()(train)
+app.command("eval")(evaluate)
+aflw2000_app.command()(prepare)
 
 
 # packages that a base install lacks, and the extra that brings them
 EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx"}
-
-
-class EngineName(str, Enum):
-    """Engines, and `auto` for the first that is here and fits the bundle."""
-
-    auto = "auto"
-    lite = "lite"
-    onnx = "onnx"
-    mindspore = "mindspore"
 
 
 class DetectorName(str, Enum):
@@ -44,15 +50,6 @@ class DetectorName(str, Enum):
 
     haar = "haar"
     yunet = "yunet"
-
-
-BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy export` made.", metavar="BUNDLE")]
-EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
-RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]
-RawOption = Annotated[Path | None, typer.Option(help="Folder of raw AFLW2000-3D samples.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 
 
 @app.callback(epilog="--debug, anywhere, shows the traceback of an error.")
@@ -97,7 +94,7 @@ def export(
     from export.bundle import ExportOptions, export_bundle
 
     wanted = ExportOptions(_formats(formats), _batch(batch), force)
-    data = _accuracy_data(root, raw)
+    data = accuracy_data(root, raw)
     try:
         manifest = export_bundle(ckpt, bundle, wanted, partial(gate, data=data), say=print)
     except ParityError as error:
@@ -138,7 +135,7 @@ def infer(
         done = infer_images(aligner, paths, InferOptions(known, out, mesh))
         records = list(tracked(done, "pictures", len(paths)))
         print(f"{aligner.artifact.file} on {aligner.engine.name}, {aligner.engine.device}")
-    _write_json(json_file, InferReport(records))
+    write_json(json_file, InferReport(records))
     for record in records:
         print_record(record)
     if any(record.error for record in records):
@@ -160,64 +157,12 @@ def parity(
     from runtime import Bundle
     from synergy_model.checkpoint import load_checkpoint
 
-    data = _accuracy_data(root, raw)
+    data = accuracy_data(root, raw)
     report = prove_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network, data)
     print_parity(report)
-    _write_json(json_file, report)
+    write_json(json_file, report)
     print(summary(report))
     raise typer.Exit(0 if report.passed else 1)
-
-
-@app.command("eval")
-def evaluate(
-    subject: Annotated[Path | None, typer.Argument(metavar="BUNDLE|CKPT", help="What to evaluate.")] = None,
-    engine: EngineOption = EngineName.auto,
-    device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
-    artifact: Annotated[str | None, typer.Option(help="A file of the bundle, e.g. model.v1.mindir.")] = None,
-    root: RootOption = None,
-    raw: RawOption = None,
-    labels: Annotated[str, typer.Option(help="original or reannotated landmarks of --root.")] = "original",
-    border: Annotated[int | None, typer.Option(min=0, help="Black pixels around crops; 5 for --root, else 0.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Score this .npz instead: landmarks or params.")] = None,
-    whitening: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
-    morphable: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
-    json_file: JsonOption = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
-    montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
-) -> None:
-    """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
-    from benchmarks.accuracy import format_source, format_table
-    from benchmarks.accuracy_files import write_csv, write_montage
-    from benchmarks.console import progress
-    from benchmarks.evaluation import EvalOptions, run_eval
-
-    chosen = EvalOptions(
-        engine.value, device, threads, artifact, root, raw, labels, border, predictions, whitening, morphable
-    )
-    with progress() as say:
-        done = run_eval(subject, chosen, say)
-    print(format_table(done.report))
-    print(format_source(done.report), file=sys.stderr)
-    _write_json(json_file, done.report)
-    if csv_file:
-        write_csv(csv_file, done.report, done.predictions, done.data)
-    if montage:
-        write_montage(montage, done.report, done.predictions, done.data)
-
-
-@aflw2000_app.command()
-def prepare(
-    raw: Annotated[Path, typer.Option(help="Folder of the raw dataset: image*.jpg and .mat files.")],
-    out: Annotated[Path, typer.Option(help="Folder to make, in the official layout.")],
-) -> None:
-    """Build the official evaluation layout from the raw AFLW2000-3D download."""
-    from benchmarks.aflw2000 import prepare as prepare_layout
-    from benchmarks.console import progress
-
-    with progress() as say:
-        count = prepare_layout(raw, out, say)
-    print(f"{out}: {count} samples")
 
 
 @app.command()
@@ -240,7 +185,7 @@ def bench(
     with progress() as say:
         report = bench_bundle(bundle, options, say)
     print_bench(report)
-    _write_json(json_file, report)
+    write_json(json_file, report)
     raise typer.Exit(1 if report.failures else 0)
 
 
@@ -257,10 +202,10 @@ def doctor(
         raise typer.BadParameter("a file is written with --json only")
     report = run_doctor()
     if as_json and file is None:
-        print(_json(report))
+        print(report_json(report))
     else:
         print_doctor(report)
-        _write_json(file, report)
+        write_json(file, report)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -276,7 +221,7 @@ def demo(
     report = run_demo(out, _formats(None), say=print)
     print_parity(report.parity)
     print_bench(report.bench)
-    _write_json(json_file, report)
+    write_json(json_file, report)
     for picture in report.pictures:
         print(f"picture: {picture}")
 
@@ -288,14 +233,6 @@ def lite_install() -> None:
 
     home = install(print)
     print(f"MindSpore Lite {home.version} is ready in {home.root}")
-
-
-def _accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
-    """None stands for held-out synthetic faces, few enough to keep the proof quick."""
-    from benchmarks.evaluation import EvalOptions, load_data
-
-    options = EvalOptions(root=root, raw=raw)
-    return load_data(options) if root or raw else None
 
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:
@@ -321,19 +258,6 @@ def _batch(text: str) -> int | None:
     if not text.isascii() or not text.isdigit():
         raise typer.BadParameter(f"--batch takes a number or dynamic, not {text!r}")
     return int(text)
-
-
-def _json(report: msgspec.Struct) -> str:
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-
-
-def _write_json(path: Path | None, report: msgspec.Struct) -> None:
-    from runtime.media import write_file
-
-    if path is not None:
-        write_file(path, _json(report).encode())
 
 
 def main() -> None:

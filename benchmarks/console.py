@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # parity imports MindSpore, which printing a benchmark must n
     from benchmarks.latency import BenchReport
     from benchmarks.parity import ParityReport
     from runtime.inference import ImageRecord
+    from synergy_model.training_options import Progress as TrainingStep
 
 
 STYLE: dict = {
@@ -70,7 +71,7 @@ def print_bench(report: BenchReport) -> None:
     for name in ("thr", "batch", "ms", "p95", "crops/s", "start s", "MB", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
-        ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.3g}"
+        ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.2f}"
         speed = (_ms(row.median_ms), _ms(row.p95_ms), f"{row.fps:.0f}")
         start = (f"{row.cold_start_s:.2f}", f"{row.rss_mb:.0f}")
         table.add_row(row.engine, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
@@ -121,3 +122,17 @@ def progress() -> Iterator[Callable[[float, str], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda part, doing: bar.update(task, completed=part, description=doing)
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[TrainingStep], None]]:
+    """A bar that is told every step, and a line for each validation."""
+    with progress() as say:
+
+        def tell(step: TrainingStep) -> None:
+            say(step.step / step.steps, f"step {step.step} of {step.steps}, loss {step.loss:.3f}")
+            if step.validation is not None:
+                found = step.validation
+                print(f"step {step.step}: loss {step.loss:.3f}, NME {found.nme:.3f} %, MAE {found.mae:.3f} deg")
+
+        yield tell

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from runtime.bundle import Bundle, DenseBasis
-from runtime.crop import crop_resize, roi_from_box, roi_to_image
+from runtime.crop import check_boxes, crop_resize, roi_from_box, roi_to_image
 from runtime.decode import dewhiten, euler_deg, rotation, vertices
 from runtime.detection import Detection, Detector, HaarDetector
 from runtime.engines import ENGINES, Device, Engine, available, engine_formats, open_engine
@@ -115,6 +115,12 @@ class FaceAligner:
             raise ValueError(f"boxes must be (F, 4) as x1, y1, x2, y2, not {boxes.shape}")
         return self._align(image_bgr, [Detection(box, 1.0) for box in boxes[:, :4]])
 
+    def align_rois(self, image_bgr: np.ndarray, rois_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
+        """Align faces whose square regions (F,4) are known, in image px: the crop rule is not applied to them."""
+        check_image(image_bgr)
+        rois = check_boxes(np.asarray(rois_xyxy, np.float64).reshape(-1, 4))
+        return self._align_rois(image_bgr, rois, [Detection(roi, 1.0) for roi in rois]) if len(rois) else []
+
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
         """Run ready crops (N,120,120,3) uint8 BGR; N may be any number from 0."""
         crops = np.asarray(crops_bgr_u8)
@@ -157,9 +163,12 @@ class FaceAligner:
             return []
         rule = self.bundle.manifest.crop
         rois = np.stack([roi_from_box(detection.box_xyxy, rule) for detection in detections])
-        size = self.bundle.manifest.preprocessing.size
-        crops = np.stack([crop_resize(image_bgr, roi, size, rule.interpolation) for roi in rois])
-        prediction = self.predict(crops)
+        return self._align_rois(image_bgr, rois, detections)
+
+    def _align_rois(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> list[Face]:
+        manifest = self.bundle.manifest
+        size, interpolation = manifest.preprocessing.size, manifest.crop.interpolation
+        prediction = self.predict(np.stack([crop_resize(image_bgr, roi, size, interpolation) for roi in rois]))
         landmarks = roi_to_image(prediction.landmarks, rois)
         rotations = rotation(dewhiten(prediction.params, self.morphable.param_mean, self.morphable.param_std))
         return [

@@ -213,6 +213,29 @@ def test_a_fifth_column_is_ignored(
     assert [face.score for face in with_score] == [1.0] * 3
 
 
+def test_regions_that_are_known(
+    aligner: FaceAligner, photos: dict[str, np.ndarray], emma: dict[str, np.ndarray]
+) -> None:
+    """The crop rule makes the region of a box; given as it is, it must give the same face."""
+    by_box = aligner.align(photos["emma"], emma["box"][:, :4])
+    by_roi = aligner.align_rois(photos["emma"], emma["roi_box"])
+    for box, roi in zip(by_box, by_roi, strict=True):
+        assert np.allclose(box.landmarks, roi.landmarks, rtol=0, atol=0.05)
+        assert np.allclose(box.roi_xyxy, roi.roi_xyxy)
+    assert aligner.align_rois(photos["emma"], []) == []
+
+
+@pytest.mark.parametrize(
+    "rois",
+    [[10, 10, 50, 50], [[10, 10, 50]], [[10, 10, 50, 50, 1]] * 4, [[[10, 10], [50, 50]]], [[50, 50, 10, 10]]],
+    ids=str,
+)
+def test_wrong_regions(aligner: FaceAligner, photos: dict[str, np.ndarray], rois: list) -> None:
+    """Four rows of five are not five regions."""
+    with pytest.raises(ValueError):
+        aligner.align_rois(photos["JianzhuGuo"], rois)
+
+
 @pytest.mark.parametrize("boxes", [[], (), np.zeros((0, 4)), np.zeros((0, 5)), np.zeros(0)], ids=str)
 def test_no_boxes(aligner: FaceAligner, photos: dict[str, np.ndarray], boxes: Sequence[Sequence[float]]) -> None:
     assert aligner.align(photos["JianzhuGuo"], boxes) == []

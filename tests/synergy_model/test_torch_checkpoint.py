@@ -488,6 +488,7 @@ def _same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
     return list(left) == list(right) and all(np.array_equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # in what is damaged
 def test_random_bytes_in_the_pickle(torch_files: Any) -> None:
     """Behind a sound checksum, so that the unpickler itself is reached."""
     sound = torch_files.state({"a": np.arange(6, dtype=np.float32), "b": np.arange(4)})

@@ -99,6 +99,7 @@ def test_devices_it_was_not_built_for(model: ModelFile, kind: str, provider: str
         OnnxEngine(model, Device(kind), 1)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
 def test_no_silent_fall_back(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime itself goes on with the CPU where CUDA's libraries do not load."""
     providers = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]

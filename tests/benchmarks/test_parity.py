@@ -1,0 +1,448 @@
+"""The parity check finds every kind of wrong artifact, and cannot be met by a network that ignores its input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks import parity as module
+from benchmarks.parity import (
+    NOMINAL,
+    SPREAD_FACTOR,
+    TOLERANCES,
+    Accuracy,
+    Check,
+    ParityError,
+    ParityReport,
+    Reference,
+    cell_outputs,
+    check_bundle,
+    make_reference,
+    summary,
+)
+from benchmarks.proof import gate
+from export.bundle import ExportOptions, export_bundle
+from runtime.bundle import Bundle
+from runtime.engines.base import Availability, Device, Engine
+from runtime.errors import BundleError, EngineError
+from synergy_model.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
+from synergy_model.synergynet import SynergyNet
+
+CONTRACT = {
+    "checks": {"artifact", "engine", "output", "max_abs", "spread", "tolerance", "pass"},
+    "accuracy": {"artifact", "engine", "nme", "nme_drift", "mae", "mae_drift", "pass"},
+}
+
+
+@pytest.fixture(scope="module")
+def network(checkpoints: dict[str, Path]) -> SynergyNet:
+    return load_checkpoint(checkpoints["mb05"]).network
+
+
+@pytest.fixture(scope="module")
+def reference(network: SynergyNet) -> Reference:
+    return make_reference(network, 120)
+
+
+@pytest.fixture
+def copied(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundles["mb05"], tmp_path / "bundle"))
+
+
+def keep(folder: Path, *names: str, **tensors: Any) -> Bundle:
+    """Leave only these artifacts, hashed as they are now; `batch` fixes the batch."""
+    content = json.loads((folder / "manifest.json").read_text())
+    content["artifacts"] = [entry for entry in content["artifacts"] if entry["file"] in names]
+    for entry in content["artifacts"]:
+        data = (folder / entry["file"]).read_bytes()
+        entry.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    for tensor in (*content["inputs"], *content["outputs"]):
+        tensor["shape"][0] = tensors.get("batch", tensor["shape"][0])
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return Bundle.open(folder)
+
+
+# --- real artifacts ---
+
+
+def test_a_sound_bundle_passes_with_the_contracts_keys(bundles: dict[str, Path]) -> None:
+    for folder in bundles.values():
+        report = json.loads((folder / "parity.json").read_text())
+        assert report["pass"] is True and {"pass", "checks", "accuracy"} <= set(report)
+        for part, keys in CONTRACT.items():
+            assert report[part] and all(set(row) == keys for row in report[part])
+        for check in report["checks"]:
+            assert check["pass"] is True
+            assert 0 <= check["max_abs"] <= check["tolerance"] and check["spread"] >= SPREAD_FACTOR * check["tolerance"]
+        ran = {(check["artifact"], check["engine"], check["output"]) for check in report["checks"]}
+        pairs = {
+            ("model.mindir", "mindspore"),
+            ("model.v1.mindir", "lite"),
+            ("model.ms", "lite"),
+            ("model.onnx", "onnx"),
+        }
+        assert ran == {(*pair, output) for pair in pairs for output in ("params", "landmarks")}
+
+
+def test_another_networks_artifact_is_found(bundles: dict[str, Path], copied: Path, network: SynergyNet) -> None:
+    """Hashed anew, so that nothing but the numbers gives it away."""
+    shutil.copy(bundles["mobilenet_1"] / "model.onnx", copied / "model.onnx")
+    bundle = keep(copied, "model.onnx", "model.ms")
+    report = check_bundle(bundle, network)
+    assert report.passed is False
+    assert {(check.artifact, check.passed) for check in report.checks} == {("model.onnx", False), ("model.ms", True)}
+    assert all(check.max_abs > 10 * check.tolerance for check in report.checks if not check.passed)
+    message = summary(report)
+    assert "model.onnx on onnx" in message and "model.ms" not in message and "\n" not in message
+
+
+def test_the_gate_raises_with_the_report(bundles: dict[str, Path], copied: Path, network: SynergyNet) -> None:
+    shutil.copy(bundles["mobilenet_1"] / "model.onnx", copied / "model.onnx")
+    keep(copied, "model.onnx")
+    with pytest.raises(ParityError, match=r"model\.onnx on onnx") as raised:
+        gate(copied, network)
+    assert raised.value.report.passed is False and raised.value.report.checks
+    assert "\n" not in str(raised.value)
+
+
+def test_altered_artifact_is_refused_by_its_hash(copied: Path, network: SynergyNet) -> None:
+    with (copied / "model.onnx").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        check_bundle(Bundle.open(copied), network)
+
+
+def test_an_artifact_that_does_not_load_is_a_failure(copied: Path, network: SynergyNet) -> None:
+    (copied / "model.onnx").write_bytes(b"a text file")
+    report = check_bundle(keep(copied, "model.onnx", "model.ms"), network)
+    assert report.passed is False and {check.artifact for check in report.checks} == {"model.ms"}
+    assert len(report.failures) == 1 and report.failures[0].startswith("model.onnx on onnx: ")
+    assert "model.onnx on onnx" in summary(report)
+
+
+def test_a_network_that_ignores_its_input_is_no_proof(
+    checkpoints: dict[str, Path], network: SynergyNet, tmp_path: Path
+) -> None:
+    """Its artifacts agree with it perfectly, as those of any broken export would."""
+    weights = {name: param.asnumpy() for name, param in network.parameters_and_names()}
+    (head,) = [name for name in weights if name.endswith("fc_param.weight")]
+    blind = SynergyNet("mb05", "3ddfa_v2", refiner=False, regressor=False)
+    fill(blind, {**weights, head: np.zeros_like(weights[head])}, "test")
+    save_checkpoint(tmp_path / "blind.ckpt", Checkpoint(blind, None))
+    with pytest.raises(ParityError) as raised:
+        export_bundle(tmp_path / "blind.ckpt", tmp_path / "b", ExportOptions(("onnx",)), gate, lambda _: None)
+    checks = raised.value.report.checks
+    assert all(check.max_abs <= check.tolerance and check.spread < check.tolerance for check in checks)
+    assert not (tmp_path / "b").exists()
+    # the artifact does match the Cell: what is wrong is another thing, and must be said
+    assert "input" in str(raised.value) and "does not match" not in str(raised.value)
+
+
+# --- the reference ---
+
+
+def test_reference_is_the_cell_on_real_crops_and_noise(reference: Reference) -> None:
+    assert reference.real == 10 and len(reference.crops) == 13
+    assert {name: output.shape for name, output in reference.outputs.items()} == {
+        "params": (13, 62),
+        "landmarks": (13, 3, 68),
+    }
+
+
+def test_the_cell_meets_the_official_code(network: SynergyNet, shared: Path) -> None:
+    """Normalised here, not by the exported graph: a slip there cannot cancel out."""
+    expected = np.load(shared / "reference" / "real_emma.npz")
+    outputs = cell_outputs(network, expected["crop_bgr_u8"])
+    assert np.allclose(outputs["params"], expected["param_whitened"], rtol=0, atol=1e-4)
+
+
+def test_spread_is_of_real_crops_alone() -> None:
+    """Noise moves any network; a face must do."""
+    outputs = {"params": np.zeros((4, 62), np.float32)}
+    outputs["params"][3] = 100
+    crops = np.zeros((4, 120, 120, 3), np.uint8)
+    assert Reference(crops, 3, outputs).spread("params") == 0
+    outputs["params"][0] = 0.5
+    assert Reference(crops, 3, outputs).spread("params") == 0.5
+
+
+def test_tolerance_grows_with_values_beyond_the_nominal_ones() -> None:
+    def tolerance(value: float, arch: str = "mb05") -> float:
+        outputs = {"params": np.full((1, 62), value, np.float32)}
+        return Reference(np.zeros((1, 120, 120, 3), np.uint8), 1, outputs).tolerance("params", arch)
+
+    assert tolerance(0) == tolerance(NOMINAL["params"]) == TOLERANCES["params"]
+    assert tolerance(10 * NOMINAL["params"]) == pytest.approx(10 * TOLERANCES["params"])
+    assert tolerance(0, "resnet50") == 5 * TOLERANCES["params"]
+
+
+def test_tolerances_are_those_of_the_official_code() -> None:
+    assert TOLERANCES == {"params": 2e-4, "landmarks": 1e-2}
+
+
+# --- every way to be wrong, on engines that do as they are told ---
+
+
+Change = Callable[[dict[str, np.ndarray], np.ndarray], dict[str, np.ndarray]]
+
+
+@pytest.fixture
+def checked(
+    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., ParityReport]:
+    """Check a bundle with one artifact on an engine that gives the Cell's outputs, changed by `change`."""
+
+    def checked(change: Change, reference: Reference = reference, batch: int = -1) -> ParityReport:
+        class Puppet(Engine):
+            name, formats = "onnx", ("onnx",)
+
+            @classmethod
+            def available(cls) -> Availability:
+                return Availability(True, "")
+
+            def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+                places = [_place(crop, reference.crops) for crop in arrays[0]]
+                outputs = {name: output[places].copy() for name, output in reference.outputs.items()}
+                return list(change(outputs, np.array(places)).values())
+
+            def close(self) -> None:
+                pass
+
+        monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+        monkeypatch.setattr(module, "open_engine", lambda name, model, isolated: Puppet(model, Device(), 1))
+        return check_bundle(keep(copied, "model.onnx", batch=batch), network)
+
+    return checked
+
+
+def _place(crop: np.ndarray, crops: np.ndarray) -> int:
+    return next(i for i, known in enumerate(crops) if np.array_equal(known, crop))
+
+
+def same(outputs: dict[str, np.ndarray], places: np.ndarray) -> dict[str, np.ndarray]:
+    return outputs
+
+
+def off_by(amount: float, name: str, where: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> Change:
+    """One value of output `name` is off, in the crops that `where` picks."""
+
+    def change(outputs: dict[str, np.ndarray], places: np.ndarray) -> dict[str, np.ndarray]:
+        picked = np.flatnonzero(where(places))
+        outputs[name].reshape(len(places), -1)[picked, 7] += np.float32(amount)
+        return outputs
+
+    return change
+
+
+def test_exact_outputs_pass(checked: Callable[..., ParityReport]) -> None:
+    report = checked(same)
+    assert report.passed and [check.max_abs for check in report.checks] == [0, 0]
+    assert summary(report) == "all 2 checks passed"
+
+
+@pytest.mark.parametrize("name", ["params", "landmarks"])
+@pytest.mark.parametrize(("share", "passes"), [(0.5, True), (0.9, True), (1.5, False), (-1.5, False)])
+def test_the_limit(
+    checked: Callable[..., ParityReport], reference: Reference, name: str, share: float, passes: bool
+) -> None:
+    report = checked(off_by(share * reference.tolerance(name, "mb05"), name))
+    assert report.passed is passes
+    assert {check.output: check.passed for check in report.checks} == {
+        "params": passes or name != "params",
+        "landmarks": passes or name != "landmarks",
+    }
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda places: places == 0,
+        lambda places: places == 9,
+        lambda places: places == 12,
+        lambda places: np.full(len(places), len(places) == 1),
+        lambda places: np.full(len(places), len(places) > 1),
+    ],
+    ids=["first crop", "last real crop", "last noise", "alone", "together"],
+)
+def test_one_wrong_value_anywhere_is_found(checked: Callable[..., ParityReport], where: Callable) -> None:
+    assert checked(off_by(1.0, "landmarks", where)).passed is False
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda places: np.ones(len(places)),
+        lambda places: np.full(len(places), len(places) > 1),
+        lambda places: places == 12,
+    ],
+    ids=["everywhere", "together", "last noise"],
+)
+@pytest.mark.parametrize("name", ["params", "landmarks"])
+def test_values_that_are_no_numbers_are_found(
+    checked: Callable[..., ParityReport], name: str, where: Callable, value: float
+) -> None:
+    """Comparisons with NaN are false, and max() may look past it."""
+    report = checked(off_by(value, name, where))
+    assert report.passed is False
+    assert {check.output for check in report.checks if not check.passed} == {name}
+    msgspec.json.encode(report)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_cell_that_gives_no_numbers_proves_nothing(
+    checked: Callable[..., ParityReport], reference: Reference, value: float
+) -> None:
+    broken = {name: output.copy() for name, output in reference.outputs.items()}
+    broken["landmarks"][-1] = value
+    finite = checked(
+        lambda outputs, _: {k: np.nan_to_num(v) for k, v in outputs.items()}, replace(reference, outputs=broken)
+    )
+    assert finite.passed is False
+    assert checked(same, replace(reference, outputs=broken)).passed is False
+
+
+@pytest.mark.parametrize("still", ["params", "landmarks"])
+def test_outputs_must_move_with_the_input(
+    checked: Callable[..., ParityReport], reference: Reference, still: str
+) -> None:
+    outputs = {**reference.outputs, still: np.repeat(reference.outputs[still][:1], len(reference.crops), axis=0)}
+    report = checked(same, replace(reference, outputs=outputs))
+    assert {check.output: check.passed for check in report.checks}[still] is False
+    assert report.passed is False
+
+
+def test_swapped_crops_are_found(checked: Callable[..., ParityReport]) -> None:
+    """All values are right, in the wrong order."""
+    assert checked(lambda outputs, _: {name: value[::-1] for name, value in outputs.items()}).passed is False
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 13, 20])
+def test_fixed_batch(checked: Callable[..., ParityReport], batch: int) -> None:
+    """The engine refuses any other batch, so the crops are filled up; the filling is not judged."""
+    assert checked(same, batch=batch).passed
+    assert not checked(off_by(1.0, "params", lambda places: places == 12), batch=batch).passed
+
+
+def test_a_dynamic_batch_is_tried_alone_and_together(checked: Callable[..., ParityReport]) -> None:
+    sizes: list[int] = []
+
+    def change(outputs: dict[str, np.ndarray], places: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(len(places))
+        return outputs
+
+    checked(change)
+    assert sizes == [1] * 13 + [13]
+
+
+def test_all_failures_together(
+    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One broken engine hides no other."""
+
+    def fail(name: str, model: object, isolated: bool) -> Engine:
+        raise EngineError(f"{name} is broken")
+
+    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+    monkeypatch.setattr(module, "open_engine", fail)
+    report = check_bundle(Bundle.open(copied), network)
+    assert report.passed is False and report.checks == ()
+    assert [failure.split(": ")[0] for failure in report.failures] == [
+        "model.mindir on mindspore",
+        "model.v1.mindir on lite",
+        "model.onnx on onnx",
+        "model.ms on lite",
+    ]
+    assert all(failure in summary(report) for failure in report.failures)
+
+
+def test_an_artifact_that_nothing_here_can_run_is_not_proved(
+    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+    monkeypatch.setattr(module, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
+    report = check_bundle(Bundle.open(copied), network)
+    assert report.passed is False and len(report.failures) == 4
+    assert "model.onnx was run on no engine (onnx is missing, get onnx)" in report.failures
+
+
+def test_every_engine_runs_in_its_own_process(
+    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def note(name: str, model: object, isolated: bool) -> Engine:
+        asked.append((name, isolated))
+        raise EngineError("enough")
+
+    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+    monkeypatch.setattr(module, "open_engine", note)
+    check_bundle(Bundle.open(copied), network)
+    assert len(asked) == 4 and all(isolated for _, isolated in asked)
+
+
+# --- the report ---
+
+
+def report(**changes: Any) -> ParityReport:
+    check = Check("model.ms", "lite", "params", 1e-5, 0.3, 2e-4, True)
+    row = Accuracy("model.ms", "lite", 3.0, 0.0001, 2.0, 0.001, True)
+    return ParityReport(**{"passed": True, "checks": (check,), "accuracy": (row,), **changes})
+
+
+def test_report_as_json() -> None:
+    content = json.loads(msgspec.json.encode(report()))
+    assert content == {
+        "pass": True,
+        "checks": [
+            {
+                "artifact": "model.ms",
+                "engine": "lite",
+                "output": "params",
+                "max_abs": 1e-5,
+                "spread": 0.3,
+                "tolerance": 2e-4,
+                "pass": True,
+            }
+        ],
+        "accuracy": [
+            {
+                "artifact": "model.ms",
+                "engine": "lite",
+                "nme": 3.0,
+                "nme_drift": 0.0001,
+                "mae": 2.0,
+                "mae_drift": 0.001,
+                "pass": True,
+            }
+        ],
+        "failures": [],
+    }
+
+
+def test_summary_names_lost_accuracy() -> None:
+    row = Accuracy("model.onnx", "onnx", 3.0, 1.0, 2.0, 0.0, False)
+    message = summary(report(passed=False, accuracy=(row,)))
+    assert "model.onnx on onnx loses accuracy" in message and "must not be used" in message
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _mode() -> Iterator[None]:
+    """`cell_outputs` chooses the graph mode for its process."""
+    import mindspore as ms
+
+    before = SimpleNamespace(mode=ms.get_context("mode"))
+    yield
+    ms.set_context(mode=before.mode)
