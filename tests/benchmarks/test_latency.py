@@ -277,7 +277,8 @@ def test_interrupt_is_for_the_parent(stand_in: Callable[[], list[Run]]) -> None:
 def test_process_does_not_outlive_its_parent(stand_in: Callable[[], list[Run]]) -> None:
     program = (
         "import sys, pickle, time; from benchmarks.cold_start import FreshEngine; "
-        "engine = FreshEngine(pickle.load(sys.stdin.buffer)); print(engine.child.process.pid, flush=True); time.sleep(60)"
+        "engine = FreshEngine(pickle.load(sys.stdin.buffer)); "
+        "print(engine.child.process.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program]

@@ -55,6 +55,12 @@ def reference(network: SynergyNet) -> Reference:
 
 
 @pytest.fixture
+def once(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Cell is compiled and run once for all tests."""
+    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+
+
+@pytest.fixture
 def copied(bundles: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundles["mb05"], tmp_path / "bundle"))
 
@@ -94,7 +100,9 @@ def test_a_sound_bundle_passes_with_the_contracts_keys(bundles: dict[str, Path])
         assert ran == {(*pair, output) for pair in pairs for output in ("params", "landmarks")}
 
 
-def test_another_networks_artifact_is_found(bundles: dict[str, Path], copied: Path, network: SynergyNet) -> None:
+def test_another_networks_artifact_is_found(
+    once: None, bundles: dict[str, Path], copied: Path, network: SynergyNet
+) -> None:
     """Hashed anew, so that nothing but the numbers gives it away."""
     shutil.copy(bundles["mobilenet_1"] / "model.onnx", copied / "model.onnx")
     bundle = keep(copied, "model.onnx", "model.ms")
@@ -106,7 +114,9 @@ def test_another_networks_artifact_is_found(bundles: dict[str, Path], copied: Pa
     assert "model.onnx on onnx" in message and "model.ms" not in message and "\n" not in message
 
 
-def test_the_gate_raises_with_the_report(bundles: dict[str, Path], copied: Path, network: SynergyNet) -> None:
+def test_the_gate_raises_with_the_report(
+    once: None, bundles: dict[str, Path], copied: Path, network: SynergyNet
+) -> None:
     shutil.copy(bundles["mobilenet_1"] / "model.onnx", copied / "model.onnx")
     keep(copied, "model.onnx")
     with pytest.raises(ParityError, match=r"model\.onnx on onnx") as raised:
@@ -115,14 +125,15 @@ def test_the_gate_raises_with_the_report(bundles: dict[str, Path], copied: Path,
     assert "\n" not in str(raised.value)
 
 
-def test_altered_artifact_is_refused_by_its_hash(copied: Path, network: SynergyNet) -> None:
+def test_altered_artifact_is_refused_by_its_hash(once: None, copied: Path, network: SynergyNet) -> None:
+    keep(copied, "model.onnx")
     with (copied / "model.onnx").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(BundleError, match=r"model\.onnx"):
         check_bundle(Bundle.open(copied), network)
 
 
-def test_an_artifact_that_does_not_load_is_a_failure(copied: Path, network: SynergyNet) -> None:
+def test_an_artifact_that_does_not_load_is_a_failure(once: None, copied: Path, network: SynergyNet) -> None:
     (copied / "model.onnx").write_bytes(b"a text file")
     report = check_bundle(keep(copied, "model.onnx", "model.ms"), network)
     assert report.passed is False and {check.artifact for check in report.checks} == {"model.ms"}
@@ -347,15 +358,12 @@ def test_a_dynamic_batch_is_tried_alone_and_together(checked: Callable[..., Pari
     assert sizes == [1] * 13 + [13]
 
 
-def test_all_failures_together(
-    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_failures_together(once: None, copied: Path, network: SynergyNet, monkeypatch: pytest.MonkeyPatch) -> None:
     """One broken engine hides no other."""
 
     def fail(name: str, model: object, isolated: bool) -> Engine:
         raise EngineError(f"{name} is broken")
 
-    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
     monkeypatch.setattr(module, "open_engine", fail)
     report = check_bundle(Bundle.open(copied), network)
     assert report.passed is False and report.checks == ()
@@ -369,9 +377,8 @@ def test_all_failures_together(
 
 
 def test_an_artifact_that_nothing_here_can_run_is_not_proved(
-    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
+    once: None, copied: Path, network: SynergyNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
     monkeypatch.setattr(module, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     report = check_bundle(Bundle.open(copied), network)
     assert report.passed is False and len(report.failures) == 4
@@ -379,7 +386,7 @@ def test_an_artifact_that_nothing_here_can_run_is_not_proved(
 
 
 def test_every_engine_runs_in_its_own_process(
-    copied: Path, network: SynergyNet, reference: Reference, monkeypatch: pytest.MonkeyPatch
+    once: None, copied: Path, network: SynergyNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, bool]] = []
 
@@ -387,7 +394,6 @@ def test_every_engine_runs_in_its_own_process(
         asked.append((name, isolated))
         raise EngineError("enough")
 
-    monkeypatch.setattr(module, "make_reference", lambda *_: reference)
     monkeypatch.setattr(module, "open_engine", note)
     check_bundle(Bundle.open(copied), network)
     assert len(asked) == 4 and all(isolated for _, isolated in asked)
