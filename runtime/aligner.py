@@ -92,7 +92,11 @@ class FaceAligner:
         name = _first_usable_engine(bundle, artifact) if engine == "auto" else engine
         chosen = bundle.artifact(artifact) if artifact else bundle.best_artifact(engine_formats(name))
         opened = open_engine(name, bundle.model_file(chosen), Device.parse(device), threads, isolated)
-        return cls(bundle, chosen, opened, detector)
+        try:
+            return cls(bundle, chosen, opened, detector)
+        except BundleError:
+            opened.close()
+            raise
 
     def __call__(self, image_bgr: np.ndarray) -> list[Face]:
         """Detect and align all faces of an image (H,W,3) uint8 BGR."""
@@ -118,8 +122,13 @@ class FaceAligner:
     def align_rois(self, image_bgr: np.ndarray, rois_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
         """Align faces whose square regions (F,4) are known, in image px: the crop rule is not applied to them."""
         check_image(image_bgr)
-        rois = check_boxes(np.asarray(rois_xyxy, np.float64).reshape(-1, 4))
-        return self._align_rois(image_bgr, rois, [Detection(roi, 1.0) for roi in rois]) if len(rois) else []
+        rois = np.array(rois_xyxy, np.float64)
+        if rois.size == 0:
+            return []
+        if rois.ndim != 2:
+            raise ValueError(f"regions must be (F, 4) as x1, y1, x2, y2, not {rois.shape}")
+        rois = check_boxes(rois)
+        return self._align_rois(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
         """Run ready crops (N,120,120,3) uint8 BGR; N may be any number from 0."""
@@ -176,7 +185,7 @@ class FaceAligner:
                 landmarks=landmarks[i].T,
                 pose=Pose(*(float(angle) for angle in prediction.euler_deg[i])),
                 rotation=rotations[i],
-                box_xyxy=np.asarray(detection.box_xyxy, np.float64),
+                box_xyxy=np.array(detection.box_xyxy, np.float64),  # not a view of the caller's boxes
                 roi_xyxy=rois[i],
                 score=float(detection.score),
                 params=prediction.params[i],

@@ -26,7 +26,7 @@ THEIRS = {
     "synergy_model": {"numpy", "cv2", "mindspore"},
     "runtime": {"numpy", "cv2", "msgspec", "platformdirs", "mindspore", "mindspore_lite", "onnxruntime"},
     "export": {"numpy", "msgspec", "mindspore", "onnx", "google"},
-    "benchmarks": {"numpy", "cv2", "msgspec", "rich", "mindspore", "onnx", "openvino", "onnxruntime"},
+    "benchmarks": {"numpy", "cv2", "msgspec", "rich", "typer", "mindspore", "onnx", "openvino", "onnxruntime"},
     "cli": {"typer", "rich", "msgspec"},
 }
 

@@ -101,7 +101,7 @@ def _start(code: str, stderr: BinaryIO) -> tuple[subprocess.Popen[bytes], Connec
     """What libraries print goes to `stderr`, stdout included: the caller's output is its own."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
+        command = [sys.executable, "-I", "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()]
         )
