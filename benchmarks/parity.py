@@ -98,9 +98,7 @@ def summary(report: ParityReport) -> str:
         return f"all {len(report.checks)} checks passed"
     moves = {check.output: check.spread >= SPREAD_FACTOR * check.tolerance for check in report.checks}
     still = [
-        f"the network's {output} hardly move with its input, which proves nothing"
-        for output in moves
-        if not moves[output]
+        f"the network's {name} hardly move with its input, which proves nothing" for name in moves if not moves[name]
     ]
     wrong = (check for check in report.checks if not check.max_abs <= check.tolerance)
     failed = sorted({f"{check.artifact} on {check.engine}" for check in wrong})
