@@ -68,7 +68,7 @@ def print_bench(report: BenchReport) -> None:
     table = Table(title="latency of one run, interleaved", **STYLE)
     for name in ("engine", "artifact"):
         table.add_column(name, no_wrap=True)
-    for name in ("thr", "batch", "ms", "p95", "crops/s", "start s", "MB", "ratio"):
+    for name in ("thr", "batch", "ms", "p95", "fps", "start s", "MB", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.2f}"
