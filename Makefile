@@ -36,5 +36,5 @@ check: setup
 # Renew the pins: needs uv (pip install uv).
 lock:
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --extra export --extra onnx --extra dev \
+		--extra export --extra onnx --extra dev \
 		-o constraints.txt pyproject.toml

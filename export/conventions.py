@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.crop import CropRule
-from runtime.decode import PoseRule
+from runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP, CropRule
+from runtime.decode import DDFA_V2_POSE, SYNERGYNET_POSE, PoseRule
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,6 @@ class Convention:
 
 
 CONVENTIONS = {
-    "synergynet": Convention(
-        crop=CropRule(side_of="height", scale=1.2, round_to=2, shift_y=0.0, interpolation="linear"),
-        pose=PoseRule(pitch_rc=(1, 2), roll_rc=(0, 1)),
-    ),
-    "3ddfa_v2": Convention(
-        crop=CropRule(side_of="mean", scale=1.58, round_to=1, shift_y=0.14, interpolation="linear"),
-        pose=PoseRule(pitch_rc=(2, 1), roll_rc=(1, 0)),
-    ),
+    "synergynet": Convention(SYNERGYNET_CROP, SYNERGYNET_POSE),
+    "3ddfa_v2": Convention(DDFA_V2_CROP, DDFA_V2_POSE),
 }
