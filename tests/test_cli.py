@@ -171,6 +171,27 @@ class TestInfer:
     def test_mesh_without_a_dense_basis(self, synergy, bundles, tmp_path: Path) -> None:
         one_line_error(synergy("infer", bundles["mb05"], "x.jpg", "--mesh", "--out", tmp_path), "--morphable")
 
+    def test_meshes_where_the_checkpoint_has_a_dense_basis(self, synergy, shared, tmp_path: Path) -> None:
+        from synergy_model.procedural_face import procedural_morphable
+
+        sparse = np.load(shared / "morphable" / "sparse68.npz")
+        dense = procedural_morphable()
+        bases = {key: sparse[key] for key in ("u_base", "w_shp_base", "w_exp_base")}
+        np.savez(
+            tmp_path / "m.npz", **bases, u=dense.u, w_shp=dense.w_shp, w_exp=dense.w_exp, triangles=dense.triangles
+        )
+        real = shared / "checkpoints" / "real"
+        whitening = real / "param_mean_std_62d_120x120.pkl"
+        source, ckpt, bundle = real / "mb05_120x120.pth", tmp_path / "a.ckpt", tmp_path / "b"
+        options = ("--whitening", whitening, "--morphable", tmp_path / "m.npz")
+        assert synergy("convert", source, ckpt, *options)[0] == 0
+        assert synergy("export", ckpt, bundle, "--formats", "onnx")[0] == 0
+        photo = ROOT / "benchmarks" / "assets" / "astronaut.jpg"
+        assert synergy("infer", bundle, photo, "--out", tmp_path, "--mesh")[0] == 0
+        lines = (tmp_path / "astronaut_face0.obj").read_text().splitlines()
+        assert sum(line.startswith("v ") for line in lines) == len(dense.u) // 3
+        assert sum(line.startswith("f ") for line in lines) == len(dense.triangles)
+
     def test_mesh_without_out_is_a_usage_error(self, synergy, bundles) -> None:
         assert synergy("infer", bundles["mb05"], "x.jpg", "--mesh")[0] == 2
 
