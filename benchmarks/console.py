@@ -77,9 +77,7 @@ def print_bench(report: BenchReport) -> None:
         table.add_row(row.engine, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
     console = Console()
     console.print(table)
-    console.print(
-        "ratio: time over onnxruntime's in the same rounds. start: new process to first output. MB: peak memory"
-    )
+    console.print("ratio: time over onnxruntime's in the same rounds; fps: crops; start: to first output")
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
