@@ -1,39 +1,11 @@
-"""Commands of the training side, and what all commands share: options, JSON files.
-
-Kept apart from cli.py for its length only. Nothing heavy is imported before a command runs.
-"""
+"""Commands of the training side: train, aflw2000 prepare."""
 
 from __future__ import annotations
 
-import sys
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
-
-if TYPE_CHECKING:
-    import msgspec
-
-    from benchmarks.evaluation_data import EvaluationData
-
-
-class EngineName(str, Enum):
-    """Engines, and `auto` for the first that is here and fits the bundle."""
-
-    auto = "auto"
-    lite = "lite"
-    onnx = "onnx"
-    mindspore = "mindspore"
-
-
-BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy export` made.", metavar="BUNDLE")]
-EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
-RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]
-RawOption = Annotated[Path | None, typer.Option(help="Folder of raw AFLW2000-3D samples.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 
 
 def train(
@@ -89,43 +61,6 @@ def train(
     print(f"{result.checkpoint}: NME {result.best_nme:.3f} %; learning curve: {result.curve}")
 
 
-def evaluate(
-    subject: Annotated[Path | None, typer.Argument(metavar="BUNDLE|CKPT", help="What to evaluate.")] = None,
-    engine: EngineOption = EngineName.auto,
-    device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
-    artifact: Annotated[str | None, typer.Option(help="A file of the bundle, e.g. model.v1.mindir.")] = None,
-    root: RootOption = None,
-    raw: RawOption = None,
-    labels: Annotated[str, typer.Option(help="original or reannotated landmarks of --root.")] = "original",
-    border: Annotated[int | None, typer.Option(min=0, help="Black pixels around crops; 5 for --root, else 0.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Score this .npz instead: landmarks or params.")] = None,
-    whitening: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
-    morphable: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
-    json_file: JsonOption = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
-    montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
-) -> None:
-    """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
-    from benchmarks.accuracy import format_source, format_table
-    from benchmarks.accuracy_files import write_csv, write_montage
-    from benchmarks.console import progress
-    from benchmarks.evaluation import EvalOptions, run_eval
-
-    chosen = EvalOptions(
-        engine.value, device, threads, artifact, root, raw, labels, border, predictions, whitening, morphable
-    )
-    with progress() as say:
-        done = run_eval(subject, chosen, say)
-    print(format_table(done.report))
-    print(format_source(done.report), file=sys.stderr)
-    write_json(json_file, done.report)
-    if csv_file:
-        write_csv(csv_file, done.report, done.predictions, done.data)
-    if montage:
-        write_montage(montage, done.report, done.predictions, done.data)
-
-
 def prepare(
     raw: Annotated[Path, typer.Option(help="Folder of the raw dataset: image*.jpg and .mat files.")],
     out: Annotated[Path, typer.Option(help="Folder to make, in the official layout.")],
@@ -137,24 +72,3 @@ def prepare(
     with progress() as say:
         count = prepare_layout(raw, out, say)
     print(f"{out}: {count} samples")
-
-
-def accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
-    """None stands for held-out synthetic faces, few enough to keep the proof quick."""
-    from benchmarks.evaluation import EvalOptions, load_data
-
-    options = EvalOptions(root=root, raw=raw)
-    return load_data(options) if root or raw else None
-
-
-def report_json(report: msgspec.Struct) -> str:
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-
-
-def write_json(path: Path | None, report: msgspec.Struct) -> None:
-    from runtime.media import write_file
-
-    if path is not None:
-        write_file(path, report_json(report).encode())

@@ -1,0 +1,125 @@
+"""Commands that measure: parity, eval, bench, demo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.commands.options import (
+    BundleArgument,
+    DeviceOption,
+    EngineName,
+    EngineOption,
+    JsonOption,
+    RawOption,
+    RootOption,
+    ThreadsOption,
+    accuracy_data,
+    formats_here,
+    write_json,
+)
+
+
+def parity(
+    bundle: BundleArgument,
+    ckpt: Annotated[Path, typer.Option(help="The checkpoint the bundle was exported from.")],
+    root: RootOption = None,
+    raw: RawOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Compare every artifact on every engine with the Cell again: outputs, then NME and MAE."""
+    from benchmarks.console import print_parity
+    from benchmarks.parity import summary
+    from benchmarks.proof import prove_bundle
+    from runtime import Bundle
+    from synergy_model.checkpoint import load_checkpoint
+
+    data = accuracy_data(root, raw)
+    report = prove_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network, data)
+    print_parity(report)
+    write_json(json_file, report)
+    print(summary(report))
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def evaluate(
+    subject: Annotated[Path | None, typer.Argument(metavar="BUNDLE|CKPT", help="What to evaluate.")] = None,
+    engine: EngineOption = EngineName.auto,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    artifact: Annotated[str | None, typer.Option(help="A file of the bundle, e.g. model.v1.mindir.")] = None,
+    root: RootOption = None,
+    raw: RawOption = None,
+    labels: Annotated[str, typer.Option(help="original or reannotated landmarks of --root.")] = "original",
+    border: Annotated[int | None, typer.Option(min=0, help="Black pixels around crops; 5 for --root, else 0.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Score this .npz instead: landmarks or params.")] = None,
+    whitening: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
+    morphable: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
+    json_file: JsonOption = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
+    montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
+) -> None:
+    """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
+    from benchmarks.accuracy import format_source, format_table
+    from benchmarks.accuracy_files import write_csv, write_montage
+    from benchmarks.console import progress
+    from benchmarks.evaluation import EvalOptions, run_eval
+
+    chosen = EvalOptions(
+        engine.value, device, threads, artifact, root, raw, labels, border, predictions, whitening, morphable
+    )
+    with progress() as say:
+        done = run_eval(subject, chosen, say)
+    print(format_table(done.report))
+    print(format_source(done.report), file=sys.stderr)
+    write_json(json_file, done.report)
+    if csv_file:
+        write_csv(csv_file, done.report, done.predictions, done.data)
+    if montage:
+        write_montage(montage, done.report, done.predictions, done.data)
+
+
+def bench(
+    bundle: BundleArgument,
+    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    device: DeviceOption = "cpu",
+    threads: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and all cores if not given.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 16 if not given.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
+    all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Latency, cold start and memory of every engine present, interleaved in one run."""
+    from benchmarks.console import print_bench, progress
+    from benchmarks.latency import BenchOptions, bench_bundle
+
+    named = None if not engine or EngineName.auto in engine else tuple(name.value for name in engine)
+    options = BenchOptions(named, all_artifacts, device, _some(threads), _some(batch), rounds)
+    with progress() as say:
+        report = bench_bundle(bundle, options, say)
+    print_bench(report)
+    write_json(json_file, report)
+    raise typer.Exit(1 if report.failures else 0)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the bundle `demo` and its pictures.")] = Path("dist"),
+    json_file: JsonOption = None,
+) -> None:
+    """The whole road on the demo checkpoint: export, proof, faces in a photo, latency. No weights are fetched."""
+    from benchmarks.console import print_bench, print_parity
+    from benchmarks.demo import run_demo
+
+    report = run_demo(out, formats_here(None), say=print)
+    print_parity(report.parity)
+    print_bench(report.bench)
+    write_json(json_file, report)
+    for picture in report.pictures:
+        print(f"picture: {picture}")
+
+
+def _some(values: list[int] | None) -> tuple[int, ...] | None:
+    return tuple(values) if values else None

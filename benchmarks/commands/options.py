@@ -1,0 +1,67 @@
+"""What several commands share: options and JSON files. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from benchmarks.evaluation_data import EvaluationData
+
+
+class EngineName(str, Enum):
+    """Engines, and `auto` for the first that is here and fits the bundle."""
+
+    auto = "auto"
+    lite = "lite"
+    onnx = "onnx"
+    mindspore = "mindspore"
+
+
+BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy export` made.", metavar="BUNDLE")]
+EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
+RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]
+RawOption = Annotated[Path | None, typer.Option(help="Folder of raw AFLW2000-3D samples.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+
+
+def accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
+    """None stands for held-out synthetic faces, few enough to keep the proof quick."""
+    from benchmarks.evaluation import EvalOptions, load_data
+
+    options = EvalOptions(root=root, raw=raw)
+    return load_data(options) if root or raw else None
+
+
+def report_json(report: msgspec.Struct) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def write_json(path: Path | None, report: msgspec.Struct) -> None:
+    from runtime.media import write_file
+
+    if path is not None:
+        write_file(path, report_json(report).encode())
+
+
+def formats_here(text: str | None) -> tuple[str, ...]:
+    from export.bundle import FORMATS
+    from runtime.engines import available
+
+    if text is not None:
+        return tuple(name.strip() for name in text.split(","))
+    lite = available("lite")
+    if lite.ok:
+        return FORMATS
+    print(f"note: no .ms will be made. {lite.detail}: {lite.fix}", file=sys.stderr)
+    return tuple(name for name in FORMATS if name != "lite")
