@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from benchmarks.commands.artifacts import convert, export
-from benchmarks.commands.measuring import bench, demo, evaluate, parity
+from benchmarks.commands.artifacts import convert, export, inspect
+from benchmarks.commands.measuring import bench, demo, evaluate, parity, report
 from benchmarks.commands.running import doctor, infer, lite_install
 from benchmarks.commands.training import prepare, train
 
@@ -24,7 +24,7 @@ def options() -> None:
     """Freeze SynergyNet into MindIR, ONNX and MindSpore Lite, prove every artifact, and run it."""
 
 
-for command in (convert, export, infer, parity, bench, doctor, demo, train):
+for command in (convert, export, inspect, infer, parity, bench, report, doctor, demo, train):
     app.command()(command)
 app.command("eval")(evaluate)
 aflw2000_app.command()(prepare)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines import Device, Engine, ModelFile, engine_class
+from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, ModelFile, engine_class
 from runtime.engines.child import Child
 from runtime.errors import EngineError
 
@@ -41,6 +41,7 @@ class Job:
     device: Device
     threads: int
     inputs: Mapping[str, np.ndarray]
+    options: EngineOptions = DEFAULT_OPTIONS
 
 
 class FreshEngine:
@@ -106,7 +107,7 @@ def make_handler() -> Callable[[Job | float], Any]:
         if not isinstance(request, Job):
             engine, job = opened[0]
             return clock_turn(engine, job.inputs, request)
-        engine = engine_class(request.engine)(request.model, request.device, request.threads)
+        engine = engine_class(request.engine)(request.model, request.device, request.threads, request.options)
         opened.append((engine, request))
         engine.run(request.inputs)
         return peak_rss_mb()

@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,8 +22,10 @@ import msgspec
 
 from benchmarks.probes import OPENCV_RANGE, ask, last_line
 from runtime.engines import available
+from runtime.engines.onnx import INSTALL_HINTS
 from runtime.errors import EngineUnavailableError
 from runtime.native.build import COMPILER_HINT, find_compiler
+from runtime.native.checks import CURES
 from runtime.native.home import INSTALL_HINT, lite_folder
 from runtime.native.vendor import package_version
 
@@ -33,13 +36,37 @@ ONNX_HINT = "pip install 'synergy-mindir[onnx]'"
 # Without these nothing runs; anything else is a part that one can do without.
 REQUIRED = ("python", "opencv", "engine")
 
-# kind: device nodes, the libraries that MindSpore Lite opens, what to do if there is a card without them
+PACKAGES = {"lite": "mindspore-lite", "onnx": "onnxruntime", "mindspore": "mindspore"}  # by engine
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A kind of card: how its device nodes are called, which engines run on it, which libraries MindSpore Lite 2.0
+    opens for it (those that its plugin names, as far as they are not Lite's own), what to do where there is a card
+    that no engine can use."""
+
+    nodes: str
+    engines: tuple[str, ...]
+    libraries: tuple[str, ...]
+    fix: str
+
+
 ACCELERATORS = {
-    "ascend": ("davinci[0-9]*", ("libascendcl.so", "libgraph.so"), "install CANN and source its set_env.sh"),
-    "gpu": (
+    "ascend": Accelerator(
+        "davinci[0-9]*", ("lite", "onnx", "mindspore"), ("libascendcl.so", "libgraph.so"), CURES["ascend"]
+    ),
+    "gpu": Accelerator(
         "nvidia[0-9]*",
-        ("libcudart.so.11.0", "libcudnn.so.8", "libnvinfer.so.8"),
-        "put the libraries of CUDA 11, cuDNN 8 and TensorRT 8 on LD_LIBRARY_PATH",
+        ("lite", "onnx"),
+        (
+            "libcudart.so.11.0",
+            "libcublas.so.11",
+            "libcudnn.so.8",
+            "libnvinfer.so.8",
+            "libnccl.so.2",
+            "libmpi.so.40",
+        ),
+        INSTALL_HINTS["gpu"],
     ),
 }
 
@@ -173,21 +200,41 @@ def check_data_folder() -> CheckResult:
 
 
 def check_accelerator(kind: str) -> CheckResult:
-    """A card and the libraries that MindSpore Lite needs for it. Having neither is fine."""
-    nodes, libraries, _ = ACCELERATORS[kind]
-    _, missing = ask("libraries", *libraries)
-    return judge_accelerator(kind, any(Path("/dev").glob(nodes)), missing)
+    """A card, and the engines that run on it. Having none is fine."""
+    card = ACCELERATORS[kind]
+    has_card = any(Path("/dev").glob(card.nodes))
+    obstacles = {PACKAGES[name]: _obstacle(kind, name, has_card) for name in card.engines}
+    return judge_accelerator(kind, has_card, obstacles)
 
 
-def judge_accelerator(kind: str, has_card: bool, missing: str) -> CheckResult:
-    """What a card and `missing` libraries (empty: none is missing) mean."""
+def judge_accelerator(kind: str, has_card: bool, obstacles: Mapping[str, str]) -> CheckResult:
+    """What a card means, and what keeps each package from running on it (empty: nothing)."""
+    faults = ", ".join(f"{name} ({obstacle})" for name, obstacle in obstacles.items() if obstacle)
     if not has_card:
-        found = "no card" if missing else "libraries, but no card"
-        return CheckResult(kind, True, f"{found}: only needed for --device {kind}")
-    if missing:
-        fix = f"for --device {kind} {ACCELERATORS[kind][2]}"
-        return CheckResult(kind, False, f"there is a card, but not for MindSpore Lite: {missing} does not open", fix)
-    return CheckResult(kind, True, "card and libraries")
+        missing = f"; missing besides: {faults}" if faults else ""
+        return CheckResult(kind, True, f"no card: only needed for --device {kind}{missing}")
+    working = ", ".join(name for name, obstacle in obstacles.items() if not obstacle)
+    if not working:
+        return CheckResult(kind, False, f"there is a card, but nothing runs on it: {faults}", ACCELERATORS[kind].fix)
+    return CheckResult(
+        kind, True, f"a model ran on the card with {working}" + (f"; not with {faults}" if faults else "")
+    )
+
+
+def _obstacle(kind: str, engine: str, has_card: bool) -> str:
+    """Where there is a card, a model is run on it; else what is missing besides."""
+    status = available(engine)
+    if not status.ok:
+        return status.detail
+    if has_card:
+        ok, answer = ask("engine", engine, kind)
+        return "" if ok else answer.partition("; ")[0]  # without the cure: `fix` has one
+    if engine == "onnx":
+        return ask("provider", kind)[1]
+    if engine == "lite":
+        missing = ask("libraries", *ACCELERATORS[kind].libraries)[1]
+        return f"no {missing}" if missing else ""
+    return ""  # without a card MindSpore does not tell
 
 
 def judge_engines(results: Sequence[CheckResult]) -> CheckResult:

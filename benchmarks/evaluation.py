@@ -11,6 +11,7 @@ from benchmarks.aflw2000 import OFFICIAL_BORDER, load_official, load_raw
 from benchmarks.evaluation_data import EvaluationData, synthetic_data
 from benchmarks.predictions import Predictions, bundle_predictor, predictions_from_npz
 from runtime.aligner import FaceAligner
+from runtime.engines import DEFAULT_OPTIONS, EngineOptions
 
 Progress = Callable[[float, str], None]
 
@@ -34,6 +35,7 @@ class EvalOptions:
     predictions: Path | None = None
     whitening: Path | None = None
     morphable: Path | None = None
+    engine_options: EngineOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         if self.root and self.raw:
@@ -79,6 +81,8 @@ def _predict(subject: Path | None, options: EvalOptions, data: EvaluationData, p
         from synergy_model.checkpoint import load_checkpoint
 
         return run_predictor(cell_predictor(load_checkpoint(subject).network), data, progress)
-    loaded = FaceAligner.load(subject, options.engine, options.device, options.threads, options.artifact)
+    loaded = FaceAligner.load(
+        subject, options.engine, options.device, options.threads, options.artifact, options=options.engine_options
+    )
     with loaded as aligner:
         return run_predictor(bundle_predictor(aligner), data, progress)

@@ -22,7 +22,16 @@ from benchmarks.cold_start import Job, start_several
 from benchmarks.host import Host, describe_host
 from benchmarks.inputs import noise_crops, real_crops
 from runtime.bundle import Bundle
-from runtime.engines import ENGINES, Device, ModelFile, available, default_threads, engine_class, engine_formats
+from runtime.engines import (
+    DEFAULT_OPTIONS,
+    ENGINES,
+    Device,
+    EngineOptions,
+    available,
+    default_threads,
+    engine_class,
+    engine_formats,
+)
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.manifest import Artifact
@@ -43,7 +52,8 @@ class BenchOptions:
 
     engines: all that are present. all_artifacts: every artifact an engine reads, not only the one it prefers.
     threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: how many turns each
-    configuration takes; those with long runs take fewer, see `ROUND_SHARE_S`.
+    configuration takes; those with long runs take fewer, see `ROUND_SHARE_S`. against: another bundle, measured in
+    the same rounds: its onnxruntime is then what ratios are formed against. engine_options: how engines compute.
     """
 
     engines: tuple[str, ...] | None = None
@@ -52,6 +62,8 @@ class BenchOptions:
     threads: tuple[int, ...] | None = None
     batches: tuple[int, ...] | None = None
     rounds: int = 20
+    against: Path | None = None
+    engine_options: EngineOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         Device.parse(self.device)
@@ -67,9 +79,10 @@ class BenchOptions:
 class Row(msgspec.Struct, frozen=True):
     """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
 
-    cold_start_s: start of a process to its first output. rss_mb: peak resident memory until then, 10^6 bytes.
-    ratio_to_onnxruntime: median over rounds of this time over onnxruntime's with the same threads and batch in
-    the same round, so below 1 is faster; None where onnxruntime was not measured.
+    artifact: its file, with its bundle's name before it where two were compared. cold_start_s: start of a process to
+    its first output. rss_mb: peak resident memory until then, 10^6 bytes. ratio_to_onnxruntime: median over rounds of
+    this time over onnxruntime's with the same threads and batch in the same round, so below 1 is faster; None where
+    onnxruntime was not measured.
     """
 
     engine: str
@@ -102,10 +115,12 @@ class Configuration:
     device: Device
     threads: int
     batch: int
+    bundle: Bundle
 
     def __str__(self) -> str:
         plural = "" if self.threads == 1 else "s"
-        return f"{self.artifact.file} on {self.engine}, {self.threads} thread{plural}, batch {self.batch}"
+        path = f"{self.bundle.folder.name}/{self.artifact.file}"
+        return f"{path} on {self.engine}, {self.threads} thread{plural}, batch {self.batch}"
 
 
 class Contender:
@@ -139,10 +154,12 @@ def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Pro
     """
     say = progress or _silent
     host = describe_host()
-    bundle = Bundle.open(bundle_folder)
-    configurations, failures = plan(bundle, options)
+    configurations, failures = plan(Bundle.open(bundle_folder), options)
+    if options.against is not None:
+        others, missing = plan(Bundle.open(options.against), options)
+        configurations, failures = configurations + others, failures + missing
     with ExitStack() as stack:
-        contenders = list(_start_all(bundle, configurations, failures, say, stack))
+        contenders = list(_start_all(configurations, options.engine_options, failures, say, stack))
         finished = _play_rounds(contenders, options.rounds, failures, say)
     return BenchReport(host, tuple(_rows(finished)), tuple(failures))
 
@@ -155,15 +172,19 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], li
     found: list[Configuration] = []
     obstacles: list[str] = []
     for name in dict.fromkeys(options.engines or ENGINES):
-        artifacts = _artifacts(bundle, name)
+        formats = engine_formats(name, device)
+        artifacts = [each for kind in formats for each in bundle.manifest.artifacts if each.format == kind]
         status = available(name)
         if not status.ok:
             obstacles.append(f"{name}: {status.detail}: {status.fix}")
         elif not artifacts:
-            obstacles.append(f"{name}: reads {', '.join(engine_formats(name))}, of which {bundle.folder} has none")
+            obstacles.append(f"{name}: reads {', '.join(formats)}, of which {bundle.folder} has none")
         else:
             chosen = artifacts if options.all_artifacts else artifacts[:1]
-            found += (Configuration(name, *each) for each in itertools.product(chosen, (device,), threads, batches))
+            found += (
+                Configuration(name, artifact, device, count, batch, bundle)
+                for artifact, count, batch in itertools.product(chosen, threads, batches)
+            )
     if not found:
         raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
     return found, obstacles if options.engines else []
@@ -173,11 +194,6 @@ def ratio_by_round(turns: Mapping[int, Sequence[float]], baseline: Mapping[int, 
     """Median over the common rounds of the ratio of median times: what slows down both in a round cancels."""
     common = turns.keys() & baseline.keys()
     return statistics.median(statistics.median(turns[n]) / statistics.median(baseline[n]) for n in common)
-
-
-def _artifacts(bundle: Bundle, engine: str) -> list[Artifact]:
-    """Those the engine reads, best first."""
-    return [each for kind in engine_formats(engine) for each in bundle.manifest.artifacts if each.format == kind]
 
 
 def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
@@ -190,22 +206,29 @@ def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
 
 
 def _start_all(
-    bundle: Bundle, configurations: Sequence[Configuration], failures: list[str], say: Progress, stack: ExitStack
+    configurations: Sequence[Configuration],
+    options: EngineOptions,
+    failures: list[str],
+    say: Progress,
+    stack: ExitStack,
 ) -> Iterator[Contender]:
-    crops = np.concatenate([real_crops(size := bundle.manifest.preprocessing.size), noise_crops(size)])
-    name = bundle.manifest.inputs[0].name
-    models: dict[str, ModelFile] = {each.artifact.file: bundle.model_file(each.artifact) for each in configurations}
     for done, each in enumerate(configurations):
         say(done / len(configurations) / 2, f"starting {each}")
-        inputs = {name: crops[np.arange(each.batch) % len(crops)]}
+        model = each.bundle.model_file(each.artifact)
         try:
-            contender = Contender(each, Job(each.engine, models[each.artifact.file], each.device, each.threads, inputs))
+            contender = Contender(each, Job(each.engine, model, each.device, each.threads, _inputs(each), options))
             stack.callback(contender.process.close)
             contender.process.turn(TURN_S)  # warms up, and leaves it at rest for the next to start
         except EngineError as error:
             failures.append(f"{each}: {error}")
         else:
             yield contender
+
+
+def _inputs(configuration: Configuration) -> dict[str, np.ndarray]:
+    manifest = configuration.bundle.manifest
+    crops = np.concatenate([real_crops(manifest.preprocessing.size), noise_crops(manifest.preprocessing.size)])
+    return {manifest.inputs[0].name: crops[np.arange(configuration.batch) % len(crops)]}
 
 
 def _play_rounds(contenders: Sequence[Contender], rounds: int, failures: list[str], say: Progress) -> list[Contender]:
@@ -225,21 +248,26 @@ def _play_rounds(contenders: Sequence[Contender], rounds: int, failures: list[st
 
 
 def _rows(finished: Sequence[Contender]) -> Iterator[Row]:
+    """The baseline is onnxruntime on the bundle that was given last."""
     baselines: dict[tuple[int, int], Contender] = {}
+    folders = list(dict.fromkeys(each.configuration.bundle.folder for each in finished))
     for each in finished:
-        if each.configuration.engine == BASELINE:
-            baselines.setdefault((each.configuration.threads, each.configuration.batch), each)
+        setting = each.configuration
+        if setting.engine == BASELINE and setting.bundle.folder == folders[-1]:
+            baselines.setdefault((setting.threads, setting.batch), each)
     for each in finished:
-        yield _row(each, baselines.get((each.configuration.threads, each.configuration.batch)))
+        baseline = baselines.get((each.configuration.threads, each.configuration.batch))
+        yield _row(each, baseline, several=len(folders) > 1)
 
 
-def _row(contender: Contender, baseline: Contender | None) -> Row:
+def _row(contender: Contender, baseline: Contender | None, several: bool) -> Row:
     configuration = contender.configuration
+    file = configuration.artifact.file
     times_s = [run for runs in contender.turns.values() for run in runs]
     median_s = statistics.median(times_s)
     return Row(
         engine=configuration.engine,
-        artifact=configuration.artifact.file,
+        artifact=f"{configuration.bundle.folder.name}/{file}" if several else file,
         device=str(configuration.device),
         threads=configuration.threads,
         batch=configuration.batch,

@@ -17,6 +17,7 @@ from importlib import import_module
 import numpy as np
 
 from runtime.engines import Device, ModelFile, TensorSpec, engine_class
+from runtime.engines.onnx import card_obstacle
 from runtime.errors import EngineError
 
 OPENCV_RANGE = ">=4.8,<5"  # as in pyproject.toml
@@ -62,6 +63,7 @@ def serve() -> None:
         "onnx": lambda: import_module("onnx").__version__,
         "engine": probe_engine,
         "libraries": probe_libraries,
+        "provider": lambda kind: card_obstacle(import_module("onnxruntime"), kind),
     }
     try:
         print(GOOD, probes[probe](*arguments), sep="")
@@ -82,12 +84,12 @@ def probe_opencv() -> str:
     return cv2.__version__
 
 
-def probe_engine(name: str) -> str:
-    """Run max(x, 0) and return the version of the engine's package. Raises EngineError if it is wrong."""
+def probe_engine(name: str, device: str = "cpu") -> str:
+    """Run max(x, 0) on a device and return the version of the engine's package. Raises EngineError if it is wrong."""
     kind, data = PROBE_MODELS[name]
     model = ModelFile(data, kind, (TensorSpec("x", (1, 4), "float32"),), (TensorSpec("y", (1, 4), "float32"),))
     x = np.array([[-1, 2, -3, 4]], np.float32)
-    with engine_class(name)(model, Device(), 1) as engine:
+    with engine_class(name)(model, Device.parse(device), 1) as engine:
         y = engine.run({"x": x})["y"]
     if not np.array_equal(y, np.maximum(x, 0)):
         raise EngineError(f"a model ran, but max(x, 0) of {x.tolist()} came out as {y.tolist()}")

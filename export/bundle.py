@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from export.artifacts import FILES, ExportOptions, Say, check_tools, write_artifacts
 from export.conventions import CONVENTIONS
-from export.graph import INPUT_NAME, OUTPUT_NAMES, DeployGraph
-from export.lite import write_ms
-from export.lowering import lower_mindir
-from export.mindir import mind_ir_version, write_mindir
-from export.onnx import write_onnx
+from export.graph import INPUT_NAME
+from export.mindir import mind_ir_version
 from export.staging import refuse_existing, staged_directory
 from runtime.decode import LandmarkFrame
 from runtime.engines.base import DYNAMIC
 from runtime.manifest import (
+    HEADS,
     MANIFEST_NAME,
+    OUTPUT_SHAPES,
+    PACKAGE,
     SCHEMA,
     Artifact,
+    Drift,
     FileEntry,
     Format,
     Manifest,
+    Precision,
     Preprocessing,
     Source,
     Tensor,
@@ -36,59 +39,47 @@ from runtime.manifest import (
 from runtime.native.home import locate
 from synergy_model.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
 from synergy_model.morphable import FRAMES, MorphableModel
-from synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE, SynergyNet
+from synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
-FORMATS = ("mindir", "onnx", "lite")
 MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"
-
-# file names of the artifacts by their format in the manifest
-FILES: dict[Format, str] = {
-    "mindir": "model.mindir",
-    "mindir_v1": "model.v1.mindir",
-    "onnx": "model.onnx",
-    "ms": "model.ms",
+# what the outputs hold, for people, and the layout of their axes
+MEANINGS = {
+    "params": ("NC", "whitened: 12 camera, 40 shape, 10 expression"),
+    "landmarks": ("NCP", "x, y, z in crop pixels, y down"),
+    "refined_landmarks": ("NCP", "x, y, z in crop pixels, y down, after the landmark refiner"),
+    "vertices": ("NCP", "x, y, z of the dense mesh in crop pixels, y down"),
 }
-
-Prove = Callable[[Path, SynergyNet], bytes]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """What to write: a subset of `FORMATS`; a fixed batch, or None for a dynamic one; whether to replace."""
+class Proof:
+    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name."""
 
-    formats: tuple[str, ...] = FORMATS
-    batch: int | None = None
-    replace: bool = False
+    report: bytes
+    drift: Mapping[str, Drift] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise ValueError(f"unknown format {', '.join(unknown) or '(none)'}: use {', '.join(FORMATS)}")
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"batch must be 1 or more, or dynamic, not {self.batch}")
+
+Prove = Callable[[Path, Checkpoint], Proof]
 
 
 def export_bundle(ckpt: Path, target: Path, options: ExportOptions, prove: Prove, say: Say) -> Manifest:
     """Freeze the checkpoint `ckpt` into the new directory `target`.
 
-    `prove` gets the unpublished bundle and the network, returns the content of parity.json, and raises to
-    prevent the bundle. `say` hears each step. Raises BundleError if `target` is in the way, CheckpointError,
-    LoweringError, EngineUnavailableError without MindSpore Lite, EngineError: nothing is left behind.
+    `prove` gets the unpublished bundle and the checkpoint, and raises to prevent the bundle. `say` hears each step.
+    Raises BundleError if `target` is in the way, CheckpointError, HeadError, LoweringError,
+    EngineUnavailableError without MindSpore Lite, EngineError: nothing is left behind.
     """
     refuse_existing(target, options.replace)
-    if "lite" in options.formats:
-        locate()  # a missing Lite is said before minutes of work, not after
     checkpoint = load_checkpoint(ckpt)
+    check_tools(checkpoint, options)
     with staged_directory(target, options.replace) as stage:
-        _write_artifacts(ckpt, checkpoint, stage, options, say)
+        write_artifacts(ckpt, checkpoint, stage, options, say)
         write_morphable(checkpoint, stage / MORPHABLE_NAME)
-        manifest = _manifest(ckpt, checkpoint.network, stage, options)
+        manifest = _manifest(ckpt, checkpoint, stage, options)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
         say("proving every artifact against the Cell")
-        (stage / PARITY_NAME).write_bytes(prove(stage, checkpoint.network))
-        manifest = msgspec.structs.replace(manifest, parity=FileEntry(**_entry(stage / PARITY_NAME)))
+        manifest = _with_proof(manifest, prove(stage, checkpoint), stage)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
     return manifest
 
@@ -101,40 +92,35 @@ def write_morphable(checkpoint: Checkpoint, path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def _write_artifacts(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOptions, say: Say) -> None:
-    if {"mindir", "lite"} & set(options.formats):
-        say("freezing into MindIR")
-        write_mindir(DeployGraph(checkpoint.network), stage / FILES["mindir"], options.batch)
-    if "lite" in options.formats:
-        say("lowering to MindIR 1 and converting to .ms")
-        lower_mindir(stage / FILES["mindir"], stage / FILES["mindir_v1"])
-        write_ms(stage / FILES["mindir_v1"], stage / FILES["ms"])
-    if "mindir" not in options.formats:
-        (stage / FILES["mindir"]).unlink(missing_ok=True)
-    if "onnx" in options.formats:
-        say("freezing into ONNX")
-        fresh = load_checkpoint(ckpt).network  # see export.onnx: a Cell exports to ONNX once
-        write_onnx(DeployGraph(fresh), stage / FILES["onnx"], options.batch)
-
-
-def _manifest(ckpt: Path, network: SynergyNet, stage: Path, options: ExportOptions) -> Manifest:
+def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOptions) -> Manifest:
+    network = checkpoint.network
     convention = network.morphable.convention
     batch = DYNAMIC if options.batch is None else options.batch
+    files = [(kind, stage / name) for kind, name in FILES.items() if (stage / name).is_file()]
     return Manifest(
         schema=SCHEMA,
         arch=network.arch,
         convention=convention,
         inputs=(_images(batch),),
-        outputs=_outputs(batch),
+        outputs=tuple(_output(name, batch, checkpoint) for name in HEADS[options.head]),
         preprocessing=Preprocessing(IMAGE_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True),
         crop=CONVENTIONS[convention].crop,
         pose=CONVENTIONS[convention].pose,
         landmark_frame=LandmarkFrame(**asdict(FRAMES[convention])),
-        toolchain=_toolchain("lite" in options.formats),
+        toolchain=_toolchain(options),
         source=Source(ckpt.name, _sha256(ckpt)),
-        artifacts=tuple(_artifact(stage / name, kind) for kind, name in FILES.items() if (stage / name).is_file()),
+        artifacts=tuple(_artifact(path, kind, options.precision_of(kind)) for kind, path in files),
         morphable=FileEntry(**_entry(stage / MORPHABLE_NAME)),
     )
+
+
+def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
+    (stage / PARITY_NAME).write_bytes(proof.report)
+    artifacts = tuple(
+        msgspec.structs.replace(artifact, drift=proof.drift.get(artifact.file)) for artifact in manifest.artifacts
+    )
+    parity = FileEntry(**_entry(stage / PARITY_NAME))
+    return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity)
 
 
 def _images(batch: int) -> Tensor:
@@ -142,15 +128,18 @@ def _images(batch: int) -> Tensor:
     return Tensor(INPUT_NAME, shape, "uint8", "NHWC", "face crops, BGR, 0 to 255")
 
 
-def _outputs(batch: int) -> tuple[Tensor, ...]:
-    params = Tensor(OUTPUT_NAMES[0], (batch, 62), "float32", "NC", "whitened: 12 camera, 40 shape, 10 expression")
-    landmarks = Tensor(OUTPUT_NAMES[1], (batch, 3, 68), "float32", "NCP", "x, y, z in crop pixels, y down")
-    return params, landmarks
+def _output(name: str, batch: int, checkpoint: Checkpoint) -> Tensor:
+    layout, meaning = MEANINGS[name]
+    if name == "vertices":
+        shape: tuple[int, ...] = (3, len(checkpoint.dense.u) // 3) if checkpoint.dense else ()
+    else:
+        shape = OUTPUT_SHAPES[name]
+    return Tensor(name, (batch, *shape), "float32", layout, meaning)
 
 
-def _artifact(path: Path, kind: Format) -> Artifact:
+def _artifact(path: Path, kind: Format, precision: Precision) -> Artifact:
     ir = mind_ir_version(path) if kind.startswith("mindir") else None
-    return Artifact(**_entry(path), format=kind, precision="fp32", mind_ir_version=ir)
+    return Artifact(**_entry(path), format=kind, precision=precision, mind_ir_version=ir)
 
 
 def _entry(path: Path) -> dict:
@@ -161,7 +150,9 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _toolchain(lite: bool) -> dict[str, str]:
-    packages = ("synergy-mindir", "mindspore", "onnx", "numpy")
+def _toolchain(options: ExportOptions) -> dict[str, str]:
+    packages = [PACKAGE, "mindspore", "onnx", "numpy"]
+    if options.precision_of("onnx") == "int8" and "onnx" in options.formats:
+        packages.append("onnxruntime")  # which quantised
     tools = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return {**tools, "mindspore-lite": locate().version} if lite else tools
+    return {**tools, "mindspore-lite": locate().version} if "lite" in options.formats else tools

@@ -6,26 +6,70 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from export.folding import FoldedMorphable, FoldedRefiner
+from runtime.manifest import HEADS
+from synergy_model.checkpoint import Checkpoint, DenseMorphable
+from synergy_model.landmark_refiner import RESIDUAL_SCALE
 from synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE, SynergyNet
 
 INPUT_NAME = "images"
-OUTPUT_NAMES = ("params", "landmarks")
+
+
+class HeadError(ValueError):
+    """The checkpoint lacks what the wanted head needs."""
 
 
 class DeployGraph(nn.Cell):
-    """uint8 BGR crops (N,120,120,3) -> whitened parameters (N,62), landmarks (N,3,68) in crop px, y down.
+    """uint8 BGR crops (N,120,120,3) -> the outputs that `runtime.manifest.HEADS` lists for `head`.
 
-    Preprocessing is inside, so that no device can get it wrong. Only operators of
+    params (N,62) whitened; landmarks and refined_landmarks (N,3,68), vertices (N,3,V) in crop px, y down. `dense`
+    is for the mesh head only. Preprocessing is inside, so that no device can get it wrong. Only operators of
     `export.lowering.OPERATORS` are used here.
     """
 
-    def __init__(self, network: SynergyNet) -> None:
+    def __init__(self, network: SynergyNet, head: str = "landmarks", dense: DenseMorphable | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.head = head
+        self.backbone = network.backbone
+        self.refiner = FoldedRefiner(network.refiner) if head == "refined" else None  # type: ignore[arg-type]
+        sparse = [getattr(network.morphable, name).asnumpy() for name in ("u_base", "w_shp_base", "w_exp_base")]
+        self.landmarks = FoldedMorphable(network.morphable, *sparse)
+        self.vertices = None
+        if dense is not None:
+            self.vertices = FoldedMorphable(network.morphable, dense.u, dense.w_shp, dense.w_exp)
 
-    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         pixels = ops.transpose(ops.cast(images, ms.float32), (0, 3, 1, 2))
-        return self.network((pixels - PIXEL_MEAN) / PIXEL_SCALE)
+        params, pooled = self.backbone((pixels - PIXEL_MEAN) / PIXEL_SCALE)
+        if self.head == "params":
+            return params
+        landmarks = self.landmarks(params)
+        if self.head == "refined":
+            return params, landmarks, landmarks + RESIDUAL_SCALE * self.refiner(landmarks, pooled, params)  # type: ignore[misc]
+        if self.head == "mesh":
+            return params, landmarks, self.vertices(params)  # type: ignore[misc]
+        return params, landmarks
+
+
+def deploy_graph(checkpoint: Checkpoint, head: str) -> DeployGraph:
+    """The graph of a checkpoint that has what `head` needs, as `check_head` finds out."""
+    return DeployGraph(checkpoint.network, head, checkpoint.dense if head == "mesh" else None)
+
+
+def check_head(checkpoint: Checkpoint, head: str) -> None:
+    """Raise ValueError for an unknown head, HeadError for one that the checkpoint cannot have, with the cure."""
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}: use {', '.join(HEADS)}")
+    if head == "refined" and checkpoint.network.refiner is None:
+        raise HeadError(
+            "the checkpoint has no landmark refiner, which the refined head needs: convert an official checkpoint of "
+            "mobilenet_v2, or train with --keep-refiner"
+        )
+    if head == "mesh" and checkpoint.dense is None:
+        raise HeadError(
+            "the checkpoint has no dense basis, which the mesh head needs: convert it with --morphable FILE.npz "
+            "(u, w_shp, w_exp, triangles)"
+        )
 
 
 def example_input(batch: int | None) -> Tensor:

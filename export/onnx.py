@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mindspore.onnx
 import onnx
 from mindspore import nn
 
-from export.graph import INPUT_NAME, OUTPUT_NAMES, example_input
+from export.graph import INPUT_NAME, example_input
 from export.mindir import plain_path
 
 BATCH_AXIS = "N"
 
 
-def write_onnx(graph: nn.Cell, path: Path, batch: int | None) -> None:
-    """Freeze `graph` with a fixed `batch`, or a dynamic one for None, and check the file.
+def write_onnx(graph: nn.Cell, path: Path, batch: int | None, outputs: Sequence[str]) -> None:
+    """Freeze `graph` with a fixed `batch`, or a dynamic one for None, name its outputs, and check the file.
 
     `graph` must be fresh: MindSpore 2.10 fails on the second ONNX export of the same Cell.
     """
@@ -29,14 +30,14 @@ def write_onnx(graph: nn.Cell, path: Path, batch: int | None) -> None:
             dynamic_axes={INPUT_NAME: {0: BATCH_AXIS}} if batch is None else None,
         )
     model = onnx.load(str(path))
-    _name_outputs(model.graph)
+    _name_outputs(model.graph, outputs)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
 
-def _name_outputs(graph: onnx.GraphProto) -> None:
+def _name_outputs(graph: onnx.GraphProto, wanted: Sequence[str]) -> None:
     """Rename the outputs wherever they are used; the exporter's own option renames only where they are made."""
-    names = {output.name: name for output, name in zip(graph.output, OUTPUT_NAMES, strict=True)}
+    names = {output.name: name for output, name in zip(graph.output, wanted, strict=True)}
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

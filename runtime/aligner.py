@@ -13,10 +13,11 @@ from runtime.bundle import Bundle, DenseBasis
 from runtime.crop import check_boxes, crop_resize, roi_from_box, roi_to_image
 from runtime.decode import dewhiten, euler_deg, rotation, vertices
 from runtime.detection import Detection, Detector, HaarDetector
-from runtime.engines import ENGINES, Device, Engine, available, engine_formats, open_engine
+from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, engine_formats, open_engine
 from runtime.engines.base import DYNAMIC
-from runtime.errors import BundleError, EngineError, EngineUnavailableError
+from runtime.errors import BundleError
 from runtime.manifest import Artifact
+from runtime.tuning import Wish, tune
 
 MAX_BATCH = 64  # crops per engine run; more saves nothing and costs memory
 
@@ -33,11 +34,16 @@ class Pose:
 @dataclass(frozen=True)
 class Prediction:
     """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth;
-    euler_deg (N,3) float64 yaw, pitch, roll."""
+    euler_deg (N,3) float64 yaw, pitch, roll.
+
+    As landmarks, where the bundle's head gives them: refined_landmarks (N,3,68), vertices (N,3,V) of the mesh.
+    """
 
     params: np.ndarray
     landmarks: np.ndarray
     euler_deg: np.ndarray
+    refined_landmarks: np.ndarray | None = None
+    vertices: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Face:
 
     landmarks (68,3) float32 px: x right, y down, z in the same scale; pose in degrees; rotation (3,3), rows are
     the image's x, y (up) and z axes in the head's frame; box_xyxy (4,) as detected or given, roi_xyxy (4,) the
-    square that was cropped; score of the detector, 1.0 for given boxes; params (62,) whitened.
+    square that was cropped; score of the detector, 1.0 for given boxes; params (62,) whitened. As landmarks, where
+    the bundle's head gives them: refined_landmarks (68,3), vertices (V,3).
     """
 
     landmarks: np.ndarray
@@ -56,6 +63,8 @@ class Face:
     roi_xyxy: np.ndarray
     score: float
     params: np.ndarray
+    refined_landmarks: np.ndarray | None = None
+    vertices: np.ndarray | None = None
 
 
 class FaceAligner:
@@ -68,7 +77,6 @@ class FaceAligner:
         self.detector = detector
         self.morphable = bundle.morphable()
         self.input = bundle.manifest.inputs[0]
-        self.output_names = [tensor.name for tensor in bundle.manifest.outputs]
 
     @classmethod
     def load(
@@ -80,18 +88,23 @@ class FaceAligner:
         artifact: str | None = None,
         detector: Detector | None = None,
         isolated: bool = False,
+        options: EngineOptions = DEFAULT_OPTIONS,
     ) -> FaceAligner:
         """Open the bundle in `folder`.
 
-        engine: lite, onnx, mindspore, or auto for the first of them that is here and has an artifact to run.
-        device: cpu, gpu[:N] or ascend[:N]. threads: None for all cores. artifact: a file or format of the
-        bundle instead of the engine's preferred one. isolated: run the engine in a child process.
+        engine: lite, onnx, mindspore, or auto for the fastest engine, artifact and number of threads, measured once
+        per machine and bundle (`runtime.tuning`). device: cpu, gpu[:N] or ascend[:N]. threads: None for all cores.
+        artifact: a file or format of the bundle instead of the engine's preferred one. isolated: run the engine in
+        a child process. options: precision on a card, cores, Lite's own settings.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
         """
         bundle = Bundle.open(folder)
-        name = _first_usable_engine(bundle, artifact) if engine == "auto" else engine
-        chosen = bundle.artifact(artifact) if artifact else bundle.best_artifact(engine_formats(name))
-        opened = open_engine(name, bundle.model_file(chosen), Device.parse(device), threads, isolated)
+        where = Device.parse(device)
+        if engine == "auto":
+            best = tune(bundle, where, Wish(threads, artifact, options))[0]
+            engine, artifact, threads = best.engine, best.artifact, best.threads
+        chosen = bundle.artifact(artifact) if artifact else bundle.best_artifact(engine_formats(engine, where))
+        opened = open_engine(engine, bundle.model_file(chosen), where, threads, isolated, options)
         try:
             return cls(bundle, chosen, opened, detector)
         except BundleError:
@@ -136,12 +149,16 @@ class FaceAligner:
         if crops.ndim != 4 or crops.shape[1:] != self.input.shape[1:] or crops.dtype != np.uint8:
             wanted = ", ".join(str(size) for size in self.input.shape[1:])
             raise ValueError(f"crops must be uint8 (N, {wanted}) BGR, not {crops.dtype} {crops.shape}")
-        params, landmarks = self._run(crops)
-        physical = dewhiten(params, self.morphable.param_mean, self.morphable.param_std)
-        return Prediction(params, landmarks, euler_deg(physical, self.bundle.manifest.pose))
+        outputs = self._run(crops)
+        physical = dewhiten(outputs["params"], self.morphable.param_mean, self.morphable.param_std)
+        if "landmarks" not in outputs:  # of the params head
+            outputs["landmarks"] = self._sparse_landmarks(physical)
+        return Prediction(euler_deg=euler_deg(physical, self.bundle.manifest.pose), **outputs)
 
     def mesh(self, face: Face) -> np.ndarray:
         """Dense vertices (V,3) float32 in image px, as `Face.landmarks`. Raises BundleError without a dense basis."""
+        if face.vertices is not None:
+            return face.vertices
         basis = self.dense_basis()
         physical = dewhiten(face.params[None], self.morphable.param_mean, self.morphable.param_std)
         frame = self.bundle.manifest.landmark_frame
@@ -179,6 +196,7 @@ class FaceAligner:
         size, interpolation = manifest.preprocessing.size, manifest.crop.interpolation
         prediction = self.predict(np.stack([crop_resize(image_bgr, roi, size, interpolation) for roi in rois]))
         landmarks = roi_to_image(prediction.landmarks, rois)
+        refined, vertices = (_to_image(part, rois) for part in (prediction.refined_landmarks, prediction.vertices))
         rotations = rotation(dewhiten(prediction.params, self.morphable.param_mean, self.morphable.param_std))
         return [
             Face(
@@ -189,28 +207,39 @@ class FaceAligner:
                 roi_xyxy=rois[i],
                 score=float(detection.score),
                 params=prediction.params[i],
+                refined_landmarks=refined[i],
+                vertices=vertices[i],
             )
             for i, detection in enumerate(detections)
         ]
 
-    def _run(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _sparse_landmarks(self, physical: np.ndarray) -> np.ndarray:
+        basis, frame = self.morphable, self.bundle.manifest.landmark_frame
+        return vertices(physical, basis.u_base, basis.w_shp_base, basis.w_exp_base, frame)
+
+    def _run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         fixed = self.input.shape[0]
         step = MAX_BATCH if fixed == DYNAMIC else fixed
         if 0 < len(crops) <= step and fixed in (DYNAMIC, len(crops)):
-            outputs = self.engine.run({self.input.name: crops})
-            return outputs[self.output_names[0]], outputs[self.output_names[1]]
+            return self.engine.run({self.input.name: crops})
         parts = [self._run_part(crops[start : start + step], fixed) for start in range(0, len(crops), step)]
-        empty = [np.zeros((0, *t.shape[1:]), np.float32) for t in self.bundle.manifest.outputs]
-        params, landmarks = (np.concatenate([empty[i], *(part[i] for part in parts)]) for i in (0, 1))
-        return params, landmarks
+        empty = {t.name: np.zeros((0, *t.shape[1:]), np.float32) for t in self.bundle.manifest.outputs}
+        return {name: np.concatenate([none, *(part[name] for part in parts)]) for name, none in empty.items()}
 
-    def _run_part(self, crops: np.ndarray, fixed: int) -> list[np.ndarray]:
+    def _run_part(self, crops: np.ndarray, fixed: int) -> dict[str, np.ndarray]:
         """One engine run; a model with a fixed batch gets its last crop repeated and the surplus cut off."""
         count = len(crops)
         if fixed != DYNAMIC and count < fixed:
             crops = np.concatenate([crops, np.repeat(crops[-1:], fixed - count, axis=0)])
         outputs = self.engine.run({self.input.name: crops})
-        return [outputs[name][:count] for name in self.output_names]
+        return {name: array[:count] for name, array in outputs.items()}
+
+
+def _to_image(points: np.ndarray | None, rois_xyxy: np.ndarray) -> Sequence[np.ndarray | None]:
+    """Points (N,3,P) in crop px -> N times (P,3) in image px; N times None where the head gives none."""
+    if points is None:
+        return [None] * len(rois_xyxy)
+    return [placed.T for placed in roi_to_image(points, rois_xyxy)]
 
 
 def check_image(image_bgr: np.ndarray) -> None:
@@ -219,20 +248,3 @@ def check_image(image_bgr: np.ndarray) -> None:
         raise ValueError("the image must be a (H, W, 3) uint8 array in BGR order, as cv2.imread gives")
     if image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
         raise ValueError(f"the image must be (H, W, 3) with H and W above 0, not {image_bgr.shape}")
-
-
-def _first_usable_engine(bundle: Bundle, artifact: str | None) -> str:
-    """The engines in their order; all reasons are named if none can be used."""
-    present = [bundle.artifact(artifact)] if artifact else list(bundle.manifest.artifacts)
-    formats = {entry.format for entry in present}
-    reasons = []
-    for name in ENGINES:
-        if not formats.intersection(engine_formats(name)):
-            continue
-        status = available(name)
-        if status.ok:
-            return name
-        reasons.append(f"{name}: {status.detail}, {status.fix}")
-    if not reasons:
-        raise EngineError(f"no engine reads {', '.join(sorted(formats))}")
-    raise EngineUnavailableError("no engine is installed for this bundle. " + "; ".join(reasons))

@@ -5,8 +5,9 @@ Everything a device needs to know about a model is here as data, so that code ne
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -16,12 +17,21 @@ from runtime.engines.base import DYNAMIC, TensorSpec
 from runtime.errors import BundleError
 
 SCHEMA = 1
+PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
 FILE_LIMIT = 1 << 31  # bytes; protobuf, and with it every format here, ends there
 
 MAX_FIXED_BATCH = 4096
-OUTPUT_SHAPES = {"params": (62,), "landmarks": (3, 68)}  # after the batch
+POINTS_LIMIT = 1 << 20  # vertices of a mesh; the official one has 53215
+# Outputs of each head, in the graph's order, and their shapes after the batch; V vertices as the dense basis has them.
+HEADS = {
+    "params": ("params",),
+    "landmarks": ("params", "landmarks"),
+    "refined": ("params", "landmarks", "refined_landmarks"),
+    "mesh": ("params", "landmarks", "vertices"),
+}
+OUTPUT_SHAPES = {"params": (62,), "landmarks": (3, 68), "refined_landmarks": (3, 68)}
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileName = Annotated[
@@ -29,6 +39,7 @@ FileName = Annotated[
 ]  # no folder, no "..", no link out
 FileSize = Annotated[int, msgspec.Meta(ge=1, le=FILE_LIMIT)]
 Format = Literal["mindir", "mindir_v1", "onnx", "ms"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,12 +50,26 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: FileSize
 
 
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an artifact's task accuracy is from the Cell's, the worst of the engines that ran it.
+
+    `nme` in points of percent, `mae` in degrees, null where the data has no poses; `data` says on what. `accepted`:
+    a drift beyond the limit that the exporter was told to accept.
+    """
+
+    nme: float
+    mae: float | None
+    data: str
+    accepted: bool = False
+
+
 class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
     """One exported model."""
 
     format: Format
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     mind_ir_version: int | None = None
+    drift: Drift | None = None
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +122,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     morphable: FileEntry
     parity: FileEntry | None = None
 
+    @property
+    def head(self) -> str:
+        """Which of `HEADS` the graph ends in."""
+        names = tuple(tensor.name for tensor in self.outputs)
+        return next(head for head, outputs in HEADS.items() if outputs == names)
+
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """JSON, indented for people."""
@@ -113,7 +144,7 @@ def read_manifest(folder: Path) -> Manifest:
     if len(text) > MANIFEST_LIMIT:
         raise BundleError(f"{path} is over {MANIFEST_LIMIT} bytes: not a manifest")
     try:
-        _check_schema(msgspec.json.decode(text, type=_Versioned).schema, path)
+        _check_schema(msgspec.json.decode(text, type=_Versioned), path)
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is not a valid manifest: {error}. Export the bundle again") from None
@@ -125,12 +156,18 @@ def read_manifest(folder: Path) -> Manifest:
 
 class _Versioned(msgspec.Struct):
     schema: int
+    toolchain: Any = None  # another schema may have anything here
 
 
-def _check_schema(schema: int, path: Path) -> None:
-    if schema != SCHEMA:
-        cure = "upgrade this package" if schema > SCHEMA else "export the bundle again"
-        raise BundleError(f"{path} has schema {schema}, this version reads {SCHEMA}: {cure}")
+def _check_schema(found: _Versioned, path: Path) -> None:
+    if found.schema == SCHEMA:
+        return
+    writer = found.toolchain.get(PACKAGE) if isinstance(found.toolchain, dict) else None
+    named = isinstance(writer, str) and re.fullmatch(r"[0-9][0-9A-Za-z.+]{0,30}", writer)
+    cure = "export the bundle again"
+    if found.schema > SCHEMA:
+        cure = f"{PACKAGE} {writer} wrote it: upgrade to that or newer" if named else f"upgrade {PACKAGE}"
+    raise BundleError(f"{path} has schema {found.schema}, this version reads {SCHEMA}: {cure}")
 
 
 def _unusable(manifest: Manifest) -> str:
@@ -143,8 +180,15 @@ def _unusable(manifest: Manifest) -> str:
     batch = manifest.inputs[0].shape[0] if manifest.inputs[0].shape else 0
     if not (batch == DYNAMIC or 1 <= batch <= MAX_FIXED_BATCH):
         return f"the batch is -1 for any, or 1 to {MAX_FIXED_BATCH}, not {batch}"
-    found = [(tensor.name, tensor.dtype, tensor.shape) for tensor in manifest.outputs]
-    wanted = [(name, "float32", (batch, *shape)) for name, shape in OUTPUT_SHAPES.items()]
-    if manifest.inputs[0].shape != (batch, size, size, 3) or found != wanted or size != CROP_SIZE:
-        return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops and gives {', '.join(OUTPUT_SHAPES)}"
-    return ""
+    if manifest.inputs[0].shape != (batch, size, size, 3) or size != CROP_SIZE:
+        return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops"
+    if tuple(tensor.name for tensor in manifest.outputs) not in HEADS.values():
+        return f"its outputs are none of {'; '.join(', '.join(names) for names in HEADS.values())}"
+    wrong = [tensor.name for tensor in manifest.outputs if not _is_output(tensor, batch)]
+    return f"output {', '.join(wrong)} has another shape or dtype than it must" if wrong else ""
+
+
+def _is_output(tensor: Tensor, batch: int) -> bool:
+    points = tensor.shape[2] if len(tensor.shape) == 3 else 0
+    shape = OUTPUT_SHAPES.get(tensor.name, (3, points) if 1 <= points <= POINTS_LIMIT else None)
+    return shape is not None and tensor.dtype == "float32" and tensor.shape == (batch, *shape)

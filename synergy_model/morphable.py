@@ -66,10 +66,11 @@ class MorphableModel(nn.Cell):
         shape = ops.transpose(ops.reshape(flat, (-1, POINTS, 3)), (0, 2, 1))
         vertices = ops.bmm(camera[:, :, :3], shape) + camera[:, :, 3:]
         landmarks = vertices * self.flip + self.shift
-        return _nearest_z_to_zero(landmarks) if self.z_min_to_zero else landmarks
+        return nearest_z_to_zero(landmarks) if self.z_min_to_zero else landmarks
 
 
-def _nearest_z_to_zero(landmarks: Tensor) -> Tensor:
+def nearest_z_to_zero(landmarks: Tensor) -> Tensor:
+    """Points (N,3,P) with z moved so that the least of each face is 0."""
     # min(z) as -max(-z): the maximum is the reduction that every export route supports
     depth = landmarks[:, 2:, :]
     depth = depth + ops.amax(depth * -1.0, (2,), True)

@@ -43,8 +43,20 @@ class SynergyNet(nn.Cell):
         params, _ = self.backbone(images)
         return params, self.morphable(params)
 
-    def refine(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Plain and refined landmarks, (N,3,68) each. Only where there is a `refiner`."""
+    def refine(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `construct`, and the refined landmarks (N,3,68) crop px. Only where there is a `refiner`."""
         params, pooled = self.backbone(images)
         landmarks = self.morphable(params)
-        return landmarks, landmarks + RESIDUAL_SCALE * self.refiner(landmarks, pooled, params)  # type: ignore[misc]
+        refined = landmarks + RESIDUAL_SCALE * self.refiner(landmarks, pooled, params)  # type: ignore[misc]
+        return params, landmarks, refined
+
+
+class RefinedNetwork(nn.Cell):
+    """`SynergyNet.refine` as a network of its own, which graph mode compiles."""
+
+    def __init__(self, network: SynergyNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.network.refine(images)

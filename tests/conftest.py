@@ -65,7 +65,8 @@ def checkpoints(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def bundles(checkpoints: dict[str, Path], lite_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Proved bundles with every format, by architecture."""
     from benchmarks.proof import gate
-    from export.bundle import ExportOptions, export_bundle
+    from export.artifacts import ExportOptions
+    from export.bundle import export_bundle
 
     folder = tmp_path_factory.mktemp("bundles")
     for arch, ckpt in checkpoints.items():

@@ -25,7 +25,7 @@ OURS = {
 THEIRS = {
     "synergy_model": {"numpy", "cv2", "mindspore"},
     "runtime": {"numpy", "cv2", "msgspec", "platformdirs", "mindspore", "mindspore_lite", "onnxruntime"},
-    "export": {"numpy", "msgspec", "mindspore", "onnx", "google"},
+    "export": {"numpy", "msgspec", "mindspore", "onnx", "onnxruntime", "google"},
     "benchmarks": {"numpy", "cv2", "msgspec", "rich", "typer", "mindspore", "onnx", "openvino", "onnxruntime"},
     "cli": {"typer", "rich", "msgspec"},
 }

@@ -1,14 +1,35 @@
-"""Commands that make artifacts: convert, export."""
+"""Commands that make artifacts and look into them: convert, export, inspect."""
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.commands.options import RawOption, RootOption, accuracy_data, formats_here
+from benchmarks.commands.options import JsonOption, RawOption, RootOption, accuracy_data, formats_here, write_json
+
+if TYPE_CHECKING:
+    from runtime.manifest import Artifact
+
+
+class Head(str, Enum):
+    """`runtime.manifest.HEADS`."""
+
+    params = "params"
+    landmarks = "landmarks"
+    refined = "refined"
+    mesh = "mesh"
+
+
+class PrecisionName(str, Enum):
+    """`runtime.manifest.Precision`."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
 
 
 def convert(
@@ -35,26 +56,61 @@ def export(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory to make.")],
     formats: Annotated[str | None, typer.Option(help="mindir,onnx,lite; all that this machine can make.")] = None,
     batch: Annotated[str, typer.Option(help="Crops per run: a number, or dynamic.")] = "dynamic",
+    head: Annotated[Head, typer.Option(help="What the graph ends in.")] = Head.landmarks,
+    precision: Annotated[PrecisionName, typer.Option(help="fp16: .ms; int8: ONNX.")] = PrecisionName.fp32,
+    calibration: Annotated[Path | None, typer.Option(help="Folder of face crops from which int8 learns.")] = None,
+    accept_drift: Annotated[bool, typer.Option("--accept-drift", help="Also where accuracy suffers.")] = False,
     root: RootOption = None,
     raw: RawOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
     from benchmarks.console import print_parity
+    from benchmarks.inputs import read_crops
     from benchmarks.parity import ParityError
     from benchmarks.proof import gate
-    from export.bundle import ExportOptions, export_bundle
+    from export.artifacts import ExportOptions, kept_fp32
+    from export.bundle import export_bundle
 
-    wanted = ExportOptions(formats_here(formats), _batch(batch), force)
-    data = accuracy_data(root, raw)
+    if calibration is not None and precision is not PrecisionName.int8:
+        raise typer.BadParameter("--calibration is for --precision int8")
+    crops = read_crops(calibration) if calibration else None
+    wanted = ExportOptions(formats_here(formats), _batch(batch), force, head.value, precision.value, crops)
+    proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift)
     try:
-        manifest = export_bundle(ckpt, bundle, wanted, partial(gate, data=data), say=print)
+        manifest = export_bundle(ckpt, bundle, wanted, proof, say=print)
     except ParityError as error:
         print_parity(error.report)
         raise
     for artifact in manifest.artifacts:
-        print(f"  {artifact.file:16} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}")
+        print(f"  {artifact_line(artifact)}")
+    if kept_fp32(wanted):
+        print(f"note: {', '.join(kept_fp32(wanted))} stay fp32, their formats have no {precision.value} here")
     print(f"{bundle}: every artifact agrees with the Cell")
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE|BUNDLE", help="A .mindir, .onnx or .ms file, or a bundle.")],
+    json_file: JsonOption = None,
+) -> None:
+    """What a model file or a bundle is, and which engines here can run it. Hashes of a bundle are verified."""
+    from benchmarks.console import print_inspection
+    from export.inspection import inspect_path
+
+    found = inspect_path(path)
+    print_inspection(found)
+    write_json(json_file, found)
+
+
+def artifact_line(artifact: Artifact) -> str:
+    """One artifact in words: file, precision, size, hash, and the drift of a reduced precision."""
+    line = f"{artifact.file:16} {artifact.precision} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}"
+    drift = artifact.drift
+    if drift is None or artifact.precision == "fp32":
+        return line
+    mae = "" if drift.mae is None else f", MAE by {drift.mae:.3f} deg"
+    accepted = ", accepted" if drift.accepted else ""
+    return f"{line}  NME drifts by {drift.nme:.3f} points{mae}{accepted}"
 
 
 def _batch(text: str) -> int | None:

@@ -9,15 +9,19 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands.options import (
+    AffinityOption,
     BundleArgument,
     DeviceOption,
+    DevicePrecisionOption,
     EngineName,
     EngineOption,
     JsonOption,
+    LiteConfigOption,
     RawOption,
     RootOption,
     ThreadsOption,
     accuracy_data,
+    engine_options,
     formats_here,
     write_json,
 )
@@ -38,7 +42,7 @@ def parity(
     from synergy_model.checkpoint import load_checkpoint
 
     data = accuracy_data(root, raw)
-    report = prove_bundle(Bundle.open(bundle), load_checkpoint(ckpt).network, data)
+    report = prove_bundle(Bundle.open(bundle), load_checkpoint(ckpt), data)
     print_parity(report)
     write_json(json_file, report)
     print(summary(report))
@@ -61,6 +65,9 @@ def evaluate(
     json_file: JsonOption = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
     montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
+    device_precision: DevicePrecisionOption = "fp32",
+    affinity: AffinityOption = None,
+    lite_config: LiteConfigOption = None,
 ) -> None:
     """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
     from benchmarks.accuracy import format_source, format_table
@@ -69,7 +76,18 @@ def evaluate(
     from benchmarks.evaluation import EvalOptions, run_eval
 
     chosen = EvalOptions(
-        engine.value, device, threads, artifact, root, raw, labels, border, predictions, whitening, morphable
+        engine.value,
+        device,
+        threads,
+        artifact,
+        root,
+        raw,
+        labels,
+        border,
+        predictions,
+        whitening,
+        morphable,
+        engine_options(device_precision, affinity, lite_config),
     )
     with progress() as say:
         done = run_eval(subject, chosen, say)
@@ -90,14 +108,19 @@ def bench(
     batch: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 16 if not given.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
     all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Another bundle, in the same rounds; the ratios' base.")] = None,
     json_file: JsonOption = None,
+    device_precision: DevicePrecisionOption = "fp32",
+    affinity: AffinityOption = None,
+    lite_config: LiteConfigOption = None,
 ) -> None:
     """Latency, cold start and memory of every engine present, interleaved in one run."""
     from benchmarks.console import print_bench, progress
     from benchmarks.latency import BenchOptions, bench_bundle
 
-    named = None if not engine or EngineName.auto in engine else tuple(name.value for name in engine)
-    options = BenchOptions(named, all_artifacts, device, _some(threads), _some(batch), rounds)
+    options = BenchOptions(_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against,
+        engine_options(device_precision, affinity, lite_config),
+    )  # fmt: skip
     with progress() as say:
         report = bench_bundle(bundle, options, say)
     print_bench(report)
@@ -105,20 +128,50 @@ def bench(
     raise typer.Exit(1 if report.failures else 0)
 
 
+def report(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("report.html"),
+    bench_file: Annotated[Path | None, typer.Option("--bench", help="What `synergy bench --json` wrote.")] = None,
+    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    root: RootOption = None,
+    raw: RawOption = None,
+) -> None:
+    """One HTML page to send: what a bundle is, its proof, accuracy, latency, sizes, pictures and limits."""
+    from benchmarks.console import progress
+    from benchmarks.report.collect import ReportOptions
+    from benchmarks.report.page import write_report
+    from benchmarks.report.verdict import objections
+
+    options = ReportOptions(_names(engine), device, threads, root, raw, bench_file)
+    with progress() as say:
+        data = write_report(bundle, out, options, say)
+    problems = [*objections(data.manifest, data.parity), *data.failures]
+    for problem in problems:
+        print(f"failed: {problem}", file=sys.stderr)
+    print(f"{out}: {data.name} is {'NOT proved' if problems else 'proved'}")
+    raise typer.Exit(1 if problems else 0)
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the bundle `demo` and its pictures.")] = Path("dist"),
     json_file: JsonOption = None,
 ) -> None:
     """The whole road on the demo checkpoint: export, proof, faces in a photo, latency. No weights are fetched."""
-    from benchmarks.console import print_bench, print_parity
+    from benchmarks.console import print_demo
     from benchmarks.demo import run_demo
 
     report = run_demo(out, formats_here(None), say=print)
-    print_parity(report.parity)
-    print_bench(report.bench)
+    print_demo(report)
     write_json(json_file, report)
     for picture in report.pictures:
         print(f"picture: {picture}")
+
+
+def _names(engines: list[EngineName] | None) -> tuple[str, ...] | None:
+    """None, for all that are present, unless engines were named."""
+    return None if not engines or EngineName.auto in engines else tuple(engine.value for engine in engines)
 
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:

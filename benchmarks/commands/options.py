@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from benchmarks.evaluation_data import EvaluationData
+    from runtime.engines import EngineOptions
 
 
 class EngineName(str, Enum):
@@ -28,6 +29,9 @@ BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy ex
 EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
+DevicePrecisionOption = Annotated[str, typer.Option(help="fp32 exactly, or fp16 where a card is faster with it.")]
+AffinityOption = Annotated[str | None, typer.Option(help="CPU cores for the engine's threads, e.g. 0,1.")]
+LiteConfigOption = Annotated[Path | None, typer.Option(help="MindSpore Lite's own configuration file.")]
 RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]
 RawOption = Annotated[Path | None, typer.Option(help="Folder of raw AFLW2000-3D samples.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
@@ -39,6 +43,16 @@ def accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
 
     options = EvalOptions(root=root, raw=raw)
     return load_data(options) if root or raw else None
+
+
+def engine_options(precision: str, affinity: str | None, lite_config: Path | None) -> EngineOptions:
+    """From the command line's texts. Raises BadParameter or ValueError naming what is wrong."""
+    from runtime.engines import EngineOptions
+
+    parts = [part.strip() for part in affinity.split(",")] if affinity is not None else []
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"--affinity takes core numbers such as 0,1, not {affinity!r}")
+    return EngineOptions(precision, tuple(int(part) for part in parts), lite_config=lite_config)
 
 
 def report_json(report: msgspec.Struct) -> str:
@@ -55,7 +69,7 @@ def write_json(path: Path | None, report: msgspec.Struct) -> None:
 
 
 def formats_here(text: str | None) -> tuple[str, ...]:
-    from export.bundle import FORMATS
+    from export.artifacts import FORMATS
     from runtime.engines import available
 
     if text is not None:

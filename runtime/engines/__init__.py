@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
-from runtime.engines.base import Availability, Device, Engine, ModelFile, TensorSpec
+from runtime.engines.base import (
+    DEFAULT_OPTIONS,
+    Availability,
+    Device,
+    Engine,
+    EngineOptions,
+    ModelFile,
+    TensorSpec,
+    available_cores,
+)
 from runtime.errors import EngineUnavailableError
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "ENGINES",
     "Availability",
     "Device",
     "Engine",
+    "EngineOptions",
     "ModelFile",
     "TensorSpec",
     "available",
@@ -39,9 +49,9 @@ def engine_class(name: str) -> type[Engine]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def engine_formats(name: str) -> tuple[str, ...]:
-    """Formats the engine reads here, best first."""
-    return engine_class(name).formats
+def engine_formats(name: str, device: Device | str = "cpu") -> tuple[str, ...]:
+    """Formats the engine reads here for this device, best first."""
+    return engine_class(name).formats_on(_parsed(device))
 
 
 def available(name: str) -> Availability:
@@ -50,7 +60,12 @@ def available(name: str) -> Availability:
 
 
 def open_engine(
-    name: str, model: ModelFile, device: Device | str = "cpu", threads: int | None = None, isolated: bool = False
+    name: str,
+    model: ModelFile,
+    device: Device | str = "cpu",
+    threads: int | None = None,
+    isolated: bool = False,
+    options: EngineOptions = DEFAULT_OPTIONS,
 ) -> Engine:
     """Load `model`. Raises EngineUnavailableError if the engine is not installed, EngineError if it refuses.
 
@@ -58,7 +73,7 @@ def open_engine(
     MindSpore and MindSpore Lite each bring a libmindspore_core.so, and neither loads beside the other; and
     MindSpore takes its device and threads once per process.
     """
-    device = Device.parse(device) if isinstance(device, str) else device
+    device = _parsed(device)
     status = available(name)
     if not status.ok:
         raise EngineUnavailableError(f"{status.detail}: {status.fix}")
@@ -68,13 +83,17 @@ def open_engine(
     if isolated or _collides(name):
         from runtime.engines.isolated import IsolatedEngine
 
-        return IsolatedEngine(name, model, device, threads)
-    return engine_class(name)(model, device, threads)
+        return IsolatedEngine(name, model, device, threads, options)
+    return engine_class(name)(model, device, threads, options)
 
 
 def default_threads() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """As many as there are cores that this process may use."""
+    return len(available_cores())
+
+
+def _parsed(device: Device | str) -> Device:
+    return Device.parse(device) if isinstance(device, str) else device
 
 
 def _collides(name: str) -> bool:

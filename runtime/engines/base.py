@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -12,6 +14,8 @@ import numpy as np
 from runtime.errors import EngineError
 
 DYNAMIC = -1  # a dimension fixed only at run time; here always the batch
+CANN_HINT = "install Ascend's driver and CANN, and source CANN's set_env.sh"
+WITHOUT_CARD = "--device cpu works without"
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,36 @@ class Device:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """How an engine computes. By default in float32 as the file says, on whichever cores the system chooses.
+
+    precision: "fp32" puts neither float16 nor TF32 in float32's place (nor HF32, where the engine can switch it off:
+    MindSpore); a card that cannot do so refuses. "fp16" lets a card compute in float16. affinity: CPU cores that the
+    engine's threads are bound to, empty for none. batches: sizes for which a card compiles a model whose batch is
+    open; others are filled up to them or cut. lite_config: a file in MindSpore Lite's own format, whose entries come
+    before the generated ones.
+    """
+
+    precision: str = "fp32"
+    affinity: tuple[int, ...] = ()
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    lite_config: Path | None = None
+
+    PRECISIONS = ("fp32", "fp16")
+
+    def __post_init__(self) -> None:
+        if self.precision not in self.PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}: use {' or '.join(self.PRECISIONS)}")
+        if len(set(self.affinity)) != len(self.affinity):
+            raise ValueError(f"affinity names a core twice: {_listed(self.affinity)}")
+        if not self.batches or self.batches[0] < 1 or tuple(sorted(set(self.batches))) != self.batches:
+            raise ValueError(f"batches must be rising numbers from 1, not {_listed(self.batches) or 'none'}")
+
+
+DEFAULT_OPTIONS = EngineOptions()
+
+
+@dataclass(frozen=True)
 class Availability:
     """Whether something works here; `detail` says what was found, `fix` how to get it where it does not."""
 
@@ -91,14 +125,40 @@ class Engine(ABC):
 
     name: str
     formats: tuple[str, ...]
+    half_devices: tuple[str, ...] = ()  # kinds of device on which it can be told to compute in float16
+    binds_threads = False
+    reads_lite_config = False
 
-    def __init__(self, model: ModelFile, device: Device, threads: int) -> None:
-        if model.format not in self.formats:
-            fits = ", ".join(self.formats)
-            raise EngineError(f"engine {self.name} cannot read {model.format} files: it reads {fits}")
+    def __init__(
+        self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
+    ) -> None:
+        self.check(model, device, options)
         self.model = model
         self.device = device
         self.threads = threads
+
+    @classmethod
+    def formats_on(cls, device: Device) -> tuple[str, ...]:
+        """Formats it reads for this device, best first."""
+        return cls.formats
+
+    @classmethod
+    def check(cls, model: ModelFile, device: Device, options: EngineOptions) -> None:
+        """Refuse what this engine does not do. Raises EngineError, or ValueError for cores that are not here."""
+        fits = cls.formats_on(device)
+        if model.format not in fits:
+            on = "" if device.kind == "cpu" else f" for {device}"
+            raise EngineError(f"engine {cls.name} cannot read {model.format} files{on}: it reads {', '.join(fits)}")
+        if options.precision == "fp16" and device.kind not in cls.half_devices:
+            able = f"only on {' and '.join(cls.half_devices)}" if cls.half_devices else "on no device"
+            raise EngineError(f"engine {cls.name} computes in float16 {able}, not on {device}: use precision fp32")
+        if options.affinity and not cls.binds_threads:
+            raise EngineError(f"engine {cls.name} cannot bind its threads to cores: leave affinity out")
+        if options.lite_config is not None and not cls.reads_lite_config:
+            raise EngineError(f"engine {cls.name} is not MindSpore Lite and reads no lite_config: leave it out")
+        absent = set(options.affinity) - available_cores()
+        if absent:
+            raise ValueError(f"no core {_listed(sorted(absent))} here: use {_listed(sorted(available_cores()))}")
 
     @classmethod
     @abstractmethod
@@ -129,6 +189,11 @@ class Engine(ABC):
         self.close()
 
 
+def available_cores() -> set[int]:
+    """Cores this process may use."""
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Refuse what an engine would accept silently: Lite, for one, compares only byte sizes."""
     if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
@@ -156,3 +221,7 @@ def check_outputs(
             given = f"{array.dtype} {array.shape}"
             raise EngineError(f"engine {engine} returned {spec.name} as {given}, not {spec} for a batch of {batch}")
     return {spec.name: array for spec, array in zip(specs, outputs, strict=True)}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

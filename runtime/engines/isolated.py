@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import Availability, Device, Engine, ModelFile
+from runtime.engines.base import DEFAULT_OPTIONS, Availability, Device, Engine, EngineOptions, ModelFile
 from runtime.engines.child import Child
 from runtime.errors import EngineError
 
@@ -19,15 +19,17 @@ from runtime.errors import EngineError
 class IsolatedEngine(Engine):
     """The engine `name`, one process away. The child ends when this object or its process does."""
 
-    def __init__(self, name: str, model: ModelFile, device: Device, threads: int) -> None:
+    def __init__(
+        self, name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
+    ) -> None:
         from runtime.engines import engine_class
 
         self.name = name
         self.formats = engine_class(name).formats
-        super().__init__(model, device, threads)
+        super().__init__(model, device, threads, options)
         self.child = Child(f"the {name} engine", __name__, "make_handler")
         try:
-            self.child.ask((name, model, device, threads))
+            self.child.ask((name, model, device, threads, options))
         except (EngineError, ValueError):
             self.close()
             raise
@@ -35,6 +37,10 @@ class IsolatedEngine(Engine):
     @classmethod
     def available(cls) -> Availability:
         return Availability(True, "child processes can be started")
+
+    @classmethod
+    def check(cls, model: ModelFile, device: Device, options: EngineOptions) -> None:
+        """Left to the engine itself, in the child."""
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         return self.child.ask(list(arrays))
@@ -56,7 +62,7 @@ def make_handler() -> Callable[[Any], Any]:
     return handle
 
 
-def _open(name: str, model: ModelFile, device: Device, threads: int) -> Engine:
+def _open(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
     from runtime.engines import engine_class
 
-    return engine_class(name)(model, device, threads)
+    return engine_class(name)(model, device, threads, options)

@@ -7,23 +7,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtime.engines.base import DYNAMIC, Availability, Device, Engine, ModelFile, TensorSpec
+from runtime.engines.base import (
+    DEFAULT_OPTIONS,
+    DYNAMIC,
+    Availability,
+    Device,
+    Engine,
+    EngineOptions,
+    ModelFile,
+    TensorSpec,
+)
+from runtime.engines.batches import run_in_batches
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.binding import LiteModel, is_loaded
+from runtime.native.config import lite_settings
 from runtime.native.home import VERSION, diagnose, find_home, version_numbers
 from runtime.native.vendor import VendorModel, package_version
 
 __all__ = ["LiteEngine", "is_loaded", "readable_formats"]
 
+# TensorRT rounds the factors of float32 products to 19 bits (TF32) and Lite has no switch for it; NVIDIA's libraries
+# read this when they start.
+EXACT_PRODUCTS = ("NVIDIA_TF32_OVERRIDE", "0")
 _MODEL_TYPES = {"ms": "ms", "mindir": "mindir", "mindir_v1": "mindir"}  # a bundle's formats as Lite calls them
 
 
-def readable_formats() -> tuple[str, ...]:
-    """Formats that the Lite found here reads, best first: `.ms` builds four times faster than MindIR.
+def readable_formats(device: Device | None = None) -> tuple[str, ...]:
+    """Formats that the Lite found here reads for a device (None: the CPU), best first.
 
-    Releases newer than 2.0 also read MindIR as today's MindSpore writes it.
+    On the CPU `.ms`, which builds four times faster than MindIR. A card compiles MindIR; what `.ms` holds was made
+    for the CPU and would run there, unasked. Releases newer than 2.0 also read MindIR as today's MindSpore writes it.
     """
     is_newer = version_numbers(_version())[:2] > version_numbers(VERSION)[:2]
+    if device is not None and device.kind != "cpu":
+        return ("mindir", "mindir_v1") if is_newer else ("mindir_v1",)
     return ("ms", "mindir_v1", "mindir") if is_newer else ("ms", "mindir_v1")
 
 
@@ -50,6 +67,13 @@ class LiteEngine(Engine):
 
     name = "lite"
     formats = readable_formats()
+    half_devices = ("gpu", "ascend")
+    binds_threads = True
+    reads_lite_config = True
+
+    @classmethod
+    def formats_on(cls, device: Device) -> tuple[str, ...]:
+        return cls.formats if device.kind == "cpu" else readable_formats(device)
 
     @classmethod
     def available(cls) -> Availability:
@@ -58,11 +82,18 @@ class LiteEngine(Engine):
             return Availability(True, f"MindSpore Lite {version}, the vendor's package mindspore_lite")
         return diagnose()
 
-    def __init__(self, model: ModelFile, device: Device, threads: int) -> None:
+    def __init__(
+        self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
+    ) -> None:
         """Raises EngineUnavailableError without Lite or the device, EngineError if the file is not as it should be."""
-        super().__init__(model, device, threads)
+        super().__init__(model, device, threads, options)
         kind = LiteModel if _package_in_use() is None else VendorModel
-        self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads)
+        settings = lite_settings(device, options, model.inputs)
+        if device.kind == "gpu" and options.precision == "fp32":
+            os.environ.setdefault(*EXACT_PRODUCTS)
+        self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads, settings)
+        is_compiled_for_sizes = device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC
+        self._batches = options.batches if is_compiled_for_sizes else ()
         self._output_order: list[int] | None = None
         try:
             self._input_order = _input_order(model.inputs, self._session.inputs)
@@ -71,6 +102,9 @@ class LiteEngine(Engine):
             raise
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return run_in_batches(self._run_once, arrays, self._batches) if self._batches else self._run_once(arrays)
+
+    def _run_once(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         outputs = self._session.run([arrays[which] for which in self._input_order])
         if self._output_order is None:  # only now are the outputs known on every Lite
             self._output_order = _order(self.model.outputs, self._session.outputs)

@@ -10,13 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.engines.base import Availability, Device, Engine, ModelFile
+from runtime.engines.base import (
+    CANN_HINT,
+    DEFAULT_OPTIONS,
+    WITHOUT_CARD,
+    Availability,
+    Device,
+    Engine,
+    EngineOptions,
+    ModelFile,
+)
 from runtime.errors import EngineError, EngineUnavailableError
+from runtime.native.capture import captured
 
 # With AVX-512, oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference code: ten times
 # slower and more. Read when MindSpore runs its first operator in the process.
 FAST_CONVOLUTIONS = ("ONEDNN_MAX_CPU_ISA", "AVX2")
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
+CURES = {  # what MindSpore 2.10's package, which has the plugins for both, needs for a card
+    "gpu": "put the libraries of CUDA 11.1 or 11.6 and cuDNN 8 on LD_LIBRARY_PATH",
+    "ascend": CANN_HINT,
+}
 
 
 class MindSporeEngine(Engine):
@@ -24,6 +38,7 @@ class MindSporeEngine(Engine):
 
     name = "mindspore"
     formats = ("mindir",)
+    half_devices = ("ascend",)
 
     @classmethod
     def available(cls) -> Availability:
@@ -31,13 +46,15 @@ class MindSporeEngine(Engine):
             return Availability(False, "mindspore is not installed", "pip install 'synergy-mindir[export]'")
         return Availability(True, "mindspore is installed")
 
-    def __init__(self, model: ModelFile, device: Device, threads: int) -> None:
-        super().__init__(model, device, threads)
+    def __init__(
+        self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
+    ) -> None:
+        super().__init__(model, device, threads, options)
         os.environ.setdefault(*FAST_CONVOLUTIONS)
         import mindspore as ms
 
         self.tensor = ms.Tensor
-        _choose_device(device, threads)
+        _choose_device(device, threads, options)
         with tempfile.TemporaryDirectory() as folder:  # MindSpore loads from paths only; the folder is private
             path = Path(folder) / "model.mindir"
             path.write_bytes(model.data)
@@ -60,18 +77,36 @@ class MindSporeEngine(Engine):
         self.cell = None
 
 
-def _choose_device(device: Device, threads: int) -> None:
-    """Both can be chosen once per process, before MindSpore has run: `open_engine` sees to that."""
+def _choose_device(device: Device, threads: int, options: EngineOptions) -> None:
+    """All can be chosen once per process, before MindSpore has run: `open_engine` sees to that."""
     import mindspore as ms
 
-    target = TARGETS[device.kind]
+    ms.device_context.cpu.op_tuning.threads_num(threads)  # 25 unless told, however few the cores
+    if device.kind == "cpu":
+        ms.set_device("CPU")
+        return
     try:
-        ms.set_device(target) if target == "CPU" else ms.set_device(target, device.index)
-        ms.device_context.cpu.op_tuning.threads_num(threads)  # 25 unless told, however few the cores
+        with captured():  # its log says in several lines what the exception says in one
+            ms.set_device(TARGETS[device.kind], device.index)
+            _choose_precision(device, options)
     except (RuntimeError, ValueError) as error:
-        raise EngineUnavailableError(
-            f"this MindSpore cannot use {device} ({_first_line(error)}): use --device cpu"
-        ) from None
+        reason = _first_line(error).partition(". Please ")[0]
+        cure = f"{CURES[device.kind]}; {WITHOUT_CARD}"
+        raise EngineUnavailableError(f"MindSpore cannot use {device}: {reason}; {cure}") from None
+
+
+def _choose_precision(device: Device, options: EngineOptions) -> None:
+    """On cards MindSpore's own choice is HF32 or TF32 for convolutions, and float16 on some chips."""
+    import mindspore as ms
+
+    if device.kind == "ascend":
+        ascend = ms.device_context.ascend.op_precision
+        ascend.precision_mode("force_fp16" if options.precision == "fp16" else "must_keep_origin_dtype")
+        ascend.conv_allow_hf32(False)
+        ascend.matmul_allow_hf32(False)
+    elif device.kind == "gpu":
+        ms.device_context.gpu.op_precision.conv_allow_tf32(False)
+        ms.device_context.gpu.op_precision.matmul_allow_tf32(False)
 
 
 def _first_line(error: Exception) -> str:

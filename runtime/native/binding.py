@@ -11,7 +11,6 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from runtime.engines.base import Device, TensorSpec
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.capture import captured, cause
 from runtime.native.checks import check_arrays, check_process, check_request, open_failure
+from runtime.native.config import NO_SETTINGS, LiteSettings, applied
 from runtime.native.convert import convert
 from runtime.native.home import locate
 
@@ -60,7 +60,7 @@ class LiteModel:
     outputs: tuple[TensorSpec, ...]
 
     def __init__(
-        self, data: bytes, model_type: str, device: Device, threads: int, config_file: Path | None = None
+        self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings = NO_SETTINGS
     ) -> None:
         """Build the model in `data`, of type "ms" or "mindir" (which Lite 2.0 reads up to version 1).
 
@@ -70,7 +70,7 @@ class LiteModel:
         check_request(model_type, threads)
         self._library = _library()
         self._error = ctypes.create_string_buffer(_ERROR_ROOM)
-        self._handle = ctypes.c_void_p(self._open(data, model_type, device, threads, config_file))
+        self._handle = ctypes.c_void_p(self._open(data, model_type, device, threads, settings))
         self._close = weakref.finalize(self, self._library.synergy_lite_close, self._handle)
         self.inputs = self._describe(_INPUTS)
         self.outputs = self._describe(_OUTPUTS)
@@ -154,16 +154,37 @@ class LiteModel:
             raise EngineError(f"tensor {text} has a dtype without a numpy counterpart (Lite's number {dtype.value})")
         return TensorSpec(text, tuple(shape[: rank.value]), _DTYPES[dtype.value])
 
-    def _open(self, data: bytes, model_type: str, device: Device, threads: int, config_file: Path | None) -> int:
-        config = str(config_file).encode() if config_file else None
-        is_mindir, kind = int(model_type == "mindir"), device.kind.encode()
-        with captured() as log:
+    def _open(self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings) -> int:
+        is_mindir = int(model_type == "mindir")
+        with applied(settings) as path, captured() as log:
+            target = _Target.of(device, threads, settings, path)
             handle: int | None = self._library.synergy_lite_open(
-                data, len(data), is_mindir, kind, device.index, threads, config, self._error, _ERROR_ROOM
+                data, len(data), is_mindir, ctypes.byref(target), self._error, _ERROR_ROOM
             )
         if handle is None:
             raise open_failure(model_type, device, log.text, self._error.value.decode(errors="replace"))
         return handle
+
+
+class _Target(ctypes.Structure):
+    """As `Target` in shim.cpp."""
+
+    _fields_ = (
+        ("device", ctypes.c_char_p),
+        ("index", ctypes.c_uint32),
+        ("threads", ctypes.c_int),
+        ("precision_mode", ctypes.c_char_p),
+        ("cores", ctypes.POINTER(ctypes.c_int)),
+        ("core_count", ctypes.c_size_t),
+        ("config", ctypes.c_char_p),
+    )
+
+    @classmethod
+    def of(cls, device: Device, threads: int, settings: LiteSettings, config: str) -> _Target:
+        cores = (ctypes.c_int * len(settings.affinity))(*settings.affinity)
+        mode = settings.precision_mode.encode()
+        path = config.encode() or None
+        return cls(device.kind.encode(), device.index, threads, mode, cores, len(cores), path)
 
 
 class _Buffers:
@@ -206,7 +227,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     text, size, number, handle = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p
     pointers, error = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t)
     library.synergy_lite_open.restype = handle
-    library.synergy_lite_open.argtypes = [text, size, number, text, ctypes.c_uint32, number, text, *error]
+    library.synergy_lite_open.argtypes = [text, size, number, pointers, *error]
     library.synergy_lite_close.restype = None
     library.synergy_lite_close.argtypes = [handle]
     library.synergy_lite_count.argtypes = [handle, number]

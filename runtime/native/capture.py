@@ -16,7 +16,7 @@ LOG_LEVEL = "2"  # warnings: the loader's "libcudnn.so.8: cannot open" is one; 3
 _LEVEL_VARIABLE = "GLOG_v"
 _STDERR = 2
 _LOCK = threading.RLock()  # one stderr, one environment
-_LOG_LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] [A-Z_]+\(\d+,[^\[]*\[[^\]]+\] [^\]]+\] ?(?P<text>.*)$")
+_LOG_LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] [A-Z_]+\(\d+[,:][^\[]*\[[^\]]+\](?: [^\]]+\])? ?(?P<text>.*)$")
 _MISSING_LIBRARY = re.compile(r"\S+\.so[.\d]*: cannot open shared object file")
 _IR_VERSION = re.compile(r"maximum mind ir version: (\d+).*?mind ir version: (\d+)")
 _SAYS_NOTHING = ("Runtime error for null exception handler",)
@@ -32,9 +32,9 @@ class Captured:
 
 @contextmanager
 def captured() -> Iterator[Captured]:
-    """Collect stderr of this block, from C++ too. Lines that are not Lite's are passed on afterwards.
+    """Collect stderr of this block, from C++ too. Lines that are not MindSpore's are passed on afterwards.
 
-    A user who sets GLOG_v to 0 or 1 wants Lite's log and gets all of it.
+    A user who sets GLOG_v to 0 or 1 wants the log and gets all of it.
     """
     result = Captured()
     with _LOCK, tempfile.TemporaryFile() as log, _log_level() as wants_log:

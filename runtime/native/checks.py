@@ -8,14 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtime.engines.base import DYNAMIC, Device, TensorSpec
+from runtime.engines.base import CANN_HINT, DYNAMIC, WITHOUT_CARD, Device, TensorSpec
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.capture import cause
 
 MODEL_TYPES = ("ms", "mindir")
-_CURES = {
-    "gpu": "Lite's GPU target needs the libraries of CUDA 11, cuDNN 8 and TensorRT 8 on LD_LIBRARY_PATH",
-    "ascend": "Lite's Ascend target needs CANN, with its set_env.sh sourced",
+CURES = {  # what MindSpore Lite needs for a card
+    "gpu": "put the libraries of CUDA 11, cuDNN 8, TensorRT 8, NCCL 2 and Open MPI on LD_LIBRARY_PATH, "
+    "or use the engine onnx (pip install 'synergy-mindir[onnx-gpu]')",
+    "ascend": CANN_HINT,
+}
+_CARD_CURES = {  # for a card whose libraries are there
+    "gpu": "see what `synergy doctor` says of the card, or use --device cpu",
+    "ascend": "see what `synergy doctor` says of the card; a chip that has no float32 needs precision fp16; "
+    "or use --device cpu",
 }
 _DEVICE_MISSING = re.compile(r"\.so[.\d]*: cannot open|DLSoOpen failed|(Create|Init) session failed|Failed to register")
 
@@ -52,10 +58,12 @@ def open_failure(model_type: str, device: Device, log: str, status: str) -> Engi
     """The error for a model that does not load: Lite's cause out of `log`, and what to do about it."""
     reason = cause(log, status)
     if device.kind != "cpu" and _DEVICE_MISSING.search(log):
-        cure = f"{_CURES[device.kind]}; --device cpu works without"
+        cure = f"{CURES[device.kind]}; {WITHOUT_CARD}"
         return EngineUnavailableError(f"MindSpore Lite cannot use {device}: {reason}; {cure}")
     if "mind ir version" in reason:
         cure = "export again, or use the bundle's lowered mindir or its .ms"
+    elif device.kind != "cpu":
+        return EngineError(f"MindSpore Lite cannot load the model on {device}: {reason}; {_CARD_CURES[device.kind]}")
     else:
         cure = f"the file is damaged, no {model_type} model, or needs an operator that this Lite lacks; export it again"
     return EngineError(f"MindSpore Lite cannot load the model: {reason}; {cure}")

@@ -58,6 +58,17 @@ namespace ms = mindspore;
 enum Result { kOk = 0, kFailed = 1, kOutputsChanged = 2 };
 constexpr int kMaxRank = 8;  // as in binding.py
 
+// Where and how a model runs; laid out as `_Target` in binding.py.
+struct Target {
+  const char *device;  // cpu, gpu or ascend
+  uint32_t index;
+  int threads;
+  const char *precision_mode;  // of the card, in Lite's words
+  const int *cores;            // that CPU threads are bound to
+  size_t core_count;           // 0: to none
+  const char *config;          // path of a configuration file, may be null
+};
+
 struct Session {
   ms::Model model;
   std::vector<ms::MSTensor> inputs;
@@ -95,17 +106,23 @@ int Check(const ms::Status &status, char *error, size_t room) {
   return kFailed;
 }
 
-std::shared_ptr<ms::Context> MakeContext(const std::string &device, uint32_t index, int threads) {
+std::shared_ptr<ms::Context> MakeContext(const Target &target) {
   auto context = std::make_shared<ms::Context>();
-  context->SetThreadNum(threads);
+  context->SetThreadNum(target.threads);
+  if (target.core_count > 0) {
+    context->SetThreadAffinity(std::vector<int>(target.cores, target.cores + target.core_count));
+  }
   auto &devices = context->MutableDeviceInfo();
+  const std::string device = target.device;
   if (device == "gpu") {
     auto gpu = std::make_shared<ms::GPUDeviceInfo>();
-    gpu->SetDeviceID(index);
+    gpu->SetDeviceID(target.index);
+    gpu->SetPrecisionMode(std::string(target.precision_mode));
     devices.push_back(gpu);
   } else if (device == "ascend") {
     auto ascend = std::make_shared<ms::AscendDeviceInfo>();
-    ascend->SetDeviceID(index);
+    ascend->SetDeviceID(target.index);
+    ascend->SetPrecisionMode(std::string(target.precision_mode));
     devices.push_back(ascend);
   }
   devices.push_back(std::make_shared<ms::CPUDeviceInfo>());  // Lite wants the CPU last, for single operators
@@ -130,18 +147,18 @@ int CopyOut(const Session &session, void *const *targets, const size_t *bytes, s
 
 extern "C" {
 
-// Null on failure. `device` is cpu, gpu or ascend; `config` may be null.
-void *synergy_lite_open(const void *data, size_t bytes, int is_mindir, const char *device, uint32_t index, int threads,
-                        const char *config, char *error, size_t room) {
+// Null on failure.
+void *synergy_lite_open(const void *data, size_t bytes, int is_mindir, const void *target, char *error, size_t room) {
   std::unique_ptr<Session> session;
   const int result = Guarded(error, room, [&] {
     session = std::make_unique<Session>();
-    if (config != nullptr) {
-      const int loaded = Check(session->model.LoadConfig(config), error, room);
+    const auto &where = *static_cast<const Target *>(target);
+    if (where.config != nullptr) {
+      const int loaded = Check(session->model.LoadConfig(where.config), error, room);
       if (loaded != kOk) return loaded;
     }
     const auto type = is_mindir ? ms::kMindIR : ms::kMindIR_Lite;
-    const auto status = session->model.Build(data, bytes, type, MakeContext(device, index, threads));
+    const auto status = session->model.Build(data, bytes, type, MakeContext(where));
     const int built = Check(status, error, room);
     if (built == kOk) session->Refresh();
     return built;

@@ -20,6 +20,7 @@ from runtime.engines.base import Device, TensorSpec
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.capture import captured, cause
 from runtime.native.checks import check_arrays, check_process, check_request, open_failure
+from runtime.native.config import NO_SETTINGS, LiteSettings, applied
 from runtime.native.home import read_version
 
 # What the package raises where it refuses something; it has no exception classes of its own.
@@ -30,7 +31,7 @@ class VendorModel:
     """As `LiteModel`, but `outputs` is empty until the first run: the 2.0 package does not tell them before."""
 
     def __init__(
-        self, data: bytes, model_type: str, device: Device, threads: int, config_file: Path | None = None
+        self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings = NO_SETTINGS
     ) -> None:
         """As `LiteModel`; EngineUnavailableError also if the package does not import."""
         check_request(model_type, threads)
@@ -38,7 +39,7 @@ class VendorModel:
         self._model = lite.Model()
         with captured() as log:
             try:
-                _build(lite, self._model, data, model_type, device, threads, config_file)
+                _build(lite, self._model, data, model_type, device, threads, settings)
             except _FAILURES as error:
                 status = str(error)
             else:
@@ -108,19 +109,26 @@ def import_package() -> ModuleType:
 
 
 def _build(
-    lite: ModuleType, model: Any, data: bytes, model_type: str, device: Device, threads: int, config_file: Path | None
+    lite: ModuleType, model: Any, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings
 ) -> None:
+    kind = lite.ModelType.MINDIR if model_type == "mindir" else lite.ModelType.MINDIR_LITE
+    # The package reads paths only: a private copy keeps what was hashed and what is loaded the same bytes.
+    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, applied(settings) as config:
+        path = Path(folder) / f"model.{model_type}"
+        path.write_bytes(data)
+        model.build_from_file(str(path), kind, _context(lite, device, threads, settings), config)
+
+
+def _context(lite: ModuleType, device: Device, threads: int, settings: LiteSettings) -> Any:
+    """Of the precision only the file speaks, since the package's names for it change between releases."""
     context = lite.Context()
     context.target = [device.kind]  # Lite adds the CPU behind another device itself
     context.cpu.thread_num = threads
+    if settings.affinity:
+        context.cpu.thread_affinity_core_list = list(settings.affinity)
     if device.kind != "cpu":
         getattr(context, device.kind).device_id = device.index
-    kind = lite.ModelType.MINDIR if model_type == "mindir" else lite.ModelType.MINDIR_LITE
-    # The package reads paths only: a private copy keeps what was hashed and what is loaded the same bytes.
-    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder:
-        path = Path(folder) / f"model.{model_type}"
-        path.write_bytes(data)
-        model.build_from_file(str(path), kind, context, str(config_file or ""))
+    return context
 
 
 def _spec(tensor: Any) -> TensorSpec:

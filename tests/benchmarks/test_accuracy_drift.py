@@ -14,8 +14,7 @@ from benchmarks.accuracy import AccuracyReport, NmeRecord, PoseMaeRecord
 from benchmarks.accuracy_drift import (
     CELL,
     CELL_BATCH,
-    MAE_DRIFT_LIMIT,
-    NME_DRIFT_LIMIT,
+    DRIFT_LIMITS,
     Measured,
     cell_predictor,
     drift_rows,
@@ -24,24 +23,28 @@ from benchmarks.accuracy_drift import (
 from benchmarks.aflw2000 import load_raw
 from benchmarks.evaluation_data import to_image_px
 from runtime.bundle import Bundle
+from runtime.manifest import Precision
 from synergy_model.accuracy import nme_percent
 from synergy_model.checkpoint import load_checkpoint
 
+LIMIT = DRIFT_LIMITS["fp32"]
 
-def measured(nme: float, mae: float | None) -> Measured:
+
+def measured(nme: float, mae: float | None, precision: Precision = "fp32") -> Measured:
     pose = None if mae is None else PoseMaeRecord(mae, mae, mae, mae, 8)
-    return Measured("model.onnx", "onnx", AccuracyReport("t", "s", NmeRecord((), nme, 0.0, nme), pose, None, [nme]))
+    report = AccuracyReport("t", "s", NmeRecord((), nme, 0.0, nme), pose, None, [nme])
+    return Measured("model.onnx", "onnx", report, precision)
 
 
 @pytest.mark.parametrize(
     ("nme", "mae", "passed"),
     [
         (3.0, 4.0, True),
-        (3.0 + 0.9 * NME_DRIFT_LIMIT, 4.0 - 0.9 * MAE_DRIFT_LIMIT, True),
-        (3.0 + 1.1 * NME_DRIFT_LIMIT, 4.0, False),
-        (3.0 - 1.1 * NME_DRIFT_LIMIT, 4.0, False),
-        (3.0, 4.0 + 1.1 * MAE_DRIFT_LIMIT, False),
-        (3.0, 4.0 - 1.1 * MAE_DRIFT_LIMIT, False),
+        (3.0 + 0.9 * LIMIT.nme, 4.0 - 0.9 * LIMIT.mae, True),
+        (3.0 + 1.1 * LIMIT.nme, 4.0, False),
+        (3.0 - 1.1 * LIMIT.nme, 4.0, False),
+        (3.0, 4.0 + 1.1 * LIMIT.mae, False),
+        (3.0, 4.0 - 1.1 * LIMIT.mae, False),
     ],
 )
 def test_drift_beyond_the_limit_fails_in_both_directions(nme: float, mae: float, passed: bool) -> None:
@@ -52,6 +55,20 @@ def test_drift_beyond_the_limit_fails_in_both_directions(nme: float, mae: float,
     assert second.nme_drift == pytest.approx(abs(nme - 3.0)) and second.mae_drift == pytest.approx(abs(mae - 4.0))
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_reduced_precisions_have_wider_limits(precision: Precision) -> None:
+    limit = DRIFT_LIMITS[precision]
+    assert LIMIT.nme < limit.nme and LIMIT.mae < limit.mae
+    inside = measured(3.0 + 0.9 * limit.nme, 4.0 + 0.9 * limit.mae, precision)
+    worse, turned = measured(3.0 + 1.1 * limit.nme, 4.0, precision), measured(3.0, 4.0 - 1.1 * limit.mae, precision)
+    rows = drift_rows([measured(3.0, 4.0), inside, worse, turned])
+    assert [row.passed for row in rows] == [True, True, False, False]
+
+
+def test_limits_are_those_promised() -> None:
+    assert {name: limit.nme for name, limit in DRIFT_LIMITS.items()} == {"fp32": 0.001, "fp16": 0.02, "int8": 0.15}
+
+
 def test_an_untrained_network_may_round_in_proportion() -> None:
     """At an NME of 1000 % the limit is a hundredfold; a real drift of a per cent still fails."""
     first, rounded, drifted = drift_rows([measured(1000.0, 90.0), measured(1000.09, 90.08), measured(1001.0, 90.0)])
@@ -60,7 +77,7 @@ def test_an_untrained_network_may_round_in_proportion() -> None:
 
 def test_without_poses_nme_alone_decides() -> None:
     first, good, bad = drift_rows([measured(3.0, None), measured(3.0, None), measured(3.1, None)])
-    assert np.isnan(first.mae) and np.isnan(good.mae_drift)
+    assert first.mae is None and good.mae_drift is None
     assert (good.passed, bad.passed) == (True, False)
 
 

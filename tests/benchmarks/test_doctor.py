@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,7 +47,8 @@ WRONG = """
 SessionOptions = type("SessionOptions", (), {})
 get_available_providers = lambda: ["CPUExecutionProvider"]
 class InferenceSession:
-    def __init__(self, data, options, providers): pass
+    def __init__(self, data, options, providers, enable_fallback): pass
+    def disable_fallback(self): pass
     def get_providers(self): return ["CPUExecutionProvider"]
     def run(self, names, feed): return [feed["x"]]
 """
@@ -379,26 +382,65 @@ def test_full_disk_with_lite_installed(lite_home: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("has_card", "missing", "ok", "words"),
+    ("has_card", "obstacles", "ok", "detail"),
     [
-        (False, "libgraph.so", True, "no card: only needed for --device ascend"),
-        (False, "", True, "libraries, but no card"),
-        (True, "libgraph.so", False, "libgraph.so does not open"),
-        (True, "", True, "card and libraries"),
+        (
+            False,
+            {"a": "no libx.so", "b": ""},
+            True,
+            "no card: only needed for --device gpu; missing besides: a (no libx.so)",
+        ),
+        (False, {"a": "", "b": ""}, True, "no card: only needed for --device gpu"),
+        (True, {"a": "no x", "b": "no y"}, False, "there is a card, but nothing runs on it: a (no x), b (no y)"),
+        (True, {"a": "no x", "b": ""}, True, "a model ran on the card with b; not with a (no x)"),
+        (True, {"a": "", "b": ""}, True, "a model ran on the card with a, b"),
     ],
 )
-def test_accelerator(has_card: bool, missing: str, ok: bool, words: str) -> None:
-    check = judge_accelerator("ascend", has_card, missing)
-    assert check.ok == ok and words in check.detail
-    assert check.fix == ("" if ok else "for --device ascend install CANN and source its set_env.sh")
+def test_accelerator(has_card: bool, obstacles: dict[str, str], ok: bool, detail: str) -> None:
+    check = judge_accelerator("gpu", has_card, obstacles)
+    assert (check.ok, check.detail) == (ok, detail)
+    assert check.fix == ("" if ok else "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx-gpu]'")
+    assert "CANN" in judge_accelerator("ascend", True, {"a": "no x"}).fix
 
 
-def test_libraries_are_found_where_the_loader_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_card(kind: str) -> None:
+    if any(Path("/dev").glob(doctor.ACCELERATORS[kind].nodes)):
+        pytest.skip("there is a card")
+
+
+def test_libraries_are_found_where_the_loader_looks(
+    lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_card("ascend")
     compiler = shutil.which("cc") or pytest.skip("no compiler to make libraries with")
-    if any(Path("/dev").glob("davinci[0-9]*")):
-        pytest.skip("there is an Ascend card")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    for name in ("libascendcl.so", "libgraph.so"):
-        assert check_accelerator("ascend").detail.startswith("no card")
+    for missing in ("libascendcl.so, libgraph.so", "libgraph.so"):
+        assert f"mindspore-lite (no {missing})" in check_accelerator("ascend").detail
+        name = missing.partition(", ")[0]
         subprocess.run([compiler, "-shared", "-x", "c", "/dev/null", "-o", str(tmp_path / name)], check=True)
-    assert check_accelerator("ascend").detail.startswith("libraries, but no card")
+    assert "mindspore-lite" not in check_accelerator("ascend").detail
+
+
+@pytest.mark.parametrize(("kind", "provider"), [("gpu", "CUDA"), ("ascend", "CANN")])
+def test_what_onnxruntime_lacks(fake: Fake, kind: str, provider: str, tmp_path: Path) -> None:
+    no_card(kind)
+    fake("onnxruntime", WRONG)
+    assert f"onnxruntime (no {provider}ExecutionProvider)" in check_accelerator(kind).detail
+    package = tmp_path / "packages" / "onnxruntime"
+    library = package / "capi" / f"libonnxruntime_providers_{provider.lower()}.so"
+    library.parent.mkdir()
+    library.write_text("no library")
+    (package / "__init__.py").write_text(f"get_available_providers = lambda: ['{provider}ExecutionProvider']")
+    assert f"onnxruntime ({library}: " in check_accelerator(kind).detail
+
+
+@pytest.mark.parametrize("kind", ["gpu", "ascend"])
+def test_a_card_is_tried(kind: str, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device node alone is no card: the engines' own errors come out, without their cures."""
+    (tmp_path / "card0").touch()
+    nodes = f"..{tmp_path}/card[0-9]"
+    monkeypatch.setitem(doctor.ACCELERATORS, kind, replace(doctor.ACCELERATORS[kind], nodes=nodes))
+    check = check_accelerator(kind)
+    assert not check.ok and check.detail.startswith("there is a card, but nothing runs on it: mindspore-lite (")
+    assert re.search(rf"MindSpore Lite cannot use {kind}:0: lib[\w.]+: cannot open", check.detail)
+    assert "--device cpu" not in check.detail and "\n" not in check.detail

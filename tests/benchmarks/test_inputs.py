@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
-from benchmarks.inputs import FRAMINGS, NOISE_CROPS, PORTRAIT, PORTRAIT_BOX_XYXY, noise_crops, real_crops
+from benchmarks.inputs import (
+    FEWEST_CROPS,
+    FRAMINGS,
+    NOISE_CROPS,
+    PORTRAIT,
+    PORTRAIT_BOX_XYXY,
+    noise_crops,
+    read_crops,
+    real_crops,
+)
 from runtime.media import read_image
 
 
@@ -58,3 +70,16 @@ def test_some_crops_reach_outside_the_picture_or_not_at_all() -> None:
     """Framings are those of detectors that are off: all still show the face's middle."""
     for dx, dy, side in FRAMINGS:
         assert side / 2 > np.hypot(dx, dy) and side > 1
+
+
+def test_crops_of_a_folder(tmp_path: Path) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (FEWEST_CROPS, 120, 120, 3), np.uint8)
+    for number, crop in enumerate(crops[:FEWEST_CROPS]):
+        larger = cv2.resize(crop, (240, 240), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(tmp_path / f"{number:02}.png"), larger if number else crop)
+    found = read_crops(tmp_path)
+    assert found.shape == (FEWEST_CROPS, 120, 120, 3) and found.dtype == np.uint8
+    assert np.array_equal(found, crops[:FEWEST_CROPS])
+    (tmp_path / "00.png").unlink()
+    with pytest.raises(ValueError, match=f"{FEWEST_CROPS - 1} pictures"):
+        read_crops(tmp_path)

@@ -42,7 +42,8 @@ MISCHIEF = os.environ.get("FAKE_MISCHIEF", "")  # what happens with batches of 2
 
 
 class SessionOptions:
-    pass
+    def add_session_config_entry(self, key, value):
+        pass
 
 
 def get_available_providers():
@@ -56,8 +57,11 @@ def burn(seconds):
 
 
 class InferenceSession:
-    def __init__(self, data, options, providers):
+    def __init__(self, data, options, providers, enable_fallback=1):
         self.runs = 0
+
+    def disable_fallback(self):
+        pass
 
     def get_providers(self):
         return ["CPUExecutionProvider"]
@@ -344,7 +348,19 @@ def test_engine_that_fails_midway_is_reported_and_the_rest_goes_on(
     folder = write_bundle(tmp_path / "bundle")
     report = bench_bundle(folder, BenchOptions(threads=(1,), batches=(1, 2), rounds=2))
     assert [row.batch for row in report.rows] == [1]
-    assert report.failures == ("model.onnx on onnx, 1 thread, batch 2: onnxruntime failed: out of luck",)
+    assert report.failures == ("bundle/model.onnx on onnx, 1 thread, batch 2: onnxruntime failed: out of luck",)
+
+
+def test_two_bundles_in_the_same_rounds(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
+    """The second is what ratios are formed against, and rows name their bundle."""
+    mine, other = write_bundle(tmp_path / "mine"), write_bundle(tmp_path / "other")
+    options = BenchOptions(threads=(1,), batches=(1,), rounds=3, against=other)
+    report = bench_bundle(mine, options)
+    assert [row.artifact for row in report.rows] == ["mine/model.onnx", "other/model.onnx"]
+    assert report.rows[1].ratio_to_onnxruntime == 1.0
+    assert report.rows[0].ratio_to_onnxruntime == pytest.approx(1.0, abs=0.3)
+    with pytest.raises(BundleError, match="no bundle at"):
+        bench_bundle(mine, dataclasses.replace(options, against=tmp_path / "missing"))
 
 
 def test_ratio_cancels_what_slows_down_a_whole_round() -> None:
@@ -362,7 +378,7 @@ def test_progress_rises_to_the_end(stand_in: Callable[[], list[Run]], tmp_path: 
     bench_bundle(folder, BenchOptions(threads=(1,), batches=(1,), rounds=3), lambda *news: heard.append(news))
     parts = [part for part, _ in heard]
     assert parts == sorted(parts) and parts[0] == 0 and 0.8 < parts[-1] < 1
-    assert heard[0][1] == "starting model.onnx on onnx, 1 thread, batch 1"
+    assert heard[0][1] == "starting bundle/model.onnx on onnx, 1 thread, batch 1"
 
 
 # --- what is measured
@@ -431,7 +447,7 @@ def test_device_that_is_not_here_is_a_failure_line(stand_in: Callable[[], list[R
     folder = write_bundle(tmp_path / "bundle")
     report = bench_bundle(folder, BenchOptions(device="ascend", threads=(1,), batches=(1,)))
     assert report.rows == ()
-    assert "CANNExecutionProvider for device ascend:0" in report.failures[0]
+    assert "CANNExecutionProvider for ascend:0" in report.failures[0]
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ import sys
 import threading
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.proof import gate
-from export import bundle as module
-from export.bundle import FORMATS, ExportOptions, export_bundle, write_morphable
+from export import artifacts, bundle
+from export.artifacts import FORMATS, ExportOptions
+from export.bundle import Proof, export_bundle, write_morphable
 from export.lowering import LoweringError
 from runtime.bundle import Bundle
 from runtime.errors import BundleError, EngineUnavailableError
@@ -41,11 +41,11 @@ def quiet(_: str) -> None:
     pass
 
 
-def proved(folder: Path, network: object) -> bytes:
-    return b'{"pass": true}'
+def proved(folder: Path, checkpoint: object) -> Proof:
+    return Proof(b'{"pass": true}')
 
 
-def unproved(folder: Path, network: object) -> bytes:
+def unproved(folder: Path, checkpoint: object) -> Proof:
     raise UnprovedError("the artifacts differ")
 
 
@@ -57,15 +57,15 @@ def names(folder: Path) -> list[str]:
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Writers that write a few bytes, and a MindSpore Lite that is simply there."""
 
-    def write(graph: object, path: Path, batch: int | None = None) -> None:
+    def write(graph: object, path: Path, *_: object) -> None:
         path.write_bytes(f"content of {path.name}".encode())
 
-    monkeypatch.setattr(module, "write_mindir", write)
-    monkeypatch.setattr(module, "write_onnx", write)
-    monkeypatch.setattr(module, "lower_mindir", lambda source, target: write(None, target))
-    monkeypatch.setattr(module, "write_ms", lambda source, target: write(None, target))
-    monkeypatch.setattr(module, "mind_ir_version", lambda path: 1 if "v1" in path.name else 3)
-    monkeypatch.setattr(module, "locate", lambda: type("Home", (), {"version": "2.0.0"}))
+    for name in ("write_mindir", "write_onnx", "lower_mindir", "write_ms"):
+        monkeypatch.setattr(artifacts, name, write)
+    monkeypatch.setattr(artifacts, "quantize_onnx", lambda path, crops: path.write_bytes(b"int8"))
+    monkeypatch.setattr(bundle, "mind_ir_version", lambda path: 1 if "v1" in path.name else 3)
+    for module in (artifacts, bundle):
+        monkeypatch.setattr(module, "locate", lambda: type("Home", (), {"version": "2.0.0"}))
 
 
 # --- real bundles ---
@@ -219,7 +219,7 @@ def test_failure_leaves_nothing(
         raise KeyboardInterrupt if place == "interrupt" else LoweringError("no")
 
     if place != "proof":
-        monkeypatch.setattr(module, "write_onnx" if place == "writer" else "write_ms", fail)
+        monkeypatch.setattr(artifacts, "write_onnx" if place == "writer" else "write_ms", fail)
     with pytest.raises((UnprovedError, LoweringError, KeyboardInterrupt)):
         export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(), unproved, quiet)
     assert names(tmp_path) == []
@@ -228,11 +228,11 @@ def test_failure_leaves_nothing(
 def test_the_proof_sees_a_whole_bundle(quick: None, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     seen = {}
 
-    def prove(folder: Path, network: Any) -> bytes:
+    def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
         opened = Bundle.open(folder)
         seen["files"] = [opened.read(artifact) for artifact in opened.manifest.artifacts]
-        seen["arch"], seen["outside"] = network.arch, names(tmp_path)
-        return b"{}"
+        seen["arch"], seen["outside"] = checkpoint.network.arch, names(tmp_path)
+        return Proof(b"{}")
 
     export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(), prove, quiet)
     assert len(seen["files"]) == 4 and seen["arch"] == "mb05"
@@ -269,10 +269,10 @@ def test_replacing(quick: None, checkpoints: dict[str, Path], tmp_path: Path) ->
 
 
 def test_a_folder_that_appears_meanwhile_is_kept(quick: None, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    def prove(folder: Path, network: object) -> bytes:
+    def prove(folder: Path, checkpoint: object) -> Proof:
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / "mine.txt").touch()
-        return b"{}"
+        return Proof(b"{}")
 
     with pytest.raises(BundleError):
         export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(replace=True), prove, quiet)
@@ -283,9 +283,9 @@ def test_two_at_once(quick: None, checkpoints: dict[str, Path], tmp_path: Path) 
     """One wins; the other says so, and leaves the winner's alone."""
     meet, outcomes = threading.Barrier(2), []
 
-    def prove(folder: Path, network: object) -> bytes:
+    def prove(folder: Path, checkpoint: object) -> Proof:
         meet.wait()
-        return b"{}"
+        return Proof(b"{}")
 
     def export() -> None:
         try:
@@ -371,7 +371,8 @@ def test_without_lite_the_other_formats_work(
     def missing() -> None:
         raise EngineUnavailableError("MindSpore Lite is not installed: run `synergy lite install`")
 
-    monkeypatch.setattr(module, "locate", missing)
+    for module in (artifacts, bundle):
+        monkeypatch.setattr(module, "locate", missing)
     manifest = export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(("mindir", "onnx")), proved, quiet)
     assert len(manifest.artifacts) == 2
 
@@ -388,8 +389,9 @@ def test_unusable_checkpoint(quick: None, tmp_path: Path, content: bytes | None)
 FRESH = """
 import sys
 from pathlib import Path
-from export.bundle import ExportOptions, export_bundle
-export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions(("onnx",), batch=1), lambda *_: b"{}", print)
+from export.artifacts import ExportOptions
+from export.bundle import Proof, export_bundle
+export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions(("onnx",), batch=1), lambda *_: Proof(b"{}"), print)
 """
 
 

@@ -14,6 +14,8 @@ from export.onnx import write_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
+OUTPUTS = ("params", "landmarks")
+
 
 class Tiny(nn.Cell):
     """uint8 crops (N,120,120,3) -> two outputs, of which the second is computed from the first."""
@@ -30,7 +32,7 @@ class Tiny(nn.Cell):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tiny]:
     path, cell = tmp_path_factory.mktemp("onnx") / "m.onnx", Tiny()
-    write_onnx(cell, path, None)
+    write_onnx(cell, path, None, OUTPUTS)
     return path, cell
 
 
@@ -66,7 +68,7 @@ def test_numbers(written: tuple[Path, Tiny], count: int) -> None:
 
 
 def test_fixed_batch(tmp_path: Path) -> None:
-    write_onnx(Tiny(), tmp_path / "m.onnx", 2)
+    write_onnx(Tiny(), tmp_path / "m.onnx", 2, OUTPUTS)
     graph = onnx.load(tmp_path / "m.onnx").graph
     assert shapes(graph.input) == {"images": [2, 120, 120, 3]}
     assert shapes(graph.output) == {"params": [2, 62], "landmarks": [2, 62]}
@@ -75,7 +77,7 @@ def test_fixed_batch(tmp_path: Path) -> None:
 def test_a_second_export_in_one_process(tmp_path: Path) -> None:
     """With a fresh Cell: MindSpore 2.10 fails on the second export of the same one."""
     for name in ("a.onnx", "b.onnx"):
-        write_onnx(Tiny(), tmp_path / name, None)
+        write_onnx(Tiny(), tmp_path / name, None, OUTPUTS)
     assert (tmp_path / "b.onnx").is_file()
 
 
@@ -84,5 +86,5 @@ def test_any_path(tmp_path: Path, name: str) -> None:
     """MindSpore itself takes plain ASCII paths without blanks only."""
     folder = tmp_path / name
     folder.mkdir()
-    write_onnx(Tiny(), folder / "m.onnx", None)
+    write_onnx(Tiny(), folder / "m.onnx", None, OUTPUTS)
     assert [entry.name for entry in folder.iterdir()] == ["m.onnx"]

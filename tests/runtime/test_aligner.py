@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime import aligner as module
+from runtime import tuning
 from runtime.aligner import MAX_BATCH, Face, FaceAligner, Prediction
 from runtime.bundle import Bundle
 from runtime.detection import Detection
-from runtime.engines import Availability, available
+from runtime.engines import Availability, Device, available
 from runtime.engines.base import Engine
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
+from runtime.tuning import Wish, tune
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
 ARCHS = ("mb05", "mobilenet_v2", "mobilenet_1")
@@ -359,27 +360,21 @@ def test_no_faces_need_no_run(bundles: dict[str, Path], photos: dict[str, np.nda
 # --- choosing an engine ---
 
 
-def test_auto_takes_the_first_engine_that_is_here(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_what_was_measured_fastest(bundles: dict[str, Path]) -> None:
     with FaceAligner.load(bundles["mb05"]) as aligner:
-        assert (aligner.engine.name, aligner.artifact.format) == ("lite", "ms")
-    look = available
-
-    def without_lite(name: str) -> Availability:
-        return Availability(False, "Lite is not here", "get it") if name == "lite" else look(name)
-
-    monkeypatch.setattr(module, "available", without_lite)
-    with FaceAligner.load(bundles["mb05"]) as aligner:
-        assert (aligner.engine.name, aligner.artifact.format) == ("onnx", "onnx")
+        best = tune(Bundle.open(bundles["mb05"]), Device(), Wish())[0]
+        found = (aligner.engine.name, aligner.artifact.file, aligner.engine.threads)
+        assert found == (best.engine, best.artifact, best.threads)
 
 
-def test_auto_goes_by_the_artifact(bundles: dict[str, Path]) -> None:
+def test_auto_goes_by_the_artifact_and_the_threads(bundles: dict[str, Path]) -> None:
     for artifact, engine in (("model.onnx", "onnx"), ("mindir", "mindspore")):
-        with FaceAligner.load(bundles["mb05"], artifact=artifact) as aligner:
-            assert aligner.engine.name == engine
+        with FaceAligner.load(bundles["mb05"], artifact=artifact, threads=1) as aligner:
+            assert (aligner.engine.name, aligner.engine.threads) == (engine, 1)
 
 
 def test_auto_without_any_engine_names_all_reasons(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "available", lambda name: Availability(False, f"{name} is not here", f"get {name}"))
+    monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is not here", f"get {name}"))
     with pytest.raises(EngineUnavailableError) as raised:
         FaceAligner.load(bundles["mb05"])
     assert all(f"{name} is not here, get {name}" in str(raised.value) for name in ("lite", "onnx", "mindspore"))

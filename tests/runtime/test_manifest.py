@@ -117,6 +117,17 @@ def test_a_newer_schema_may_look_quite_different(read: Callable[[Any], Manifest]
     assert "upgrade" in refused(read, {"schema": SCHEMA + 1, "models": {"a": 1}})
 
 
+@pytest.mark.parametrize(
+    ("writer", "named"),
+    [("0.3.0", True), ("1.0rc1", True), (7, False), ("x; rm", False), ("9" * 99, False), (None, False)],
+)
+def test_the_version_that_can_read_a_newer_schema_is_named(
+    read: Callable[[Any], Manifest], writer: Any, named: bool
+) -> None:
+    message = refused(read, {"schema": SCHEMA + 1, "toolchain": {"synergy-mindir": writer}})
+    assert (f"synergy-mindir {writer} wrote it" in message) is named and "upgrade" in message
+
+
 @pytest.mark.parametrize("schema", ["1", 1.5, None, True, [1], 10**30, ...])
 def test_schemas_that_are_no_numbers(read: Callable[[Any], Manifest], schema: Any) -> None:
     refused(read, changed("schema", schema))
@@ -210,8 +221,13 @@ def test_other_values(read: Callable[[Any], Manifest], place: str, value: Any) -
         ("inputs", []),
         ("inputs", [SOUND["inputs"][0], SOUND["inputs"][0]]),
         ("outputs", []),
-        ("outputs", SOUND["outputs"][:1]),
+        ("outputs", SOUND["outputs"][1:]),
         ("outputs", SOUND["outputs"][::-1]),
+        ("outputs", [*SOUND["outputs"], {**SOUND["outputs"][1], "name": "heatmaps"}]),
+        ("outputs", [*SOUND["outputs"], {**SOUND["outputs"][1], "name": "vertices", "shape": [-1, 3, 0]}]),
+        ("outputs", [*SOUND["outputs"], {**SOUND["outputs"][1], "name": "vertices", "shape": [-1, 3, 2**40]}]),
+        ("outputs", [*SOUND["outputs"], {**SOUND["outputs"][1], "name": "vertices", "shape": [-1, 9]}]),
+        ("outputs", [*SOUND["outputs"], {**SOUND["outputs"][1], "name": "refined_landmarks", "shape": [-1, 3, 5]}]),
         ("outputs.0.name", "landmarks"),
         ("inputs.0.shape", []),
         ("inputs.0.shape", [-1]),
@@ -283,3 +299,14 @@ def test_every_byte_may_be_damaged(read: Callable[[Any], Manifest]) -> None:
                 read(damaged)
             except BundleError as error:
                 assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("extra", "head"),
+    [([], "landmarks"), (["refined_landmarks"], "refined"), (["vertices"], "mesh"), (None, "params")],
+)
+def test_heads(read: Callable[[Any], Manifest], extra: list[str] | None, head: str) -> None:
+    points = {"refined_landmarks": 68, "vertices": 53215}
+    more = [{**SOUND["outputs"][1], "name": name, "shape": [-1, 3, points[name]]} for name in extra or []]
+    outputs = SOUND["outputs"][:1] if extra is None else [*SOUND["outputs"], *more]
+    assert read(changed("outputs", outputs)).head == head

@@ -58,7 +58,7 @@ def test_refine_from_pixels(
 ) -> None:
     crops = np.load(shared / "reference" / "input_batch.npz")["images_bgr_u8"]
     images = Tensor((crops.astype(np.float32).transpose(0, 3, 1, 2) - 127.5) / 128)
-    plain, refined = networks["mobilenet_v2"].refine(images)
+    _, plain, refined = networks["mobilenet_v2"].refine(images)
     assert np.allclose(plain.asnumpy(), official["mobilenet_v2"]["lm68"], rtol=0, atol=LANDMARKS_ATOL)
     assert np.allclose(refined.asnumpy(), official["mobilenet_v2"]["lm68_refined"], rtol=0, atol=LANDMARKS_ATOL)
     assert np.abs(refined.asnumpy() - plain.asnumpy()).max() > 5 * LANDMARKS_ATOL  # it does refine

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from runtime.engines.base import (
     Availability,
     Device,
     Engine,
+    EngineOptions,
     ModelFile,
     TensorSpec,
     check_inputs,
@@ -203,7 +205,7 @@ def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
         open_engine(name, models[other])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("onnx", "onnx"), ("lite", "ms"), ("mindspore", "mindir")])
+@pytest.mark.parametrize(("name", "kind"), [("onnx", "onnx"), ("lite", "mindir_v1"), ("mindspore", "mindir")])
 @pytest.mark.parametrize("device", ["gpu", "ascend:1"])
 def test_devices_that_are_not_here(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
     """An error with its cause and cure; never a silent fall back, never a crash."""
@@ -259,6 +261,61 @@ def test_unknown_device(device: str) -> None:
 def test_devices(text: str, device: Device) -> None:
     assert Device.parse(text) == device
     assert Device.parse(str(device)) == device
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "half"}, "unknown precision 'half': use fp32 or fp16"),
+        ({"affinity": (1, 0, 1)}, "affinity names a core twice: 1, 0, 1"),
+        ({"batches": ()}, "rising numbers from 1, not none"),
+        ({"batches": (0, 1)}, "rising numbers from 1, not 0, 1"),
+        ({"batches": (4, 2)}, "rising numbers from 1, not 4, 2"),
+        ({"batches": (2, 2)}, "rising numbers from 1, not 2, 2"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        EngineOptions(**options)
+
+
+REFUSALS = [
+    ("onnx", "cpu", EngineOptions(precision="fp16"), "computes in float16 only on ascend, not on cpu"),
+    ("onnx", "gpu:1", EngineOptions(precision="fp16"), "computes in float16 only on ascend, not on gpu:1"),
+    ("lite", "cpu", EngineOptions(precision="fp16"), "computes in float16 only on gpu and ascend, not on cpu"),
+    ("mindspore", "gpu", EngineOptions(precision="fp16"), "computes in float16 only on ascend, not on gpu:0"),
+    ("mindspore", "cpu", EngineOptions(affinity=(0,)), "mindspore cannot bind its threads to cores"),
+    ("mindspore", "cpu", EngineOptions(lite_config=Path("x")), "mindspore is not MindSpore Lite"),
+    ("onnx", "cpu", EngineOptions(lite_config=Path("x")), "onnx is not MindSpore Lite"),
+]
+
+
+@pytest.mark.parametrize(("name", "device", "options", "words"), REFUSALS)
+def test_options_an_engine_has_not(name: str, device: str, options: EngineOptions, words: str) -> None:
+    """Refused rather than left out, and before anything is loaded."""
+    kind, where = engine_class(name), Device.parse(device)
+    model = ModelFile(b"", engine_formats(name, where)[0], (TensorSpec("x", (1,), "float32"),), ())
+    with pytest.raises(EngineError, match=words):
+        kind(model, where, 1, options)
+
+
+@pytest.mark.parametrize("name", ["lite", "onnx"])
+def test_cores_that_are_not_here(name: str) -> None:
+    model = ModelFile(b"", engine_formats(name)[0], (TensorSpec("x", (1,), "float32"),), ())
+    with pytest.raises(ValueError, match=r"no core 8191 here: use \d"):
+        engine_class(name)(model, Device(), 1, EngineOptions(affinity=(8191,)))
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_formats_by_device(name: str) -> None:
+    assert engine_formats(name) == engine_formats(name, "cpu") == engine_class(name).formats
+    assert engine_formats(name, "gpu:1") == engine_formats(name, Device("gpu", 1))
+    assert "ms" not in engine_formats(name, "ascend")
+    with pytest.raises(ValueError, match="unknown device"):
+        engine_formats(name, "npu")
 
 
 def test_available_says_how_to_get_it() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from runtime.engines import open_engine
-from runtime.engines.base import Device, ModelFile, TensorSpec
+from runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 from runtime.engines.isolated import IsolatedEngine
 from runtime.errors import EngineError, EngineUnavailableError
 
@@ -162,6 +162,13 @@ def test_errors_keep_their_kind(model: ModelFile) -> None:
         IsolatedEngine("nonsense", model, Device(), 1)
     undead = {pid for pid, (parent, state) in processes().items() if parent == os.getpid() and state == "Z"}
     assert not undead
+
+
+def test_options_reach_the_child(model: ModelFile) -> None:
+    with pytest.raises(EngineError, match="engine onnx computes in float16 only on ascend, not on cpu"):
+        IsolatedEngine("onnx", model, Device(), 1, EngineOptions(precision="fp16"))
+    with pytest.raises(ValueError, match="with 1 thread has none"):
+        open_engine("onnx", model, "cpu", 1, isolated=True, options=EngineOptions(affinity=(max(available_cores()),)))
 
 
 def test_a_failed_run_leaves_the_engine_usable(engine: IsolatedEngine, tiny: Any) -> None:

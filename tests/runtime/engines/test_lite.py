@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from runtime.engines.base import DYNAMIC, Device, ModelFile, TensorSpec
+from runtime.engines import engine_formats
+from runtime.engines import lite as module
+from runtime.engines.base import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 from runtime.engines.lite import LiteEngine, readable_formats
 from runtime.errors import EngineError, EngineUnavailableError
+from runtime.native.config import lite_settings
 from runtime.native.home import locate
 
 CPU = Device()
@@ -39,6 +43,7 @@ def test_newer_homes_read_mindir_of_today(
         (root / "runtime" / name).touch()
     monkeypatch.setenv("SYNERGY_LITE_HOME", str(root))
     assert ("mindir" in readable_formats()) == reads
+    assert readable_formats(Device("ascend"))[0] == ("mindir" if reads else "mindir_v1")
 
 
 def test_a_wrong_home_is_told_when_it_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -154,9 +159,106 @@ def test_damaged(tiny_ms: bytes) -> None:
 
 
 @pytest.mark.lite_process
-def test_a_device_that_is_not_here(tiny_ms: bytes) -> None:
-    with pytest.raises(EngineUnavailableError, match=r"ascend:0: lib\w+\.so: cannot open .*CANN.*--device cpu"):
-        LiteEngine(model_file(tiny_ms), Device("ascend"), 1)
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [("ascend", r"ascend:0: lib\w+\.so: .*CANN"), ("gpu:1", r"gpu:1: lib\w+\.so[.\d]*: .*CUDA.*engine onnx")],
+)
+@pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(precision="fp16")], ids=["fp32", "fp16"])
+def test_a_device_that_is_not_here(mindirs: dict[str, bytes], device: str, words: str, options: EngineOptions) -> None:
+    spec = TensorSpec("x", (DYNAMIC, 4), "float32")
+    file = ModelFile(mindirs["v1"], "mindir_v1", (spec,), (replace(spec, name="y"),))
+    with pytest.raises(EngineUnavailableError, match=f"{words}.*--device cpu") as raised:
+        LiteEngine(file, Device.parse(device), 1, options)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "ascend:1"])
+def test_cards_compile_mindir(device: str) -> None:
+    """`.ms` was made for the CPU, and some releases would run it there whatever the device."""
+    assert readable_formats(Device.parse(device)) == engine_formats("lite", device) == ("mindir_v1",)
+    assert engine_formats("lite") == ("ms", "mindir_v1")
+    with pytest.raises(EngineError, match=rf"lite cannot read ms files for {device}(:0)?: it reads mindir_v1"):
+        LiteEngine(model_file(b"any"), Device.parse(device), 1)
+
+
+class Card:
+    """Stands in for a model on a card: runs only the sizes it was compiled for."""
+
+    opened: ClassVar[list[tuple[Any, ...]]] = []
+
+    def __init__(self, *request: Any) -> None:
+        self.opened.append(request)
+        self.inputs, self.outputs = (IMAGES,), (POOLED, SCORES)
+        self.batches: list[int] = []
+
+    def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        self.batches.append(len(arrays[0]))
+        mean = arrays[0].mean((1, 2, 3), dtype=np.float32)[:, None]
+        return [np.repeat(mean, 4, 1), np.repeat(mean, 5, 1)]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> type[Card]:
+    monkeypatch.setattr(module, "LiteModel", Card)
+    monkeypatch.setattr(module, "_package_in_use", lambda: None)
+    Card.opened.clear()
+    return Card
+
+
+@pytest.mark.parametrize("device", ["gpu:1", "ascend"])
+def test_a_card_gets_its_settings_and_the_sizes_it_knows(card: type[Card], device: str, tiny: Any) -> None:
+    file = model_file(b"any", format="mindir_v1")
+    options = EngineOptions(batches=(1, 4))
+    with LiteEngine(file, Device.parse(device), 3, options) as engine:
+        for count, sizes in ((1, [1]), (3, [4]), (9, [4, 4, 1])):
+            images = tiny.images(count)
+            result = engine.run({"images": images})["scores"]
+            np.testing.assert_allclose(result[:, 0], images.mean((1, 2, 3)), rtol=1e-5)
+            assert engine._session.batches == sizes
+            engine._session.batches.clear()
+    settings = lite_settings(Device.parse(device), options, (IMAGES,))
+    assert card.opened == [(b"any", "mindir", Device.parse(device), 3, settings)]
+    assert "images:[-1,8,8,3]" in settings.config
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "before", "after"),
+    [
+        ("gpu", "fp32", None, "0"),
+        ("gpu", "fp32", "1", "1"),
+        ("gpu", "fp16", None, None),
+        ("ascend", "fp32", None, None),
+    ],
+)
+def test_tensorrt_does_not_round(
+    card: type[Card],
+    device: str,
+    precision: str,
+    before: str | None,
+    after: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = module.EXACT_PRODUCTS[0]
+    monkeypatch.setenv(name, before or "")  # so that it is restored
+    if before is None:
+        monkeypatch.delenv(name)
+    LiteEngine(model_file(b"any", format="mindir_v1"), Device(device), 1, EngineOptions(precision=precision))
+    assert os.environ.get(name) == after
+
+
+def test_the_cpu_takes_any_batch_and_so_does_a_card_with_a_fixed_one(card: type[Card], tiny: Any) -> None:
+    with LiteEngine(model_file(b"any"), CPU, 1) as engine:
+        engine.run({"images": tiny.images(9)})
+        assert engine._session.batches == [9]
+    fixed = [replace(spec, shape=(9, *spec.shape[1:])) for spec in (IMAGES, POOLED, SCORES)]
+    file = ModelFile(b"any", "mindir_v1", tuple(fixed[:1]), tuple(fixed[1:]))
+    with LiteEngine(file, Device("ascend"), 1) as engine:
+        engine.run({"images": tiny.images(9)})
+        assert engine._session.batches == [9]
+    assert "dynamic_dims" not in card.opened[1][4].config
 
 
 @pytest.mark.lite_process

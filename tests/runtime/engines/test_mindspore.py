@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from runtime.bundle import Bundle
 from runtime.engines import mindspore as module
 from runtime.engines import open_engine
-from runtime.engines.base import ModelFile
+from runtime.engines.base import Device, EngineOptions, ModelFile
 from runtime.engines.isolated import IsolatedEngine
 from runtime.engines.mindspore import MindSporeEngine
 from runtime.errors import EngineError, EngineUnavailableError
@@ -103,3 +106,78 @@ def test_damaged_file(model: ModelFile) -> None:
     with pytest.raises(EngineError) as raised, open_engine("mindspore", replace(model, data=bytes(data))) as engine:
         engine.run({"images": np.zeros((1, 120, 120, 3), np.uint8)})
     assert "\n" not in str(raised.value) and str(raised.value).strip()
+
+
+# --- cards, played by a stand-in that notes what it is told
+
+
+def stand_in(notes: list[tuple[Any, ...]], problem: str = "") -> Any:
+    def note(name: str) -> Any:
+        return lambda *arguments: notes.append((name, *arguments))
+
+    def set_device(*arguments: Any) -> None:
+        notes.append(("set_device", *arguments))
+        if problem:
+            os.write(2, b"[ERROR] ME(1:2,MainProcess):2026 [mindspore/run_check.py:229] libcuda.so is not found.\n")
+            raise RuntimeError(problem)
+
+    ascend = SimpleNamespace(
+        **{name: note(name) for name in ("precision_mode", "conv_allow_hf32", "matmul_allow_hf32")}
+    )
+    gpu = SimpleNamespace(**{name: note(name) for name in ("conv_allow_tf32", "matmul_allow_tf32")})
+    context = SimpleNamespace(
+        cpu=SimpleNamespace(op_tuning=SimpleNamespace(threads_num=note("threads_num"))),
+        ascend=SimpleNamespace(op_precision=ascend),
+        gpu=SimpleNamespace(op_precision=gpu),
+    )
+    return SimpleNamespace(set_device=set_device, device_context=context)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [
+        ("cpu", "fp32", [("set_device", "CPU")]),
+        ("gpu:1", "fp32", [("set_device", "GPU", 1), ("conv_allow_tf32", False), ("matmul_allow_tf32", False)]),
+        (
+            "ascend:2",
+            "fp32",
+            [
+                ("set_device", "Ascend", 2),
+                ("precision_mode", "must_keep_origin_dtype"),
+                ("conv_allow_hf32", False),
+                ("matmul_allow_hf32", False),
+            ],
+        ),
+        (
+            "ascend",
+            "fp16",
+            [
+                ("set_device", "Ascend", 0),
+                ("precision_mode", "force_fp16"),
+                ("conv_allow_hf32", False),
+                ("matmul_allow_hf32", False),
+            ],
+        ),
+    ],
+)
+def test_what_a_card_is_told(
+    device: str, precision: str, expected: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[tuple[Any, ...]] = []
+    monkeypatch.setitem(sys.modules, "mindspore", stand_in(notes))
+    module._choose_device(Device.parse(device), 3, EngineOptions(precision=precision))
+    assert notes == [("threads_num", 3), *expected]
+
+
+@pytest.mark.parametrize(("device", "cure"), [("gpu", r"CUDA 11\.1 or 11\.6"), ("ascend:1", "CANN")])
+def test_a_card_that_is_not_here(
+    device: str, cure: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line, though MindSpore prints several of its own; test_base.py has the real one."""
+    monkeypatch.setitem(sys.modules, "mindspore", stand_in([], "Unsupported device. Only CPU. Please check\nmore"))
+    with pytest.raises(
+        EngineUnavailableError,
+        match=rf"cannot use {device}(:0)?: Unsupported device\. Only CPU; .*{cure}.*--device cpu",
+    ):
+        module._choose_device(Device.parse(device), 1, EngineOptions())
+    assert capfd.readouterr() == ("", "")

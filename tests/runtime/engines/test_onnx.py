@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import pytest
 
 from runtime.engines import onnx as module
 from runtime.engines import open_engine
-from runtime.engines.base import Device, ModelFile, TensorSpec
-from runtime.engines.onnx import OnnxEngine
+from runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
+from runtime.engines.onnx import OnnxEngine, worker_cores
 from runtime.errors import EngineError, EngineUnavailableError
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -91,21 +92,188 @@ def test_truncated(model: ModelFile, share: float) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("kind", "provider"), [("gpu", "CUDAExecutionProvider"), ("ascend", "CANNExecutionProvider")])
-def test_devices_it_was_not_built_for(model: ModelFile, kind: str, provider: str) -> None:
+# --- cards: by the real library up to its error, then by a stand-in
+
+
+@pytest.mark.parametrize(
+    ("device", "provider", "package"),
+    [
+        ("gpu", "CUDAExecutionProvider", r"'synergy-mindir\[onnx-gpu\]'"),
+        ("ascend:1", "CANNExecutionProvider", "onnxruntime-cann"),
+    ],
+)
+def test_devices_it_was_not_built_for(model: ModelFile, device: str, provider: str, package: str) -> None:
     if provider in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime was built for it")
-    with pytest.raises(EngineUnavailableError, match=rf"no {provider} for device {kind}:0 .*--device cpu"):
-        OnnxEngine(model, Device(kind), 1)
+    with pytest.raises(
+        EngineUnavailableError,
+        match=rf"no {provider} for {device}(:0)? .*pip uninstall onnxruntime, then pip install {package}; --device cpu",
+    ):
+        OnnxEngine(model, Device.parse(device), 1)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
-def test_no_silent_fall_back(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """onnxruntime itself goes on with the CPU where CUDA's libraries do not load."""
+def test_no_silent_fall_back(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """onnxruntime itself goes on with the CPU where CUDA's libraries do not load, and only logs it."""
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("there is a card")
     providers = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    with pytest.raises(EngineError, match="CUDAExecutionProvider"):
+    with pytest.raises(EngineError, match=r"gpu:0.*--device cpu") as raised:
         OnnxEngine(model, Device("gpu"), 1)
+    assert "\n" not in str(raised.value) and capfd.readouterr() == ("", "")
+
+
+def test_operators_left_to_the_cpu_are_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure's provider, which most packages have, runs none of ours: all would go to the CPU, by default unsaid."""
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has no provider to try it with")
+    monkeypatch.setitem(module.PROVIDERS, "gpu", "AzureExecutionProvider")
+    monkeypatch.setattr(module, "card_provider", lambda *_: ("AzureExecutionProvider", {}))
+    with pytest.raises(EngineError, match=r"Azure\w+ on gpu:2 cannot run all operators .* CPU unasked.*--device cpu"):
+        OnnxEngine(model, Device("gpu", 2), 1)
+
+
+class StandIn(ModuleType):
+    """An onnxruntime with cards; notes what it is asked for."""
+
+    def __init__(self, problem: str = "", folder: Path = Path()) -> None:
+        super().__init__("onnxruntime")
+        self.__file__ = str(folder / "__init__.py")
+        self.problem, self.severities, self.entries, self.session = problem, [], {}, None
+        self.fell_back = False
+
+    def SessionOptions(self) -> StandIn:  # noqa: N802 - onnxruntime's name
+        return self
+
+    def add_session_config_entry(self, key: str, value: str) -> None:
+        self.entries[key] = value
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CANNExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self) -> None:
+        print("Failed to load libcublas")
+
+    def set_default_logger_severity(self, severity: int) -> None:
+        self.severities.append(severity)
+
+    def InferenceSession(self, data: bytes, options: Any, providers: Any, enable_fallback: int) -> StandIn:  # noqa: N802
+        if self.problem:
+            raise RuntimeError(self.problem)
+        self.session = (data, providers, enable_fallback)
+        return self
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"] if self.fell_back else [self.session[1][0][0], "CPUExecutionProvider"]
+
+    def disable_fallback(self) -> None:
+        self.entries["python"] = "no fallback"
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "provider"),
+    [
+        ("gpu:3", EngineOptions(), ("CUDAExecutionProvider", {"device_id": "3", "use_tf32": "0"})),
+        (
+            "ascend",
+            EngineOptions(),
+            ("CANNExecutionProvider", {"device_id": "0", "precision_mode": "must_keep_origin_dtype"}),
+        ),
+        (
+            "ascend:1",
+            EngineOptions(precision="fp16"),
+            ("CANNExecutionProvider", {"device_id": "1", "precision_mode": "force_fp16"}),
+        ),
+    ],
+)
+def test_what_a_card_is_told(
+    model: ModelFile,
+    device: str,
+    options: EngineOptions,
+    provider: tuple[str, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    runtime = StandIn()
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    with OnnxEngine(model, Device.parse(device), 2, options) as engine:
+        assert engine.device == Device.parse(device)
+    assert runtime.session == (model.data, [provider], 0)
+    assert runtime.entries == {"session.disable_cpu_ep_fallback": "1", "python": "no fallback"}
+    assert runtime.severities[-1] == module.WARNINGS and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind", "words"),
+    [
+        ("CUDA failure 100: no CUDA-capable device is detected", EngineUnavailableError, "CUDA failure 100.*doctor"),
+        ("nodes that are assigned to the default CPU EP", EngineError, "cannot run all operators"),
+        ("Protobuf parsing failed.", EngineError, "Protobuf parsing failed.*gpu:0"),
+    ],
+)
+def test_what_a_card_refuses(
+    model: ModelFile, problem: str, kind: type[EngineError], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", StandIn(problem))
+    with pytest.raises(EngineError, match=f"{words}.*--device cpu") as raised:
+        OnnxEngine(model, Device("gpu"), 1)
+    assert type(raised.value) is kind and "\n" not in str(raised.value)
+
+
+def test_a_session_that_fell_back_all_the_same(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = StandIn()
+    runtime.fell_back = True
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    with pytest.raises(EngineError, match="fell back from CUDAExecutionProvider"):
+        OnnxEngine(model, Device("gpu"), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "cure"),
+    [("gpu", "cuda", r"synergy-mindir\[onnx-gpu\].*libcuda\.so\.1"), ("ascend", "cann", "CANN")],
+)
+def test_a_missing_library_is_named(
+    model: ModelFile, kind: str, library: str, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime says of it only that nodes are left to the CPU."""
+    path = tmp_path / "capi" / f"libonnxruntime_providers_{library}.so"
+    path.parent.mkdir()
+    path.write_text("no library")
+    monkeypatch.setitem(sys.modules, "onnxruntime", StandIn("assigned to the default CPU EP", tmp_path))
+    with pytest.raises(EngineUnavailableError, match=rf"cannot use {kind}:0: .*{path.name}.*; .*{cure}.*--device cpu"):
+        OnnxEngine(model, Device(kind), 1)
+
+
+# --- cores
+
+
+@pytest.mark.parametrize(
+    ("threads", "affinity", "expected"),
+    [(2, (0,), "1"), (2, (0, 1), "2"), (3, (0, 1), "2;1"), (4, (5, 7, 9), "8;10;6")],
+)
+def test_worker_cores(threads: int, affinity: tuple[int, ...], expected: str) -> None:
+    """One entry for each worker, cores from 1 on; the caller's thread is the first of `threads` and gets none."""
+    assert worker_cores(threads, EngineOptions(affinity=affinity)) == expected
+
+
+def test_threads_are_bound_and_the_callers_is_not(model: ModelFile, tiny: Any) -> None:
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("threads are looked up in /proc")
+    core, before = max(available_cores()), set(tasks.iterdir())
+    with OnnxEngine(model, Device(), 2, EngineOptions(affinity=(core,))) as engine:
+        assert engine.run({"images": tiny.images(2)})["scores"].shape == (2, 5)
+        added = [(task / "status").read_text() for task in set(tasks.iterdir()) - before]
+    assert any(f"Cpus_allowed_list:\t{core}\n" in status for status in added)
+    assert core in available_cores()
+
+
+def test_one_thread_is_the_callers(model: ModelFile) -> None:
+    with pytest.raises(ValueError, match="with 1 thread has none"):
+        OnnxEngine(model, Device(), 1, EngineOptions(affinity=(max(available_cores()),)))
 
 
 def test_missing_package(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,8 @@ import pytest
 from runtime.engines.base import DYNAMIC, Device, TensorSpec
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.binding import LiteModel, is_loaded
-from runtime.native.checks import check_process
+from runtime.native.checks import check_process, open_failure
+from runtime.native.config import LiteSettings
 
 CPU = Device()
 TOLERANCE = 1e-4  # float32 sums of 27 products, on values up to about 10
@@ -198,6 +200,26 @@ def test_a_device_that_is_not_here(tiny_ms: bytes, device: str, cause: str, cure
         LiteModel(tiny_ms, "ms", Device.parse(device), 1)
 
 
+@pytest.mark.parametrize(
+    ("device", "log", "kind", "words"),
+    [
+        (
+            "gpu",
+            "DLSoOpen failed",
+            EngineUnavailableError,
+            "cannot use gpu:0: .*synergy-mindir\\[onnx-gpu\\].*--device cpu",
+        ),
+        ("ascend:1", "libgraph.so: cannot open", EngineUnavailableError, "cannot use ascend:1: .*CANN.*--device cpu"),
+        ("ascend:1", "compile graph failed", EngineError, "on ascend:1: .*doctor.*precision fp16.*--device cpu"),
+        ("gpu", "compile graph failed", EngineError, "on gpu:0: .*doctor.*--device cpu"),
+        ("cpu", "libgraph.so: cannot open", EngineError, "cannot load the model: .*the file is damaged"),
+    ],
+)
+def test_failures_on_cards(device: str, log: str, kind: type[EngineError], words: str) -> None:
+    error = open_failure("mindir", Device.parse(device), log, "Common error code.")
+    assert type(error) is kind and re.search(words, str(error)) and "\n" not in str(error)
+
+
 def test_wrong_requests(tiny_ms: bytes) -> None:
     with pytest.raises(ValueError, match="ms or mindir"):
         LiteModel(tiny_ms, "onnx", CPU, 1)
@@ -205,12 +227,9 @@ def test_wrong_requests(tiny_ms: bytes) -> None:
         LiteModel(tiny_ms, "ms", CPU, 0)
 
 
-def test_configuration_file(tiny_ms: bytes, tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="cannot load the model"):
-        LiteModel(tiny_ms, "ms", CPU, 1, config_file=tmp_path / "missing.ini")
-    config = tmp_path / "lite.ini"
-    config.write_text("[execution_plan]\n")
-    assert LiteModel(tiny_ms, "ms", CPU, 1, config_file=config).run([tiny.images(1)])[0].shape == (1, 4)
+def test_configuration_file(tiny_ms: bytes, tiny: Any) -> None:
+    settings = LiteSettings(config="[execution_plan]\n")
+    assert LiteModel(tiny_ms, "ms", CPU, 1, settings).run([tiny.images(1)])[0].shape == (1, 4)
 
 
 def test_refuses_a_process_with_mindspore(monkeypatch: pytest.MonkeyPatch) -> None:

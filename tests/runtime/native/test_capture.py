@@ -60,6 +60,14 @@ def test_foreign_lines_are_all_but_lites() -> None:
     assert foreign_lines(f"mine\n{TOO_NEW}") == "mine\n"
 
 
+def test_lines_of_mindspore_in_python_are_not_foreign() -> None:
+    place = "ME(14:1397,MainProcess):2026-11-22-14:22:52.380.00 [mindspore/run_check/_check_version.py:229]"
+    assert foreign_lines(f"[WARNING] {place} Cannot find opp path (need by mindspore-ascend).\nmine\n") == "mine\n"
+    assert cause(f"[ERROR] {place} libcuda.so (need by mindspore-gpu) is not found.", "") == (
+        "libcuda.so (need by mindspore-gpu) is not found"
+    )
+
+
 def test_captures_what_c_code_writes_and_passes_the_rest_on(capfd: pytest.CaptureFixture[str]) -> None:
     with captured() as log:
         os.write(2, TRUNCATED.encode())

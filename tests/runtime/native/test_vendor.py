@@ -13,6 +13,7 @@ from runtime.engines.base import DYNAMIC, Device, ModelFile, TensorSpec
 from runtime.engines.lite import LiteEngine, readable_formats
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.binding import is_loaded
+from runtime.native.config import LiteSettings
 from runtime.native.vendor import VendorModel, package_version
 
 CPU = Device()
@@ -27,6 +28,7 @@ from runtime.native.binding import LiteModel
 
 __version__ = "{version}"
 built = []  # (path, context) of every build
+configs = []  # the text of every configuration file
 
 
 class ModelType(enum.Enum):
@@ -65,6 +67,7 @@ class Context:
 class Model:
     def build_from_file(self, model_path, model_type, context=None, config_path=""{more_parameters}):
         built.append((model_path, context))
+        configs.append(config_path and pathlib.Path(config_path).read_text())
         kind = {{ModelType.MINDIR: "mindir", ModelType.MINDIR_LITE: "ms"}}[model_type]
         device = Device(context.target[0], getattr(context, context.target[0]).device_id)
         try:
@@ -206,6 +209,17 @@ def test_a_device_that_is_not_here(package: str, tiny_ms: bytes, monkeypatch: py
     with pytest.raises(EngineUnavailableError, match=r"cannot use ascend:2: libgraph\.so: cannot open .*CANN"):
         VendorModel(tiny_ms, "ms", Device("ascend", 2), 1)
     assert mindspore_lite.built[-1][1].ascend.device_id == 2
+
+
+@pytest.mark.lite_process
+def test_settings_reach_the_package(package: str, tiny_ms: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mindspore_lite
+
+    VendorModel(tiny_ms, "ms", CPU, 1)
+    assert mindspore_lite.configs == [""] and not hasattr(mindspore_lite.built[0][1].cpu, "thread_affinity_core_list")
+    VendorModel(tiny_ms, "ms", CPU, 1, LiteSettings("", (1, 0), "[ascend_context]\nprovider=ge\n"))
+    assert mindspore_lite.configs[1] == "[ascend_context]\nprovider=ge\n"
+    assert mindspore_lite.built[1][1].cpu.thread_affinity_core_list == [1, 0]
 
 
 @pytest.mark.lite_process

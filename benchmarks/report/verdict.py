@@ -1,0 +1,125 @@
+"""Whether a bundle's proof holds, judged again from its numbers, and what the page cannot vouch for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from benchmarks.report.collect import ReportData
+from runtime.engines import Device
+from runtime.manifest import Manifest
+
+if TYPE_CHECKING:
+    from benchmarks.parity import Check, ParityReport
+
+FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
+UNITS = {"params": "whitened units"}  # every other output is in crop pixels
+OTHER_UNIT = "crop px"
+
+
+def check_holds(check: Check) -> bool:
+    """Whether it passed and its own numbers say so too."""
+    return check.passed and check.max_abs <= check.tolerance
+
+
+def share_used(check: Check) -> float:
+    """The part of its tolerance that the difference takes: 1 is all, infinite where none is allowed."""
+    return check.max_abs / check.tolerance if check.tolerance > 0 else math.inf
+
+
+def objections(manifest: Manifest, parity: ParityReport | None) -> list[str]:
+    """Why the bundle does not count as proved; empty if it does."""
+    if parity is None:
+        return ["the bundle has no parity report"]
+    wrong = [_disagreement(each) for each in parity.checks if not check_holds(each)]
+    drifted = [row for row in parity.accuracy if not (row.passed or row.accepted)]
+    wrong += [f"{row.artifact} on {row.engine}: NME drifts by {row.nme_drift:.3g} points" for row in drifted]
+    checked = {each.artifact for each in parity.checks}
+    wrong += [f"{each.file}: never compared" for each in manifest.artifacts if each.file not in checked]
+    wrong += parity.failures
+    return wrong or ([] if parity.passed else ["the parity report says that it failed"])
+
+
+def _disagreement(check: Check) -> str:
+    what = f"{check.artifact} on {check.engine}: {check.output}"
+    if check.max_abs <= check.tolerance:
+        return f"{what} moves by {check.spread:.2g} only when the input changes, which proves nothing"
+    return f"{what} differs by {check.max_abs:.2g}, the limit is {check.tolerance:.2g}"
+
+
+def limits(data: ReportData) -> Iterator[str]:
+    """What was not run, and what the figures do not say."""
+    yield from _devices(data)
+    yield from (f"Not run: {line}." for line in data.not_run)
+    if data.parity is not None:
+        yield _tolerances(data.manifest, data.parity)
+    yield from _drifts(data.manifest)
+    yield from _faces(data)
+    if data.bench is not None:
+        yield _clock(data)
+
+
+def _devices(data: ReportData) -> Iterator[str]:
+    rows = () if data.bench is None else data.bench.rows
+    used = {row.device.partition(":")[0] for row in rows} or {"cpu"}
+    unused = [kind for kind in Device.KINDS if kind not in used]
+    yield f"Measured on: {_listed(sorted(used))}. Not run on: {_listed(unused)}."
+
+
+def _tolerances(manifest: Manifest, parity: ParityReport) -> str:
+    precision = {artifact.file: f" in {artifact.precision}" for artifact in manifest.artifacts}
+    largest: dict[str, float] = {}
+    for check in parity.checks:
+        what = check.output + precision.get(check.artifact, "")
+        largest[what] = max(check.tolerance, largest.get(what, 0.0))
+    named = [f"{what} {limit:.2g} {UNITS.get(what.split()[0], OTHER_UNIT)}" for what, limit in largest.items()]
+    return (
+        f"Parity was measured when the bundle was exported and allows differences up to: {'; '.join(named)}. "
+        "The checkpoint is not in the bundle, so the Cell was not run again for this page."
+    )
+
+
+def _drifts(manifest: Manifest) -> Iterator[str]:
+    for artifact in manifest.artifacts:
+        if artifact.drift is not None and (artifact.precision != "fp32" or artifact.drift.accepted):
+            drift = artifact.drift
+            mae = "" if drift.mae is None else f" and {drift.mae:.3f}° MAE"
+            beyond = " This is beyond the limit and was accepted by whoever exported it." if drift.accepted else ""
+            yield (
+                f"{artifact.file} is {artifact.precision}: it drifts from the Cell by {drift.nme:.3f} points of NME"
+                f"{mae} ({drift.data}).{beyond}"
+            )
+
+
+def _faces(data: ReportData) -> Iterator[str]:
+    if data.synthetic:
+        yield (
+            "Synthetic faces show whether artifacts agree and how error grows with yaw. They say nothing of accuracy "
+            "on photographs; for that, the options root and raw of synergy report name real ones."
+        )
+    if data.runs:
+        few = [f"{low} to {high}°" for low, high, count in _bins(data) if count < FEW_FACES]
+        if few:
+            yield f"Fewer than {FEW_FACES} faces have a yaw of {_listed(few)}: those means are rough."
+        report = data.runs[0].report
+        if report.mae is None:
+            yield f"Pose error was not measured: {report.mae_missing}."
+
+
+def _bins(data: ReportData) -> list[tuple[int, int, int]]:
+    return [(*each.range, each.count) for each in data.runs[0].report.nme.bins]
+
+
+def _clock(data: ReportData) -> str:
+    assert data.bench is not None
+    host = data.bench.host
+    busy = f" The machine was busy (load {host.load:g}, cores {host.cores}), so calm ones are faster."
+    return (
+        "Latency is the network's alone, on ready crops: reading, detecting, cropping and drawing come on top."
+        f"{busy if host.load > host.cores else ''}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1] if names else "nothing"

@@ -1,0 +1,199 @@
+"""`engine="auto"`: which engine, artifact and thread count is fastest here, measured once per host and bundle.
+
+The result lies beside the bundle, never in it: what is in it is hashed. A newer package or another bundle under the
+same name measures again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from runtime.bundle import Bundle
+from runtime.engines import (
+    DEFAULT_OPTIONS,
+    ENGINES,
+    Device,
+    Engine,
+    EngineOptions,
+    available,
+    default_threads,
+    engine_formats,
+    open_engine,
+)
+from runtime.engines.base import DYNAMIC
+from runtime.errors import EngineError, EngineUnavailableError, MediaError
+from runtime.manifest import MANIFEST_NAME, Artifact
+from runtime.media import write_file
+
+ROUNDS = 15
+RUNS_PER_ROUND = 4  # of a few milliseconds each: a turn shorter than what disturbs a machine
+TUNING_LIMIT = 1 << 20  # bytes
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One way to run a bundle, and the median time of one run (a batch of 1, or the bundle's own) in ms."""
+
+    engine: str
+    artifact: str
+    threads: int
+    median_ms: float
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller fixed: a number of threads, an artifact by file or format, None where it is free; options."""
+
+    threads: int | None = None
+    artifact: str | None = None
+    options: EngineOptions = DEFAULT_OPTIONS
+
+
+class Tuning(msgspec.Struct, frozen=True):
+    """What was measured under one `key`, fastest first."""
+
+    key: str
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a bundle."""
+
+    engine: str
+    artifact: Artifact
+    threads: int
+
+
+def tune(bundle: Bundle, device: Device, wish: Wish, again: bool = False) -> tuple[Choice, ...]:
+    """Fastest first; measured now where no earlier result fits, or `again` asks for it.
+
+    Raises EngineUnavailableError or EngineError if nothing runs.
+    """
+    ways = candidates(bundle, device, wish)
+    key = _key(bundle, device, wish.options, ways)
+    known = {entry.key: entry for entry in _read(bundle)}
+    possible = {(way.engine, way.artifact.file, way.threads) for way in ways}
+    if key in known and not again:
+        choices = known[key].choices
+        if choices and all((each.engine, each.artifact, each.threads) in possible for each in choices):
+            return choices
+    choices = measure(bundle, ways, device, wish.options)
+    _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, choices)])
+    return choices
+
+
+def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
+    """Every way that this machine has to run the bundle.
+
+    Artifacts whose drift had to be accepted are left out unless there is no other; so is MindSpore, which takes
+    seconds to load and on a CPU several times as long to run. Raises EngineUnavailableError naming all obstacles.
+    """
+    artifacts = (bundle.artifact(wish.artifact),) if wish.artifact else bundle.manifest.artifacts
+    present, obstacles = [], []
+    for name in ENGINES:
+        fitting = _best_per_precision(engine_formats(name, device), artifacts)
+        status = available(name)
+        if fitting and status.ok:
+            present += [(name, artifact) for artifact in fitting]
+        elif fitting:
+            obstacles.append(f"{name}: {status.detail}, {status.fix}")
+    if not present:
+        formats = ", ".join(sorted({each.format for each in artifacts}))
+        raise EngineUnavailableError("; ".join(obstacles) or f"no engine reads {formats}")
+    sound = [(name, artifact) for name, artifact in present if not (artifact.drift and artifact.drift.accepted)]
+    light = [(name, artifact) for name, artifact in sound if name != "mindspore"]
+    counts = dict.fromkeys((1, default_threads()) if wish.threads is None else (wish.threads,))
+    return [Candidate(name, artifact, count) for name, artifact in light or sound or present for count in counts]
+
+
+def _best_per_precision(formats: Sequence[str], artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """Formats that an engine reads differ in how they load, not in how they run: the best of each precision will do."""
+    readable = [each for kind in formats for each in artifacts if each.format == kind]
+    return list({each.precision: each for each in reversed(readable)}.values())
+
+
+def measure(
+    bundle: Bundle, ways: Sequence[Candidate], device: Device, options: EngineOptions = DEFAULT_OPTIONS
+) -> tuple[Choice, ...]:
+    """Time all `ways` in rounds, so that a machine that gets slower does so for each; fastest first.
+
+    A way that does not run is left out. Raises the last way's error if none runs.
+    """
+    crop = _noise(bundle)
+    with ExitStack() as stack:
+        opened: list[tuple[Candidate, Engine]] = []
+        problem: EngineError | None = None
+        for way in ways:
+            try:
+                engine = open_engine(way.engine, bundle.model_file(way.artifact), device, way.threads, options=options)
+                stack.callback(engine.close)
+                engine.run(crop)  # the first run allocates
+                opened.append((way, engine))
+            except EngineError as error:
+                problem = error
+        if problem is not None and not opened:
+            raise problem
+        times = [[_turn(engine, crop) for _, engine in opened] for _ in range(ROUNDS)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    found = [
+        Choice(way.engine, way.artifact.file, way.threads, 1e3 * median)
+        for (way, _), median in zip(opened, medians, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda choice: choice.median_ms))
+
+
+def _turn(engine: Engine, crop: dict[str, np.ndarray]) -> float:
+    """Seconds of the quickest of a few runs: what a machine at rest gives."""
+    times = []
+    for _ in range(RUNS_PER_ROUND):
+        start = time.perf_counter()
+        engine.run(crop)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _noise(bundle: Bundle) -> dict[str, np.ndarray]:
+    tensor = bundle.manifest.inputs[0]
+    shape = (1 if tensor.shape[0] == DYNAMIC else tensor.shape[0], *tensor.shape[1:])
+    return {tensor.name: np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
+
+
+def _key(bundle: Bundle, device: Device, options: EngineOptions, ways: Sequence[Candidate]) -> str:
+    """What the result depends on: the bundle's files, this machine, and the ways there are."""
+    manifest = (bundle.folder / MANIFEST_NAME).read_bytes()
+    versions = [f"{name} {available(name).detail}" for name in dict.fromkeys(way.engine for way in ways)]
+    named = [f"{way.engine} {way.artifact.file} {way.threads}" for way in ways]
+    host = [platform.node(), platform.machine(), str(default_threads()), str(device), str(options)]
+    return hashlib.sha256("\n".join([*host, *versions, *named]).encode() + manifest).hexdigest()
+
+
+def _path(bundle: Bundle) -> Path:
+    folder = bundle.folder.absolute()
+    return folder.with_name(f"{folder.name}.tuning.json")
+
+
+def _read(bundle: Bundle) -> list[Tuning]:
+    """Earlier results; none where the file is not there or not what this version writes."""
+    path = _path(bundle)
+    if not path.is_file() or path.stat().st_size > TUNING_LIMIT:
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Tuning])
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+        return []
+
+
+def _write(bundle: Bundle, entries: list[Tuning]) -> None:
+    with contextlib.suppress(MediaError):  # a folder that cannot be written: the next process measures again
+        write_file(_path(bundle), msgspec.json.format(msgspec.json.encode(entries), indent=2))

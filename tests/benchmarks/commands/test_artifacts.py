@@ -1,0 +1,78 @@
+"""`synergy inspect` as a stranger types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process, on a terminal of 80 columns: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+            sys.exit(0)
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def write_onnx(path: Path) -> Path:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("[bold]x", "y")]
+    nodes = [helper.make_node("Relu", ["[bold]x"], ["z"]), helper.make_node("Relu", ["z"], ["y"])]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "relu", value[:1], value[1:])), str(path))
+    return path
+
+
+class TestInspect:
+    def test_a_file(self, synergy: Run, tmp_path: Path) -> None:
+        code, out, err = synergy("inspect", write_onnx(tmp_path / "[red]relu.onnx"), "--json", tmp_path / "found.json")
+        assert code == 0 and err == ""
+        for words in ("[red]relu.onnx", "[bold]x float32 (N, 4)", "Relu:2", "opset", " bytes", "0 values", "not ONNX"):
+            assert words in out
+        content = json.loads((tmp_path / "found.json").read_text())
+        assert content["bundle"] is None and [model["file"] for model in content["models"]] == ["[red]relu.onnx"]
+        assert content["models"][0]["operators"] == {"Relu": 2}
+        assert [engine["name"] for engine in content["models"][0]["engines"]] == ["lite", "onnx", "mindspore"]
+
+    def test_a_bundle_fits_a_terminal(self, synergy: Run, bundles: dict[str, Path], tmp_path: Path) -> None:
+        code, out, _ = synergy("inspect", bundles["mb05"], "--json", tmp_path / "found.json")
+        assert code == 0 and all(len(line) <= 80 for line in out.splitlines()[1:])
+        assert "every artifact agrees with the Cell" in out and "to MindIR 1 works" in out
+        content = json.loads((tmp_path / "found.json").read_text())
+        assert content["bundle"]["arch"] == "mb05" and content["bundle"]["proved"] is True
+        models = {model["file"]: model for model in content["models"]}
+        assert set(models) == {"model.mindir", "model.v1.mindir", "model.onnx", "model.ms"}
+        for model in models.values():
+            assert model["precision"] == "fp32" and any(engine["runs"] for engine in model["engines"])
+            assert model["inputs"][0]["shape"] == [-1, 120, 120, 3]
+
+    @pytest.mark.parametrize("name", ["none.onnx", "text.onnx", "text.ms", "text.mindir", "empty.onnx", "text.ckpt"])
+    def test_other_files_are_one_line(self, synergy: Run, tmp_path: Path, name: str) -> None:
+        if not name.startswith("none"):
+            (tmp_path / name).write_text("" if name.startswith("empty") else "a text file\n")
+        code, out, err = synergy("inspect", tmp_path / name)
+        assert code == 1 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and name in err
+
+    def test_a_folder_that_is_no_bundle(self, synergy: Run, tmp_path: Path) -> None:
+        code, _, err = synergy("inspect", tmp_path)
+        assert code == 1 and "synergy export" in err
+
+    def test_without_a_path_it_is_a_usage_error(self, synergy: Run) -> None:
+        assert synergy("inspect")[0] == 2

@@ -1,0 +1,150 @@
+"""Every head on every route, against the Cell; and what a checkpoint cannot give is refused with the cure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from benchmarks.parity import check_bundle, summary
+from export.artifacts import ExportOptions
+from export.bundle import Proof, export_bundle
+from export.graph import DeployGraph, HeadError, check_head
+from runtime.aligner import FaceAligner
+from runtime.bundle import Bundle
+from runtime.manifest import HEADS
+from synergy_model.checkpoint import Checkpoint, DenseMorphable, load_checkpoint, save_checkpoint
+
+VERTICES = 40
+ROUTES = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
+# The refined head needs mobilenet_v2's refiner; the others are quicker on mb05, which has real weights.
+SOURCES = {"params": "mb05", "refined": "mobilenet_v2", "mesh": "mb05"}
+
+
+def dense_basis(sparse: dict[str, np.ndarray]) -> DenseMorphable:
+    """A mesh whose first 40 vertices are landmarks, so that its values are those of a face."""
+    rows = slice(0, 3 * VERTICES)
+    triangles = np.arange(VERTICES - 1, dtype=np.int32)[:, None] + np.array([0, 1, 1], np.int32)
+    return DenseMorphable(
+        sparse["u_base"][rows], sparse["w_shp_base"][rows], sparse["w_exp_base"][rows], triangles.astype(np.int32)
+    )
+
+
+@pytest.fixture(scope="module")
+def with_mesh(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mb05 with a dense basis."""
+    loaded = load_checkpoint(checkpoints["mb05"])
+    arrays = {name: getattr(loaded.network.morphable, name).asnumpy() for name in loaded.network.morphable.ARRAYS}
+    path = tmp_path_factory.mktemp("mesh") / "mesh.ckpt"
+    save_checkpoint(path, replace(loaded, dense=dense_basis(arrays)))
+    return path
+
+
+def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
+    """The numbers alone: accuracy is tested elsewhere."""
+    report = check_bundle(Bundle.open(folder), checkpoint)
+    assert report.passed, summary(report)
+    ran = {(check.artifact, check.engine) for check in report.checks}
+    assert len(ran) == 4
+    return Proof(json.dumps(sorted({check.output for check in report.checks})).encode())
+
+
+@pytest.fixture(scope="module")
+def headed(
+    checkpoints: dict[str, Path], with_mesh: Path, lite_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Proved bundles by head."""
+    folder = tmp_path_factory.mktemp("heads")
+    for head, arch in SOURCES.items():
+        ckpt = with_mesh if head == "mesh" else checkpoints[arch]
+        export_bundle(ckpt, folder / head, ExportOptions(head=head), prove, lambda _: None)
+    return {head: folder / head for head in SOURCES}
+
+
+@pytest.mark.parametrize("head", SOURCES)
+def test_every_output_was_compared(headed: dict[str, Path], head: str) -> None:
+    assert json.loads((headed[head] / "parity.json").read_text()) == sorted(HEADS[head])
+    manifest = Bundle.open(headed[head]).manifest
+    assert manifest.head == head and tuple(tensor.name for tensor in manifest.outputs) == HEADS[head]
+
+
+@pytest.mark.parametrize(("engine", "artifact"), ROUTES)
+@pytest.mark.parametrize("head", ["params", "mesh"])
+def test_other_outputs_do_not_depend_on_the_head(
+    headed: dict[str, Path], bundles: dict[str, Path], shared: Path, head: str, engine: str, artifact: str
+) -> None:
+    """The params head has no landmarks: the runtime decodes them, as the graph of the others does."""
+    with np.load(shared / "reference" / "real_emma.npz") as reference:
+        crops = reference["crop_bgr_u8"]
+    with FaceAligner.load(headed[head], engine, artifact=artifact) as aligner:
+        found = aligner.predict(crops)
+    with FaceAligner.load(bundles["mb05"], engine, artifact=artifact) as aligner:
+        expected = aligner.predict(crops)
+    np.testing.assert_allclose(found.params, expected.params, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.landmarks, expected.landmarks, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(found.euler_deg, expected.euler_deg, rtol=0, atol=1e-3)
+    assert found.refined_landmarks is None and (found.vertices is None) == (head == "params")
+
+
+@pytest.mark.parametrize(("engine", "artifact"), ROUTES)
+def test_refined_landmarks_are_the_official_ones(
+    headed: dict[str, Path], shared: Path, engine: str, artifact: str
+) -> None:
+    with np.load(shared / "reference" / "input_batch.npz") as batch:
+        crops = batch[next(name for name in batch.files if batch[name].dtype == np.uint8)]
+    with np.load(shared / "reference" / "io_mobilenet_v2.npz") as reference:
+        expected = {name: reference[name] for name in reference.files}
+    with FaceAligner.load(headed["refined"], engine, artifact=artifact) as aligner:
+        found = aligner.predict(crops)
+    assert found.refined_landmarks is not None and found.vertices is None
+    refined = next(value for name, value in expected.items() if "refined" in name)
+    scale = max(1.0, float(np.abs(refined).max()) / 120)
+    np.testing.assert_allclose(found.refined_landmarks, refined, rtol=0, atol=0.01 * scale)
+    assert np.abs(found.refined_landmarks - found.landmarks).max() > 0.01
+
+
+@pytest.mark.parametrize("engine", ["onnx", "lite"])
+def test_faces_carry_what_the_head_gives(headed: dict[str, Path], portrait_bgr: np.ndarray, engine: str) -> None:
+    """In image pixels; the mesh's first vertices are landmarks of this basis, but for the depth's origin."""
+    box = [[180, 72, 270, 184]]
+    with FaceAligner.load(headed["mesh"], engine) as aligner:
+        (face,) = aligner.align(portrait_bgr, box)
+        assert face.vertices is not None and face.vertices.shape == (VERTICES, 3)
+        np.testing.assert_allclose(face.vertices[:, :2], face.landmarks[:VERTICES, :2], atol=1e-2)
+        assert aligner.mesh(face) is face.vertices
+    with FaceAligner.load(headed["refined"], engine) as aligner:
+        (face,) = aligner.align(portrait_bgr, box)
+        assert face.refined_landmarks is not None and face.refined_landmarks.shape == (68, 3)
+        assert face.vertices is None
+
+
+# --- what a checkpoint cannot give ---
+
+
+def test_heads_that_the_checkpoint_lacks(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    for head, cure in (("refined", "mobilenet_v2"), ("mesh", "--morphable")):
+        with pytest.raises(HeadError, match=cure):
+            export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(head=head), prove, lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_head(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="use params, landmarks, refined, mesh"):
+        ExportOptions(head="texture")
+    with pytest.raises(ValueError, match="use params, landmarks, refined, mesh"):
+        check_head(load_checkpoint(checkpoints["mb05"]), "texture")
+
+
+def test_preprocessing_is_the_graphs(checkpoints: dict[str, Path], shared: Path) -> None:
+    """uint8 in, official parameters out, without any other code."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    with np.load(shared / "reference" / "real_emma.npz") as reference:
+        crops, expected = reference["crop_bgr_u8"], reference["param_whitened"]
+    graph = DeployGraph(load_checkpoint(checkpoints["mb05"]).network).set_train(False)
+    params, _ = graph(Tensor(crops))
+    np.testing.assert_allclose(params.asnumpy(), expected, rtol=0, atol=1e-4)

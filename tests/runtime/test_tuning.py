@@ -1,0 +1,171 @@
+"""`engine="auto"`: the fastest of what is here, measured once, and never an artifact whose drift had to be accepted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import tuning
+from runtime.bundle import Bundle
+from runtime.engines import Availability, Device, Engine, EngineOptions, ModelFile
+from runtime.errors import EngineError, EngineUnavailableError
+from runtime.manifest import Drift
+from runtime.tuning import Wish, candidates, tune
+
+CPU = Device()
+
+
+@pytest.fixture
+def bundle(bundles: dict[str, Path], tmp_path: Path) -> Bundle:
+    return Bundle.open(shutil.copytree(bundles["mb05"], tmp_path / "mb05"))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
+    """Stand-ins: each run takes 1 ms on lite and 3 ms on onnx, half of it with two threads. Notes what was opened."""
+    seen: list[tuple[str, str, int]] = []
+
+    class Puppet(Engine):
+        formats = ("ms", "mindir_v1", "onnx", "mindir")
+
+        @classmethod
+        def available(cls) -> Availability:
+            return Availability(True, "")
+
+        def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+            time.sleep((0.001 if self.name == "lite" else 0.003) / self.threads)
+            shapes = [(len(arrays[0]), *spec.shape[1:]) for spec in self.model.outputs]
+            return [np.zeros(shape, np.float32) for shape in shapes]
+
+        def close(self) -> None:
+            pass
+
+    def open_engine(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
+        seen.append((name, model.format, threads))
+        kind = type(name, (Puppet,), {"name": name})
+        return kind(model, device, threads)
+
+    monkeypatch.setattr(tuning, "open_engine", open_engine)
+    monkeypatch.setattr(tuning, "available", lambda name: Availability(True, f"{name} 1.0"))
+    monkeypatch.setattr(tuning, "default_threads", lambda: 2)
+    return seen
+
+
+def manifest_with(bundle: Bundle, change: Callable) -> Bundle:
+    artifacts = tuple(change(artifact) for artifact in bundle.manifest.artifacts)
+    return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, artifacts=artifacts))
+
+
+def test_fastest_first(bundle: Bundle, opened: list) -> None:
+    found = tune(bundle, CPU, Wish())
+    assert [(each.engine, each.threads) for each in found] == [("lite", 2), ("lite", 1), ("onnx", 2), ("onnx", 1)]
+    assert found[0].median_ms == pytest.approx(0.5, abs=0.4) and found[0].artifact == "model.ms"
+    assert ("mindspore", "mindir", 1) not in opened  # others are here
+
+
+def test_measured_once(bundle: Bundle, opened: list) -> None:
+    first = tune(bundle, CPU, Wish())
+    count = len(opened)
+    assert tune(bundle, CPU, Wish()) == first and len(opened) == count
+    assert tune(bundle, CPU, Wish(), again=True) != () and len(opened) == 2 * count
+
+
+def test_the_result_lies_beside_the_bundle(bundle: Bundle, opened: list) -> None:
+    before = sorted(path.name for path in bundle.folder.iterdir())
+    tune(bundle, CPU, Wish())
+    assert sorted(path.name for path in bundle.folder.iterdir()) == before
+    assert [path.name for path in bundle.folder.parent.glob("*.json")] == ["mb05.tuning.json"]
+
+
+@pytest.mark.parametrize("what", ["bundle", "version", "device", "threads"])
+def test_what_else_is_asked_is_measured_anew(
+    bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    tune(bundle, CPU, Wish())
+    count, device, wish = len(opened), CPU, Wish()
+    if what == "bundle":
+        with (bundle.folder / "manifest.json").open("a") as stream:
+            stream.write(" ")
+    elif what == "version":
+        monkeypatch.setattr(tuning, "available", lambda name: Availability(True, f"{name} 2.0"))
+    elif what == "device":
+        device = Device("gpu", 1)
+    else:
+        wish = Wish(threads=3)
+    tune(bundle, device, wish)
+    assert len(opened) > count
+    count = len(opened)
+    tune(bundle, device, wish)
+    assert len(opened) == count  # each is remembered beside the other
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"nonsense", b'[{"key": "x"}]', b"[" * 100_000, b"\xff", None],
+)
+def test_a_damaged_file_is_measured_anew(bundle: Bundle, opened: list, content: bytes | None) -> None:
+    tune(bundle, CPU, Wish())
+    path, count = bundle.folder.parent / "mb05.tuning.json", len(opened)
+    if content is None:  # well-formed, of ways that do not exist here
+        entries = json.loads(path.read_text())
+        entries[0]["choices"][0]["threads"] = 10**6
+        content = json.dumps(entries).encode()
+    path.write_bytes(content)
+    assert tune(bundle, CPU, Wish())[0].engine == "lite" and len(opened) == 2 * count
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(
+    bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_path", lambda bundle: Path("/proc/none/x.tuning.json"))
+    assert tune(bundle, CPU, Wish())[0].engine == "lite"
+
+
+def test_accepted_drift_is_never_chosen(bundle: Bundle, opened: list) -> None:
+    """However fast: only where there is nothing else."""
+    bad = Drift(1.0, 1.0, "test", accepted=True)
+    drifted = manifest_with(bundle, lambda a: msgspec.structs.replace(a, drift=bad) if a.format != "onnx" else a)
+    assert {each.engine for each in tune(drifted, CPU, Wish())} == {"onnx"}
+    all_drifted = manifest_with(bundle, lambda a: msgspec.structs.replace(a, drift=bad))
+    assert tune(all_drifted, CPU, Wish(), again=True)[0].engine == "lite"
+
+
+def test_each_precision_competes(bundle: Bundle) -> None:
+    """`.ms` in fp16 and the lowered MindIR in fp32 are two ways on one engine; two formats in fp32 are one."""
+    reduced = manifest_with(bundle, lambda a: msgspec.structs.replace(a, precision="fp16") if a.format == "ms" else a)
+    files = {way.artifact.file for way in candidates(reduced, CPU, Wish()) if way.engine == "lite"}
+    assert files == {"model.ms", "model.v1.mindir"}
+    assert {way.artifact.file for way in candidates(bundle, CPU, Wish()) if way.engine == "lite"} == {"model.ms"}
+
+
+def test_wishes_are_kept(bundle: Bundle, opened: list) -> None:
+    assert {each.threads for each in tune(bundle, CPU, Wish(threads=1))} == {1}
+    assert {each.artifact for each in tune(bundle, CPU, Wish(artifact="onnx"))} == {"model.onnx"}
+    assert tune(bundle, CPU, Wish(artifact="model.mindir"))[0].engine == "mindspore"
+
+
+def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = tuning.open_engine
+
+    def fail(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
+        if name == "lite":
+            raise EngineError("lite is broken")
+        return sound(name, model, device, threads, options)
+
+    monkeypatch.setattr(tuning, "open_engine", fail)
+    assert {each.engine for each in tune(bundle, CPU, Wish())} == {"onnx"}
+    with pytest.raises(EngineError, match="lite is broken"):
+        tune(bundle, CPU, Wish(artifact="ms"))
+
+
+def test_no_engine_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
+    with pytest.raises(EngineUnavailableError, match="lite is missing, get lite; onnx: onnx is missing, get onnx"):
+        tune(bundle, CPU, Wish())
