@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.accuracy import AccuracyReport, evaluate
 from benchmarks.evaluation_data import EvaluationData
-from benchmarks.parity import Accuracy, cell_outputs
+from benchmarks.parity import cell_outputs
+from benchmarks.parity_report import Accuracy
 from benchmarks.predictions import Predictions, Predictor, bundle_predictor, label_euler_deg
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle

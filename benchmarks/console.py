@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # parity imports MindSpore, which printing a benchmark must n
     from benchmarks.demo import DemoAccuracy, DemoReport
     from benchmarks.doctor import DoctorReport
     from benchmarks.latency import BenchReport
-    from benchmarks.parity import ParityReport
+    from benchmarks.parity_report import ParityReport
     from export.inspection import BundleInfo, Inspection, ModelInfo, TensorInfo
     from runtime.inference import ImageRecord
     from synergy_model.training_options import Progress as TrainingStep

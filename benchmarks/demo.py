@@ -14,7 +14,7 @@ from benchmarks.accuracy_drift import CELL, Measured, drift_rows, measure_bundle
 from benchmarks.evaluation_data import HELD_OUT_SEED, synthetic_data
 from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
 from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
-from benchmarks.parity import Accuracy, ParityReport
+from benchmarks.parity_report import Accuracy, ParityReport
 from benchmarks.proof import gate
 from export.artifacts import ExportOptions
 from export.bundle import Proof, export_bundle

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import msgspec
 import numpy as np
 
 from benchmarks.inputs import noise_crops, real_crops
+from benchmarks.parity_report import Check, ParityReport
 from runtime.bundle import Bundle
 from runtime.decode import LandmarkFrame, dewhiten, vertices
 from runtime.engines import ENGINES, Engine, available, engine_formats, open_engine
@@ -40,51 +40,6 @@ PRECISION_FACTORS = {"fp32": 1.0, "fp16": 100.0, "int8": 2000.0}
 SPREAD_FACTOR = 100.0
 
 
-class ParityError(ValueError):
-    """The bundle is not proved; `report` holds every check."""
-
-    def __init__(self, message: str, report: ParityReport) -> None:
-        super().__init__(message)
-        self.report = report
-
-
-class Check(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
-    """One output of one artifact on one engine. `spread` is how far the Cell's output moves with the input."""
-
-    artifact: str
-    engine: str
-    output: str
-    max_abs: float
-    spread: float
-    tolerance: float
-    passed: bool
-
-
-class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
-    """NME in percent, MAE in degrees (null where the data has no poses), and their drift from the Cell.
-
-    `accepted`: the drift of a reduced precision is beyond its limit, and was accepted at export.
-    """
-
-    artifact: str
-    engine: str
-    nme: float
-    nme_drift: float
-    mae: float | None
-    mae_drift: float | None
-    passed: bool
-    accepted: bool = False
-
-
-class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
-    """What `parity.json` holds; `failures` names what could not be run at all."""
-
-    passed: bool
-    checks: tuple[Check, ...]
-    accuracy: tuple[Accuracy, ...] = ()
-    failures: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
 class Reference:
     """Inputs and what the Cell makes of them. `real` is the number of real crops, which come first."""
@@ -105,26 +60,6 @@ class Reference:
     def spread(self, output: str) -> float:
         """Median over the output's values of their range over the real crops."""
         return float(np.median(np.ptp(self.outputs[output][: self.real], axis=0)))
-
-
-def summary(report: ParityReport) -> str:
-    """One line: what failed, or that all agreed."""
-    if report.passed:
-        return f"all {len(report.checks)} checks passed"
-    moves = {check.output: check.passed or not check.max_abs <= check.tolerance for check in report.checks}
-    still = [
-        f"the network's {name} hardly move with its input, which proves nothing" for name in moves if not moves[name]
-    ]
-    wrong = (check for check in report.checks if not check.max_abs <= check.tolerance)
-    failed = sorted({f"{check.artifact} on {check.engine}" for check in wrong})
-    drifted = [_drifted(row) for row in report.accuracy if not row.passed and not row.accepted]
-    reasons = [*still, *(f"{name} does not match the Cell" for name in failed), *drifted, *report.failures]
-    return "parity failed, the artifacts must not be used: " + "; ".join(reasons)
-
-
-def _drifted(row: Accuracy) -> str:
-    mae = "" if row.mae_drift is None else f", MAE by {row.mae_drift:.3f} deg"
-    return f"{row.artifact} on {row.engine} drifts from the Cell: NME by {row.nme_drift:.3f} points{mae}"
 
 
 def check_bundle(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:

@@ -9,7 +9,8 @@ import msgspec
 
 from benchmarks.accuracy_drift import PARITY_FACES, REDUCED_FACES, drift_rows, measure_bundle
 from benchmarks.evaluation_data import EvaluationData, synthetic_data
-from benchmarks.parity import Accuracy, ParityError, ParityReport, check_bundle, summary
+from benchmarks.parity import check_bundle
+from benchmarks.parity_report import Accuracy, ParityError, ParityReport, summary
 from export.bundle import Proof
 from runtime.bundle import Bundle
 from runtime.manifest import Drift

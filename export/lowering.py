@@ -127,9 +127,7 @@ class _Lowering:
     def _lower(self, node: NodeProto) -> None:
         primitive = self.primitives.get(node.op_type)
         if primitive is None:
-            raise LoweringError(
-                f"{layer_name(node)} uses {node.op_type}, which the file does not define: it is damaged"
-            )
+            raise LoweringError(f"{layer_name(node)} uses {node.op_type}, which is not defined: the file is damaged")
         rule = OPERATORS.get(primitive.op_type, Rule(inputs=len(node.input)))
         arguments = node.input[rule.inputs :]
         if len(node.input) != rule.inputs + len(rule.moves):

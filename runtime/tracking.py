@@ -71,8 +71,8 @@ class FaceTracker:
     """Follows the faces of one video or camera through an open `FaceAligner`. Not thread-safe.
 
     The detector runs on the first frame, after a cut, every `redetect` frames, and when a face is lost or none is
-    there: then at once, and in vain ever less often. All faces of a frame go through the engine in one run; a second one is only for
-    faces that are new or moved far.
+    there: then at once, and in vain ever less often. All faces of a frame go through the engine in one run; a second
+    one is only for faces that are new or moved far.
     """
 
     def __init__(self, aligner: FaceAligner, options: TrackOptions | None = None) -> None:
@@ -234,7 +234,7 @@ class _Smoother:
         units = np.full((len(points), 1), face_size(face.landmarks))
         units[:2] = 1.0  # the rotation's speed is in radians, the landmarks' in face sizes
         smooth = self._filter(points, time_s, units)
-        rotation = _unit_rows(smooth[:2])
+        rotation = _rotation(smooth[:2])
         smooth_32 = smooth.astype(np.float32)
         return replace(
             face,
@@ -286,10 +286,10 @@ def match(boxes_xyxy: Sequence[np.ndarray], others_xyxy: Sequence[np.ndarray]) -
     return matched
 
 
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows (2,3) -> a rotation (3,3) as `runtime.decode.rotation` makes it: each of length 1, and their product."""
-    one, other = (row / max(float(np.sqrt((row * row).sum())), TINY) for row in rows)
-    return np.stack([one, other, np.cross(one, other)])
+def _rotation(rows: np.ndarray) -> np.ndarray:
+    """Rows (2,3) -> a rotation (3,3) as `runtime.decode.rotation` makes it: each at length 1, then their product."""
+    (a, b, c), (d, e, f) = ([value / (math.hypot(*row) or 1.0) for value in row] for row in rows.tolist())
+    return np.array([[a, b, c], [d, e, f], [b * f - c * e, c * d - a * f, a * e - b * d]])
 
 
 def _turn_deg(one: np.ndarray, other: np.ndarray) -> float:

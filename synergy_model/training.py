@@ -41,9 +41,9 @@ def train(
 ) -> TrainResult:
     """Train to the end of the schedule, or go on where a killed run in `options.folder` was last saved.
 
-    Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME, without the training networks),
-    `log.jsonl` and `learning_curve.png`. `report` is called after every step. Raises CheckpointError where the
-    folder holds another run, ValueError for data that cannot be trained on.
+    Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME; of the training networks it has the
+    refiner, and that only with `keep_refiner`), `log.jsonl` and `learning_curve.png`. `report` is called after every
+    step. Raises CheckpointError where the folder holds another run, ValueError for data that cannot be trained on.
     """
     ms.set_context(mode=ms.GRAPH_MODE)
     run = _Run(options, Trainer(options, arrays), len(source))

@@ -49,7 +49,7 @@ class Trainer:
     """A network in training, its optimiser, and a second network that holds what would be deployed."""
 
     def __init__(self, options: TrainOptions, arrays: MorphableArrays) -> None:
-        self.deployed = SynergyNet(options.arch, CONVENTION, refiner=False, regressor=False)
+        self.deployed = SynergyNet(options.arch, CONVENTION, refiner=options.keep_refiner, regressor=False)
         self.deployed.set_train(False)
         refiner = self.deployed.backbone.pooled_dim == REFINER_POOLED_DIM
         self.network = SynergyNet(options.arch, CONVENTION, refiner, regressor=True)

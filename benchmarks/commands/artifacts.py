@@ -67,7 +67,7 @@ def export(
     """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
     from benchmarks.console import print_parity
     from benchmarks.inputs import read_crops
-    from benchmarks.parity import ParityError
+    from benchmarks.parity_report import ParityError
     from benchmarks.proof import gate
     from export.artifacts import ExportOptions, kept_fp32
     from export.bundle import export_bundle

@@ -36,7 +36,7 @@ def parity(
 ) -> None:
     """Compare every artifact on every engine with the Cell again: outputs, then NME and MAE."""
     from benchmarks.console import print_parity
-    from benchmarks.parity import summary
+    from benchmarks.parity_report import summary
     from benchmarks.proof import prove_bundle
     from runtime import Bundle
     from synergy_model.checkpoint import load_checkpoint

@@ -29,6 +29,7 @@ def train(
     head_rate: Annotated[float, typer.Option(help="Share of the rate for the last layers.")] = 0.02,
     weight_decay: Annotated[float, typer.Option()] = 5e-4,
     official_codes: Annotated[bool, typer.Option(help="Repeat the official slip in the 3DMM loss.")] = False,
+    keep_refiner: Annotated[bool, typer.Option("--keep-refiner", help="For the refined head: 6 MB more.")] = False,
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 100,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -45,6 +46,7 @@ def train(
     chosen = TrainOptions(
         folder, schedule, arch, batch, seed, optimizer,
         head_rate=head_rate, weight_decay=weight_decay, losses=losses, validate_every=validate_every,
+        keep_refiner=keep_refiner,
     )  # fmt: skip
     files = (image_list, params, root, held_out_list, held_out_params, whitening, morphable)
     if synthetic is not None and not any(files):

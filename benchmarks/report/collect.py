@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from benchmarks.evaluation import EvalOptions, load_data
 from benchmarks.evaluation_data import DataError, EvaluationData
 from benchmarks.host import Host, describe_host
 from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
+from benchmarks.parity_report import ParityReport
 from benchmarks.predictions import Predictions, bundle_predictor
 from benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
 from runtime.aligner import FaceAligner
@@ -24,9 +24,6 @@ from runtime.engines import ENGINES, Device, available, default_threads, engine_
 from runtime.engines.base import DYNAMIC
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
 from runtime.manifest import Artifact, Manifest
-
-if TYPE_CHECKING:  # it imports MindSpore
-    from benchmarks.parity import ParityReport
 
 BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
 Progress = Callable[[float, str], None]
@@ -142,8 +139,6 @@ def verify(bundle: Bundle) -> None:
 
 def read_parity(bundle: Bundle) -> ParityReport | None:
     """The proof that the bundle carries. Raises BundleError if it cannot be read."""
-    from benchmarks.parity import ParityReport
-
     if bundle.manifest.parity is None:
         return None
     try:

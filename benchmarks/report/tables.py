@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from benchmarks.accuracy import OVERALL, NmeBinRecord, PoseMaeRecord
 from benchmarks.latency import BenchReport
+from benchmarks.parity_report import ParityReport
 from benchmarks.report.collect import Run
 from benchmarks.report.markup import Html, joined, tag
 from benchmarks.report.verdict import check_holds
 from runtime.engines.base import DYNAMIC
 from runtime.manifest import Artifact, FileEntry, Manifest
-
-if TYPE_CHECKING:
-    from benchmarks.parity import ParityReport
 
 NOTHING = "–"
 

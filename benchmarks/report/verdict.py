@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from benchmarks.parity_report import Check, ParityReport
 from benchmarks.report.collect import ReportData
 from runtime.engines import Device
 from runtime.manifest import Manifest
-
-if TYPE_CHECKING:
-    from benchmarks.parity import Check, ParityReport
 
 FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
 UNITS = {"params": "whitened units"}  # every other output is in crop pixels

@@ -17,7 +17,7 @@ from benchmarks.console import print_demo
 from benchmarks.demo import DEMO_CHECKPOINT, DemoReport, accuracy_rows
 from benchmarks.host import Host
 from benchmarks.latency import BenchReport, Row
-from benchmarks.parity import Check, ParityReport
+from benchmarks.parity_report import Check, ParityReport
 
 FILES = {"model.mindir": "mindspore", "model.v1.mindir": "lite", "model.onnx": "onnx", "model.ms": "lite"}
 HOST = Host("A processor", 2, 25.3, 0.1, "3.11.7", "Linux", {})

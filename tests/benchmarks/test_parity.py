@@ -17,20 +17,8 @@ import pytest
 
 from benchmarks import parity as module
 from benchmarks import proof
-from benchmarks.parity import (
-    NOMINAL,
-    SPREAD_FACTOR,
-    TOLERANCES,
-    Accuracy,
-    Check,
-    ParityError,
-    ParityReport,
-    Reference,
-    cell_outputs,
-    check_bundle,
-    make_reference,
-    summary,
-)
+from benchmarks.parity import NOMINAL, SPREAD_FACTOR, TOLERANCES, Reference, cell_outputs, check_bundle, make_reference
+from benchmarks.parity_report import Accuracy, Check, ParityError, ParityReport, summary
 from benchmarks.proof import gate
 from export.artifacts import ExportOptions
 from export.bundle import export_bundle

@@ -21,7 +21,7 @@ from benchmarks.accuracy import evaluate
 from benchmarks.evaluation_data import EvaluationData
 from benchmarks.host import Host
 from benchmarks.latency import BenchReport, Row
-from benchmarks.parity import Accuracy, Check, ParityReport
+from benchmarks.parity_report import Accuracy, Check, ParityReport
 from benchmarks.predictions import Predictions
 from benchmarks.report import collect as collecting
 from benchmarks.report.charts import Bar, Series, above_shown, bar_chart, running_median, scatter_by_yaw

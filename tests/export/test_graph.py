@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from benchmarks.parity import check_bundle, summary
+from benchmarks.parity import check_bundle
+from benchmarks.parity_report import summary
 from export.artifacts import ExportOptions
 from export.bundle import Proof, export_bundle
 from export.graph import DeployGraph, HeadError, check_head

@@ -283,6 +283,24 @@ def test_cut_and_foreign_models(mindirs: Path, lite_files: Path, tmp_path: Path,
                 inspect_path(path)
 
 
+@pytest.mark.parametrize("suffix", [".mindir", ".onnx"])
+def test_damaged_models(mindirs: Path, tmp_path: Path, suffix: str) -> None:
+    """They read as something else or are refused, and raise nothing else."""
+    source = mindirs / "plain.mindir" if suffix == ".mindir" else write_onnx(tmp_path / "tiny.onnx", with_branch=True)
+    data, random, path = source.read_bytes(), np.random.default_rng(0), tmp_path / f"damaged{suffix}"
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(data)
+        for position in random.integers(0, len(data), 5):
+            damaged[position] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            inspect_path(path)
+        except InspectionError:
+            refused += 1
+    assert refused > 50
+
+
 @pytest.mark.parametrize("name", ["none.onnx", "none.ms", "none.mindir"])
 def test_missing_files(tmp_path: Path, name: str) -> None:
     with pytest.raises(InspectionError, match="is no file"):

@@ -867,6 +867,14 @@ def test_another_number_of_inputs_is_refused(tmp_path: Path, change: str) -> Non
         lower_model(model)
 
 
+def test_a_node_of_an_undefined_operator_is_refused(tmp_path: Path) -> None:
+    model = export(Unary(ops.relu), tmp_path / "model.mindir")
+    (node,) = (n for n in model.graph.node if "ReLU" in n.op_type)
+    node.op_type = "REF::ReLU:99"
+    with pytest.raises(LoweringError, match="the outermost Cell uses REF::ReLU:99, which is not defined"):
+        lower_model(model)
+
+
 @pytest.mark.parametrize("change", ["more", "fewer"])
 def test_operators_without_arguments_are_counted_too(tmp_path: Path, change: str) -> None:
     model = export(Unary(ops.relu), tmp_path / "model.mindir")

@@ -121,6 +121,24 @@ def test_every_step_is_reported_and_validation_where_due(finished: Finished) -> 
     assert finished.result.skipped == 0 and finished.result.steps == STEPS
 
 
+def test_the_refiner_is_kept_on_request(arrays: MorphableArrays, tmp_path: Path) -> None:
+    """For `synergy export --head refined`; the regressor never is."""
+    trainer = Trainer(TrainOptions(tmp_path, Schedule(1, 1e-3), batch_size=2, kernels=False, keep_refiner=True), arrays)
+    kept = trainer.deploy()
+    assert kept.refiner is not None and kept.regressor is None
+    trained = {name: parameter.asnumpy() for name, parameter in trainer.network.parameters_and_names()}
+    names = [name for name, _ in kept.parameters_and_names() if name.startswith("refiner.")]
+    assert len(names) > 20
+    found = dict(kept.parameters_and_names())
+    assert all(np.array_equal(found[name].asnumpy(), trained[name]) for name in names)
+
+
+def test_a_backbone_without_refiner_says_so(arrays: MorphableArrays, tmp_path: Path) -> None:
+    options = TrainOptions(tmp_path, Schedule(1, 1e-3), "mobilenet_1", 2, kernels=False, keep_refiner=True)
+    with pytest.raises(ValueError, match="1280 pooled features, mobilenet_1 has 1024"):
+        Trainer(options, arrays)
+
+
 def test_the_best_checkpoint_is_the_one_with_the_best_validation(finished: Finished, validation: Validation) -> None:
     scores = [report.validation.nme for report in finished.reports if report.validation]
     network = load_checkpoint(finished.folder / BEST).network
