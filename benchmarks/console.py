@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,13 +14,14 @@ from rich.markup import escape
 from rich.progress import Progress, track
 from rich.table import Table
 
-if TYPE_CHECKING:  # parity imports MindSpore, which printing a benchmark must not need
+if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
     from benchmarks.demo import DemoAccuracy, DemoReport
     from benchmarks.doctor import DoctorReport
     from benchmarks.latency import BenchReport
     from benchmarks.parity_report import ParityReport
     from export.inspection import BundleInfo, Inspection, ModelInfo, TensorInfo
     from runtime.inference import ImageRecord
+    from runtime.tuning import Choice
     from synergy_model.training_options import Progress as TrainingStep
 
 
@@ -110,6 +111,18 @@ def print_bench(report: BenchReport) -> None:
     console.print("ratio: time over onnxruntime's in the same rounds; fps: crops; start: to first output")
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
+
+
+def print_tuning(choices: Sequence[Choice]) -> None:
+    """What `--engine auto` measured, fastest first: it takes the first."""
+    table = Table(title="what --engine auto takes: the first", **STYLE)
+    for name in ("engine", "artifact"):
+        table.add_column(name, no_wrap=True)
+    for name in ("threads", "ms"):
+        table.add_column(name, justify="right")
+    for choice in choices:
+        table.add_row(choice.engine, choice.artifact, str(choice.threads), _ms(choice.median_ms))
+    Console().print(table)
 
 
 def _ms(value: float) -> str:

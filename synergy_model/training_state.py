@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -43,16 +45,31 @@ def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> Tr
         stored = ms.load_checkpoint(str(path))
         step, skipped = int(_plain(stored.pop("step"))), int(_plain(stored.pop("skipped")))
         state = TrainingState(step, skipped, float(_plain(stored.pop("best_nme"))), str(_plain(stored.pop("identity"))))
+        then = _flat(json.loads(state.identity))
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path} cannot be resumed ({reason}): remove it to start afresh") from None
     if state.identity != identity:
         raise CheckpointError(
-            f"{path} is of a run with other options ({state.identity}; now {identity}): "
-            "give those again, or another folder"
+            f"{path} is of a run with other options (then -> now: {_differences(then, _flat(json.loads(identity)))}): "
+            "give those of then again, or another folder"
         )
     _fill(parameters, stored, path)
     return state
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Options by dotted name, their values as JSON."""
+    flat: dict[str, str] = {}
+    for name, value in options.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+        flat.update(inner)
+    return flat
+
+
+def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return ", ".join(f"{name}: {then.get(name, 'not set')} -> {now.get(name, 'not set')}" for name in names)
 
 
 def _fill(parameters: Sequence[Parameter], stored: dict[str, Parameter], path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from benchmarks.commands.options import (
     formats_here,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from runtime.engines import EngineOptions
 
 
 def parity(
@@ -109,17 +112,21 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
     all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
     against: Annotated[Path | None, typer.Option(help="Another bundle, in the same rounds; the ratios' base.")] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="Only measure again what --engine auto takes.")] = False,
     json_file: JsonOption = None,
     device_precision: DevicePrecisionOption = "fp32",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
 ) -> None:
     """Latency, cold start and memory of every engine present, interleaved in one run."""
+    chosen = engine_options(device_precision, affinity, lite_config)
+    if tune:
+        _tune(bundle, device, chosen)
+        return
     from benchmarks.console import print_bench, progress
     from benchmarks.latency import BenchOptions, bench_bundle
 
-    options = BenchOptions(_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against,
-        engine_options(device_precision, affinity, lite_config),
+    options = BenchOptions(_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against, chosen,
     )  # fmt: skip
     with progress() as say:
         report = bench_bundle(bundle, options, say)
@@ -176,3 +183,12 @@ def _names(engines: list[EngineName] | None) -> tuple[str, ...] | None:
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:
     return tuple(values) if values else None
+
+
+def _tune(folder: Path, device: str, options: EngineOptions) -> None:
+    from benchmarks.console import print_tuning
+    from runtime import Bundle
+    from runtime.engines import Device
+    from runtime.tuning import Wish, tune
+
+    print_tuning(tune(Bundle.open(folder), Device.parse(device), Wish(options=options), again=True))

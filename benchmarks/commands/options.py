@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EngineName(str, Enum):
-    """Engines, and `auto` for the first that is here and fits the bundle."""
+    """Engines, and `auto` for the fastest that is here, measured once per machine and bundle."""
 
     auto = "auto"
     lite = "lite"
