@@ -6,12 +6,14 @@ Without MindSpore, which the rendering processes would otherwise load.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Protocol
 
 import cv2
@@ -20,12 +22,12 @@ import numpy as np
 from synergy_model.accuracy import euler_degrees
 from synergy_model.array_files import read_arrays
 from synergy_model.procedural_face import SparseBases, procedural_morphable
-from synergy_model.synthetic import SIDE, SyntheticFaces, decode_landmarks, whitening
+from synergy_model.synthetic import HEADS_AT_ONCE, SIDE, SyntheticFaces, decode_landmarks, whitening
 from synergy_model.torch_checkpoint import read_numpy_pickle
 
 PARAMS_USED = 62  # official parameter files may carry 40 texture columns behind these
 IMAGE_SHAPE = (SIDE, SIDE, 3)
-RENDER_CHUNK = 8  # faces per task of a rendering process: small enough to share a batch, large enough to pay
+RENDER_CHUNK = HEADS_AT_ONCE  # faces per task of a rendering process: few enough to share a batch, enough to pay
 
 
 class DatasetError(ValueError):
@@ -89,12 +91,9 @@ class SyntheticSource:
         return np.asarray(self._images[indices]), self.params[indices]
 
     def _draw(self, missing: list[int]) -> None:
-        if self.workers:
-            chunks = [missing[start : start + RENDER_CHUNK] for start in range(0, len(missing), RENDER_CHUNK)]
-            drawn = self._pool.map(_render, [self.faces.seed] * len(chunks), chunks)
-        else:
-            chunks = [[index] for index in missing]
-            drawn = map(_render, [self.faces.seed] * len(chunks), chunks)
+        chunks = [missing[start : start + RENDER_CHUNK] for start in range(0, len(missing), RENDER_CHUNK)]
+        run = self._pool.map if self.workers else map
+        drawn = run(_render, [self.faces.seed] * len(chunks), chunks)
         for chunk, images in zip(chunks, drawn, strict=True):
             self._images[chunk] = images
             self._ready[chunk] = 1  # after the pictures: another process may read the same file
@@ -106,7 +105,7 @@ class SyntheticSource:
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, get_context("spawn"))
+        return ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_end_with_parent)
 
     def _store(self) -> tuple[np.ndarray, np.ndarray]:
         if self._cache is None:
@@ -190,6 +189,18 @@ def synthetic_validation(seed: int, count: int, workers: int = 0) -> Validation:
     source.close()
     landmarks = np.stack([label.landmarks for label in labels])
     return Validation(images, landmarks, np.stack([label.euler_deg for label in labels]))
+
+
+def _end_with_parent() -> None:
+    """Let this rendering process end when the one it draws for is killed: it would wait for work for ever."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _render(seed: int, indices: list[int]) -> np.ndarray:

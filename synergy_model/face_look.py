@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -63,6 +64,7 @@ class Look:
     key_rgb: np.ndarray
 
 
+@cache
 def light_directions() -> np.ndarray:
     """(64, 3) unit vectors spread evenly over the sphere (Fibonacci lattice)."""
     index = np.arange(LIGHTS) + 0.5
@@ -78,8 +80,8 @@ def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
         * rng.uniform(0.8, 1.2)
         * rng.uniform(0.95, 1.05, 3)
     )
-    hair = HAIR_TONES[rng.choice(len(HAIR_TONES), p=HAIR_SHARES)] * rng.uniform(0.7, 1.4)
-    style = int(rng.choice(len(STYLE_SHARES), p=STYLE_SHARES))
+    hair = HAIR_TONES[_choice(rng, HAIR_SHARES)] * rng.uniform(0.7, 1.4)
+    style = _choice(rng, STYLE_SHARES)
     light, key, key_rgb = _draw_light(rng, rotation)
     man = style != LONG and rng.random() < 0.7
     return Look(
@@ -90,7 +92,7 @@ def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
         cloth=_draw_cloth(rng),
         frame=_draw_cloth(rng) * 0.4,
         style=style,
-        glasses=int(rng.choice(3, p=GLASSES_SHARES)),
+        glasses=_choice(rng, GLASSES_SHARES),
         hairline=float(rng.normal(80, 9)) - (14 if style == CAP else 0),
         hair_volume={BALD: 0.0, SHORT: rng.uniform(1, 7), CAP: 5.0}.get(style, rng.uniform(7, 18)),
         opening=rng.uniform(0.85, 1.45),
@@ -109,6 +111,12 @@ def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
         key=key,
         key_rgb=key_rgb,
     )
+
+
+def _choice(rng: np.random.Generator, shares: np.ndarray) -> int:
+    """An index with these chances: what rng.choice draws, without its checks."""
+    ends = shares.cumsum()
+    return int(np.searchsorted(ends / ends[-1], rng.random(), side="right"))
 
 
 def _between(table: np.ndarray, position: float) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
+import cv2
 import numpy as np
 
 from synergy_model import face_texture as texture
@@ -11,7 +13,7 @@ from synergy_model.face_albedo import NOISE_ORIGIN, albedo, hair_depth
 from synergy_model.face_look import CLEAR_GLASSES, LIGHTS, LONG, NO_GLASSES, Look
 from synergy_model.face_props import FRAME, Prop, curtain, glasses
 from synergy_model.face_scene import irradiance, scene, vertex_normals
-from synergy_model.rasterizer import Fragments, product, rasterize
+from synergy_model.rasterizer import product, rasterize
 
 NECK_PIVOT = np.array([0.0, -70.0, 0.0], dtype=np.float32)
 NECK_TOP, NECK_LENGTH = -75.0, 65.0  # mm: the neck twists between y = -75 and y = -140
@@ -27,31 +29,68 @@ def draw(
     """Draw a deformed head. `head` (V, 3) mm; `rotation` (3, 3) turns the head's axes into the camera's; `camera`
     (3, 4) takes mm to pixels, y down, larger z nearer.
 
-    Returns flat `pixel` (M,) of a `side` x `side` picture and its linear RGB (M, 3) float32.
+    Returns flat `pixel` (M,) of a `side` x `side` picture and its linear RGB (3, M) float32.
     """
-    vertices, normals, glow = _lit_head(head, rotation, look)
-    attributes = [np.concatenate([scene().canonical, normals, glow], axis=1)]
-    points, triangles, parts = [vertices], [scene().triangles], [scene().parts]
-    start = len(vertices)
-    for prop in _props(look):
-        points.append(prop.vertices)
-        triangles.append((prop.triangles + start).astype(np.int32))
-        parts.append(prop.parts)
-        attributes.append(_lit_prop(prop, look))
-        start += len(prop.vertices)
-    everywhere = product(np.concatenate(points), camera[:, :3].T) + camera[:, 3].astype(np.float32)
-    corners = np.concatenate(triangles)
-    fragments = rasterize(everywhere, corners, (side, side))
-    mixed = _interpolated(np.concatenate(attributes), corners, fragments)
-    return fragments.pixel, _shaded(mixed, np.concatenate(parts)[fragments.triangle], rotation, look)
-
-
-def _lit_head(head: np.ndarray, rotation: np.ndarray, look: Look) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices, normals and irradiance (V, 3) of head, hair and bust."""
-    fixed = scene()
     vertices = np.concatenate([_styled(head, look), _turned_bust(rotation, look)]).astype(np.float32)
-    normals = vertex_normals(vertices, fixed.triangles, fixed.around)
-    return vertices, normals, irradiance(normals, fixed.seen, look.light)
+    figure = _figure(round(look.opening, 1) if look.style == LONG else None, look.glasses)
+    points = np.concatenate([vertices, *(prop.vertices for prop in figure.props)])
+    on_picture = product(points, camera[:, :3].T) + camera[:, 3].astype(np.float32)
+    fragments = rasterize(on_picture, figure.triangles, (side, side))
+    order = np.argsort(figure.parts.take(fragments.triangle), kind="stable")  # a part is a slice of what follows
+    shown = fragments.triangle.take(order)
+    corners = figure.triangles.T.take(shown, axis=1)
+    attributes = _lit(vertices, figure, shown, look)
+    mixed = _interpolated(attributes, corners, fragments.weights.T.take(order, axis=1))
+    return fragments.pixel.take(order), _shaded(mixed, figure.parts.take(shown), rotation, look)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """Head, bust and `props`: (T, 3) triangles over their vertices in this order, and (T,) uint8 parts."""
+
+    props: tuple[Prop, ...]
+    triangles: np.ndarray
+    parts: np.ndarray
+
+
+@lru_cache(maxsize=32)
+def _figure(hair_opening: float | None, glasses: int) -> _Figure:
+    """The figure with or without long hair and glasses."""
+    props = [] if hair_opening is None else [curtain(hair_opening)]
+    if glasses != NO_GLASSES:
+        props.append(_glasses(glasses == CLEAR_GLASSES))
+    fixed = scene()
+    starts = np.cumsum([len(fixed.canonical), *(len(prop.vertices) for prop in props)])
+    moved = [prop.triangles + start for prop, start in zip(props, starts[:-1], strict=True)]
+    columns = np.concatenate([fixed.triangles, *moved]).T.astype(np.intp)
+    parts = np.concatenate([fixed.parts, *(prop.parts for prop in props)])
+    return _Figure(tuple(props), np.ascontiguousarray(columns).T, parts.astype(np.uint8))
+
+
+def _lit(vertices: np.ndarray, figure: _Figure, shown: np.ndarray, look: Look) -> np.ndarray:
+    """(9, V) canonical positions, normals and irradiance; of head and bust only at the triangles `shown` (M,)."""
+    fixed, head = scene(), len(vertices)
+    attributes = np.empty((9, head + sum(len(prop.vertices) for prop in figure.props)))
+    used = _used(figure.triangles, shown, attributes.shape[1])
+    used = used[: np.searchsorted(used, head)]
+    normals = vertex_normals(vertices, fixed.triangles, fixed.around.take(used, axis=1))
+    glow = irradiance(cv2.transpose(normals), fixed.seen.take(used, axis=0), look.light)
+    attributes[:3, :head] = fixed.canonical.T
+    for row, values in zip(attributes[3:], (*normals, *glow.T), strict=True):
+        row[used] = values
+    for prop in figure.props:
+        attributes[:, head : head + len(prop.vertices)] = _lit_prop(prop, look).T
+        head += len(prop.vertices)
+    return attributes
+
+
+def _used(triangles: np.ndarray, shown: np.ndarray, vertices: int) -> np.ndarray:
+    """Rising indices of the vertices of the triangles `shown`."""
+    drawn, used = np.zeros(len(triangles), dtype=bool), np.zeros(vertices, dtype=bool)
+    drawn[shown] = True
+    for column in triangles.T:
+        used[column[drawn]] = True
+    return np.flatnonzero(used)
 
 
 def _lit_prop(prop: Prop, look: Look) -> np.ndarray:
@@ -64,39 +103,50 @@ def _lit_prop(prop: Prop, look: Look) -> np.ndarray:
 
 
 def _shaded(mixed: np.ndarray, parts: np.ndarray, rotation: np.ndarray, look: Look) -> np.ndarray:
-    """Linear RGB (M, 3): diffuse light and the key light's shine (Blinn-Phong); what lies in shadow shines less."""
-    canonical, normals, glow = mixed[:, :3], mixed[:, 3:6], mixed[:, 6:]
+    """Linear RGB (3, M): diffuse light and the key light's shine (Blinn-Phong); what lies in shadow shines less."""
+    canonical, normals, glow = mixed[:3], mixed[3:6], mixed[6:]
     colour, gloss = albedo(canonical, parts, look)
     half = (look.key + np.array([0.0, 0.0, 1.0])) @ rotation
-    lobe = np.clip(product(normals, half[:, None] / np.linalg.norm(half))[:, 0], 0.0, 1.0) ** SHINE_SHARPNESS
-    shine = gloss * lobe * np.minimum(glow[:, 1], 1.0)
-    return colour * glow + shine[:, None] * look.key_rgb.astype(np.float32)
+    facing = product(cv2.transpose(normals), half[:, None] / np.linalg.norm(half))[:, 0]
+    shine = gloss * np.clip(facing, 0.0, 1.0) ** SHINE_SHARPNESS * np.minimum(glow[1], 1.0)
+    return colour * glow + shine * look.key_rgb.astype(np.float32)[:, None]
 
 
-def _interpolated(attributes: np.ndarray, triangles: np.ndarray, fragments: Fragments) -> np.ndarray:
-    """(V, A) attributes of vertices -> (M, A) of visible pixels."""
-    corners, weights = triangles[fragments.triangle], fragments.weights
-    total = attributes.take(corners[:, 0], axis=0)
-    total *= weights[:, :1]
-    for k in (1, 2):
-        part = attributes.take(corners[:, k], axis=0)
-        part *= weights[:, k : k + 1]
-        total += part
-    return total
+def _interpolated(attributes: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(A, V) attributes of vertices, `corners` (3, M) and their weights -> (A, M) float32 of visible pixels."""
+    mixed = np.empty((len(attributes), corners.shape[1]), dtype=np.float32)
+    found, part = np.empty(corners.shape[1]), np.empty_like(mixed[0])
+    for total, attribute in zip(mixed, attributes, strict=True):
+        for number, (corner, weight) in enumerate(zip(corners, weights, strict=True)):
+            attribute.take(corner, out=found, mode="wrap")  # the mode that numpy takes fastest; none is outside
+            np.multiply(found, weight, out=part if number else total, casting="same_kind")
+            if number:
+                total += part
+    return mixed
 
 
 def _styled(head: np.ndarray, look: Look) -> np.ndarray:
     """The head with its hair's volume."""
     if look.hair_volume == 0:
         return head
-    fixed = scene()
-    canonical = fixed.canonical[: fixed.head]
-    depth = np.clip(hair_depth(canonical, look) / FULL_HAIR, 0.0, 1.0) * fixed.scalp[: fixed.head]
-    outward = canonical - CROWN_CENTRE
-    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    across = canonical[:, 0] + (look.noise_shift[0] + NOISE_ORIGIN)
-    tufts = 1 + 0.35 * texture.noise_at(across, canonical[:, 1] + canonical[:, 2] + NOISE_ORIGIN, texture.COARSE)
-    return head + outward * (depth * tufts * look.hair_volume)[:, None]
+    x, y, z = _head_axes()
+    depth = np.clip(hair_depth(_head_axes(), look) / FULL_HAIR, 0.0, 1.0) * scene().scalp[: scene().head]
+    across = x + (look.noise_shift[0] + NOISE_ORIGIN)
+    tufts = 1 + 0.35 * texture.noise_at(across, y + z + NOISE_ORIGIN, texture.COARSE)
+    return head + _hair_growth() * (depth * tufts * look.hair_volume)[:, None]
+
+
+@cache
+def _head_axes() -> np.ndarray:
+    """(3, V) the undeformed head."""
+    return np.ascontiguousarray(scene().canonical[: scene().head].T)
+
+
+@cache
+def _hair_growth() -> np.ndarray:
+    """(V, 3) unit vectors in which hair grows."""
+    outward = scene().canonical[: scene().head] - CROWN_CENTRE
+    return np.asarray(outward / np.linalg.norm(outward, axis=1, keepdims=True))
 
 
 def _turned_bust(rotation: np.ndarray, look: Look) -> np.ndarray:
@@ -113,18 +163,6 @@ def _yaw_only(rotation: np.ndarray, share: float) -> np.ndarray:
     yaw = share * np.arctan2(rotation[2, 0], rotation[0, 0])
     cos, sin = np.cos(yaw), np.sin(yaw)
     return np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
-
-
-def _props(look: Look) -> list[Prop]:
-    props = [_curtain(round(look.opening, 1))] if look.style == LONG else []
-    if look.glasses != NO_GLASSES:
-        props.append(_glasses(look.glasses == CLEAR_GLASSES))
-    return props
-
-
-@lru_cache(maxsize=16)
-def _curtain(opening: float) -> Prop:
-    return curtain(opening)
 
 
 @cache

@@ -13,10 +13,12 @@ import numpy as np
 
 from synergy_model.face_look import LIGHTS, light_directions
 from synergy_model.face_props import bust
+from synergy_model.face_texture import MASKED_Z
 from synergy_model.head_mesh import MOUTH, SKIN, TEETH
 from synergy_model.procedural_face import MICROMETRES, procedural_morphable
 from synergy_model.rasterizer import product, rasterize
 
+FACE = 4  # the part of SKIN that the masks of `face_texture` reach
 SHADOW_MAP = 160  # pixels a side; one is about 2 mm
 SHADOW_BIAS = 4.0  # mm: a vertex does not shade itself
 SHADOW_SMOOTHING = 3  # rounds of averaging with the neighbours: shadows get soft edges
@@ -29,7 +31,7 @@ MOUTH_LIGHT = ((MOUTH, 0.25), (TEETH, 0.6))  # shares of the frontal light: the 
 class Scene:
     """Head and bust, V vertices of which the first `head` are the 3DMM's; lengths in mm, float32.
 
-    `canonical` (V, 3) undeformed positions; `triangles` (T, 3) and their `parts` (T,); `around` (V, 8) the triangles
+    `canonical` (V, 3) undeformed positions; `triangles` (T, 3) and their `parts` (T,); `around` (8, V) the triangles
     that meet at each vertex; `seen` (V, 64) shares of each light direction; `scalp` (V,) 1 where hair can grow.
     """
 
@@ -53,7 +55,9 @@ def scene() -> Scene:
     parts = np.concatenate([morph.parts[shown], body.parts])
     around = triangles_around(triangles, len(canonical))
     seen = _seen(canonical, triangles, parts, around, len(head))
-    return Scene(canonical, triangles, parts, len(head), around, seen, _scalp(triangles, parts, len(canonical)))
+    scalp = _scalp(triangles, parts, len(canonical))
+    parts[(parts == SKIN) & (canonical[triangles, 2] > MASKED_Z).any(axis=1)] = FACE
+    return Scene(canonical, triangles, parts, len(head), around, seen, scalp)
 
 
 def irradiance(normals: np.ndarray, seen: np.ndarray, light: np.ndarray) -> np.ndarray:
@@ -66,24 +70,34 @@ def irradiance(normals: np.ndarray, seen: np.ndarray, light: np.ndarray) -> np.n
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """(V, 3) unit outward normals, weighted by area; `around` as `triangles_around` gives it."""
-    first, second, third = (vertices.take(triangles[:, k], axis=0) for k in range(3))
-    faces = np.zeros((len(triangles) + 1, 3), dtype=np.float32)
-    faces[:-1] = np.cross(second - first, third - first)
-    normals = faces.take(around[:, 0], axis=0)
-    for place in range(1, FACES_PER_VERTEX):
-        normals += faces.take(around[:, place], axis=0)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+    """(3, U) unit outward normals, weighted by area, of the vertices whose triangles `around` (8, U) gives as
+    `triangles_around` does. `vertices` (V, 3), `triangles` (T, 3).
+    """
+    first, second, third = np.ascontiguousarray(vertices.T).take(triangles.T, axis=1).transpose(1, 0, 2)
+    faces = np.zeros((3, len(triangles) + 1), dtype=np.float32)
+    faces[:, :-1] = _cross(second - first, third - first)
+    normals = faces.take(around[0], axis=1)
+    for place in around[1:]:
+        normals += faces.take(place, axis=1)
+    x, y, z = normals
+    normals /= np.maximum(np.sqrt(x * x + y * y + z * z), 1e-6)
+    return normals
+
+
+def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cross products of (3, N) vectors."""
+    (a, b, c), (d, e, f) = first, second
+    return np.stack([b * f - c * e, c * d - a * f, a * e - b * d])
 
 
 def triangles_around(triangles: np.ndarray, vertices: int) -> np.ndarray:
-    """(V, 8) indices of triangles; unused places hold T, a triangle that does not exist."""
+    """(8, V) indices of triangles; unused places hold T, a triangle that does not exist."""
     order = np.argsort(triangles.ravel(), kind="stable")
     owner = triangles.ravel()[order]
     place = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    table = np.full((vertices, FACES_PER_VERTEX), len(triangles))
+    table = np.full((FACES_PER_VERTEX, vertices), len(triangles))
     kept = place < FACES_PER_VERTEX
-    table[owner[kept], place[kept]] = order[kept] // 3
+    table[place[kept], owner[kept]] = order[kept] // 3
     return table
 
 
@@ -126,10 +140,10 @@ def _lit(vertices: np.ndarray, triangles: np.ndarray, towards: np.ndarray) -> np
 
 
 def _smoothed(seen: np.ndarray, triangles: np.ndarray, around: np.ndarray) -> np.ndarray:
-    neighbours = np.maximum((around < len(triangles)).sum(axis=1), 1)[:, None]
+    neighbours = np.maximum((around < len(triangles)).sum(axis=0), 1)[:, None]
     for _ in range(SHADOW_SMOOTHING):
         faces = np.vstack([seen[triangles].mean(axis=1), np.zeros((1, LIGHTS), np.float32)])
-        seen = (faces[around].sum(axis=1) / neighbours).astype(np.float32)
+        seen = (faces[around].sum(axis=0) / neighbours).astype(np.float32)
     return seen
 
 

@@ -13,6 +13,7 @@ from synergy_model.head_mesh import FRONTAL, SLIT_Y
 X_RANGE, Y_RANGE = (-80.0, 80.0), (-100.0, 100.0)  # mm
 TEXELS_PER_MM = 2.0
 EYE, LASH, CREASE, LIP, LIP_LINE, BROW, NOSTRIL, BLUSH, BEARD, SOCKET = range(10)
+MASKED_Z = 4.0  # mm: the masks hold in front of this plane
 NOISE_SIZE = 256  # texels a side; the tile wraps
 FINE, COARSE, STREAK = range(3)
 
@@ -27,21 +28,21 @@ def face_masks() -> np.ndarray:
 
 
 def mask_rows(canonical: np.ndarray) -> np.ndarray:
-    """Rows of `face_masks` for (M, 3) points of the mean head in mm."""
-    columns = ((canonical[:, 0] - X_RANGE[0]) * TEXELS_PER_MM).astype(np.int32)
-    rows = ((Y_RANGE[1] - canonical[:, 1]) * TEXELS_PER_MM).astype(np.int32)
+    """Rows of `face_masks` for (3, M) points of the mean head in mm."""
+    columns = ((canonical[0] - X_RANGE[0]) * TEXELS_PER_MM).astype(np.int32)
+    rows = ((Y_RANGE[1] - canonical[1]) * TEXELS_PER_MM).astype(np.int32)
     width, height = _size_wh()
     return np.clip(rows, 0, height - 1) * width + np.clip(columns, 0, width - 1)
 
 
 @cache
 def noise_tile() -> np.ndarray:
-    """(256, 256, 3) float32 in -1 to 1, wrapping: fine grain, coarse mottling, vertical streaks."""
+    """(3, 256 * 256) float32 in -1 to 1, wrapping: fine grain, coarse mottling, vertical streaks."""
     rng = np.random.default_rng(20)
     white = rng.standard_normal((3, NOISE_SIZE, NOISE_SIZE)).astype(np.float32)
     blurs = ((1.2, 1.2), (7.0, 7.0), (1.0, 14.0))
     tiles = [_wrapped_blur(noise, sigma) for noise, sigma in zip(white, blurs, strict=True)]
-    return np.stack([np.clip(tile / (2.5 * tile.std()), -1, 1) for tile in tiles], axis=2)
+    return np.stack([np.clip(tile / (2.5 * tile.std()), -1, 1).ravel() for tile in tiles])
 
 
 def _wrapped_blur(noise: np.ndarray, sigma_xy: tuple[float, float]) -> np.ndarray:
@@ -52,7 +53,8 @@ def _wrapped_blur(noise: np.ndarray, sigma_xy: tuple[float, float]) -> np.ndarra
 
 def noise_at(x: np.ndarray, y: np.ndarray, kind: int) -> np.ndarray:
     """The tile at (M,) texel coordinates, wrapping."""
-    return noise_tile()[y.astype(np.int32) & (NOISE_SIZE - 1), x.astype(np.int32) & (NOISE_SIZE - 1), kind]
+    row, column = y.astype(np.int32) & (NOISE_SIZE - 1), x.astype(np.int32) & (NOISE_SIZE - 1)
+    return noise_tile()[kind].take(row * NOISE_SIZE + column)
 
 
 def _size_wh() -> tuple[int, int]:

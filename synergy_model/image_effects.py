@@ -21,12 +21,23 @@ def background(rng: np.random.Generator, side: int) -> np.ndarray:
 def _clouds(rng: np.random.Generator, side: int) -> np.ndarray:
     """Random colours on small grids, enlarged: two scales."""
     base = rng.uniform(0.02, 0.7) * np.exp(rng.normal(0, 0.22, 3))
-    picture = np.full((side, side, 3), base, dtype=np.float32)
-    for cells, strength in ((int(rng.integers(2, 5)), 0.5), (int(rng.integers(6, 40)), rng.uniform(0, 0.35))):
-        grid = rng.standard_normal((cells, cells, 3)).astype(np.float32)
-        grid = 0.22 * grid + 0.8 * grid[:, :, :1]
-        picture *= np.exp(strength * cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC))
-    return picture
+    coarse, fine = (int(rng.integers(2, 5)), 0.5), (int(rng.integers(6, 40)), rng.uniform(0, 0.35))
+    return np.asarray(_tinted(_layer(rng, side, *coarse), base) * _layer(rng, side, *fine))
+
+
+def _layer(rng: np.random.Generator, side: int, cells: int, strength: float) -> np.ndarray:
+    grid = rng.standard_normal((cells, cells, 3)).astype(np.float32)
+    grid = 0.22 * grid + 0.8 * grid[:, :, :1]
+    layer = cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
+    layer *= np.float32(strength)
+    return np.asarray(np.exp(layer, out=layer))
+
+
+def _tinted(picture: np.ndarray, tint: np.ndarray) -> np.ndarray:
+    """(H, W, 3) times (3,) float32. By whole rows: numpy's innermost loop would else be three numbers long."""
+    height, width, channels = picture.shape
+    rows = picture.reshape(height, width * channels) * np.tile(np.float32(tint), width)
+    return np.asarray(rows.reshape(picture.shape))
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -78,16 +89,17 @@ def develop(rng: np.random.Generator, linear: np.ndarray) -> np.ndarray:
     middle = float(np.mean(linear)) + 1e-3
     exposure = (0.2 / middle) ** 0.7 * np.exp(rng.normal(0, 0.3))
     balance = np.exp(rng.normal(0, 0.04, 3))
-    bright = linear[:, :, ::-1] * (exposure * balance).astype(np.float32)
+    bright = _tinted(cv2.cvtColor(linear, cv2.COLOR_RGB2BGR), exposure * balance)
     picture = 255 * _tone(bright) ** np.float32(GAMMA)
     picture = 118 + (picture - 118) * np.float32(rng.uniform(0.9, 1.4))
     if rng.random() < 0.12:
-        picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+        blue, green, red = cv2.split(picture)
+        picture = cv2.merge([(blue + green + red) / 3] * 3)
     if rng.random() < 0.35:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
     if rng.random() < 0.6:
         picture = picture + rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.gamma(1.5, 2.5))
-    image = np.clip(np.round(picture), 0, 255).astype(np.uint8)
+    image = np.asarray(cv2.add(picture, 0.0, dtype=cv2.CV_8U))  # rounds and saturates
     return _recompressed(rng, image) if rng.random() < 0.4 else image
 
 

@@ -95,6 +95,7 @@ class _Run:
         return self.options.folder / name
 
     def resume(self) -> TrainingState:
+        self.options.folder.mkdir(parents=True, exist_ok=True)
         if not self.path(STATE).exists():
             self.path(LOG).unlink(missing_ok=True)
             return TrainingState(0, 0, float("inf"), self.identity)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from synergy_model.rasterizer import rasterize
+from synergy_model.rasterizer import TILE_H, TILE_W, UNSHARED_PRODUCT, product, rasterize
 
 SIZE_WH = (20, 16)
 # Counter-clockwise as seen, y down: left bottom, right bottom, top.
@@ -68,3 +69,32 @@ def test_what_leaves_the_picture_is_cut() -> None:
     wide = np.array([(-50.0, 60.0, 0.0), (80.0, 60.0, 0.0), (10.0, -90.0, 0.0)])
     assert (_image(wide, np.array([[0, 1, 2]])) == 0).all()
     assert (_image(wide + np.array([500.0, 0.0, 0.0]), np.array([[0, 1, 2]])) == -1).all()
+
+
+@pytest.mark.parametrize("side", [1, TILE_W - 1, TILE_W, TILE_W + 1, 3 * TILE_H + 2])
+def test_boxes_of_any_size_are_filled(side: int) -> None:
+    """Triangles larger than a tile are drawn piece by piece: a square of so many pixels has them all, once."""
+    far = side - 0.5
+    square = np.array([(0.5, far + 1, 0.0), (far + 1, far + 1, 0.0), (far + 1, 0.5, 0.0), (0.5, 0.5, 0.0)])
+    pixel = rasterize(square, np.array([[0, 1, 2], [0, 2, 3]]), (40, 40)).pixel
+    row, column = np.mgrid[1 : side + 1, 1 : side + 1]
+    np.testing.assert_array_equal(pixel, (row * 40 + column).ravel())
+
+
+@pytest.mark.parametrize("rows", [1, 3, 500, 4099])
+def test_products_are_matrix_products(rows: int) -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((rows, 40)), rng.standard_normal((40, 8))
+    np.testing.assert_allclose(product(first, second), first @ second, atol=1e-4)
+
+
+def test_no_product_is_large_enough_to_wake_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    gemm, sizes = cv2.gemm, []
+
+    def measured(first: np.ndarray, second: np.ndarray, *rest: object) -> np.ndarray:
+        sizes.append(first.size * second.shape[1])
+        return gemm(first, second, *rest)
+
+    monkeypatch.setattr(cv2, "gemm", measured)
+    product(np.ones((19_260, 40)), np.ones((40, 8)))
+    assert len(sizes) > 1 and max(sizes) <= UNSHARED_PRODUCT

@@ -216,8 +216,10 @@ def test_a_finished_run_is_not_run_again(
 def test_a_folder_of_another_run_is_refused(
     finished: Finished, source: SyntheticSource, arrays: MorphableArrays, validation: Validation
 ) -> None:
-    options = dataclasses.replace(_options(finished.folder), seed=5)
-    with pytest.raises(CheckpointError, match="other options"):
+    augment = AugmentOptions(jitter=0.1)
+    options = dataclasses.replace(_options(finished.folder), seed=5, augment=augment, validate_every=2)
+    changed = r"other options \(then -> now: augment\.jitter: 0\.4 -> 0\.1, seed: 0 -> 5\): give those of then again"
+    with pytest.raises(CheckpointError, match=changed):
         train(options, source, arrays, validation, lambda _: None)
 
 
