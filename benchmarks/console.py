@@ -206,8 +206,8 @@ def print_record(record: ImageRecord) -> None:
         print(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
 
 
-def tracked(items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
-    """The same items, with a bar."""
+def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterable[Item]:
+    """The same items, with a bar; it runs without an end where `total` is not known."""
     console = Console(stderr=True)
     return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
 

@@ -19,6 +19,18 @@ def parse(message: Any, data: bytes) -> bool:
         message.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError, struct.error, IndexError, RecursionError):
         return False
+    return _texts_are_text(message)
+
+
+def _texts_are_text(message: Any) -> bool:
+    """Protobuf's Python implementation leaves a text that is no UTF-8 as bytes, in messages of the older syntax."""
+    for field, value in message.ListFields():
+        single = isinstance(value, (str, bytes)) or hasattr(value, "ListFields")
+        values = (value,) if single else value
+        if field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in values):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(map(_texts_are_text, values)):
+            return False
     return True
 
 

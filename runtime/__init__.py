@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from runtime.aligner import Face, FaceAligner, Pose, Prediction
     from runtime.bundle import Bundle
     from runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
+    from runtime.tracking import FaceTracker, TrackedFace, TrackOptions
 
 HOMES = {
     "Face": "runtime.aligner",
     "FaceAligner": "runtime.aligner",
+    "FaceTracker": "runtime.tracking",
+    "TrackOptions": "runtime.tracking",
+    "TrackedFace": "runtime.tracking",
     "Pose": "runtime.aligner",
     "Prediction": "runtime.aligner",
     "Bundle": "runtime.bundle",
@@ -32,9 +36,12 @@ __all__ = [
     "EngineUnavailableError",
     "Face",
     "FaceAligner",
+    "FaceTracker",
     "MediaError",
     "Pose",
     "Prediction",
+    "TrackOptions",
+    "TrackedFace",
 ]
 
 

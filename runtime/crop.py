@@ -100,9 +100,9 @@ def roi_to_image(points: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE
     if points.ndim != 3 or points.shape[1] != 3 or rois.shape != (len(points), 4):
         raise ValueError(f"points (N, 3, P) and ROIs (N, 4) do not fit: {points.shape} and {rois.shape}")
     scale_xy = (rois[:, 2:] - rois[:, :2]) / size
-    scale = np.concatenate([scale_xy, scale_xy.mean(axis=1, keepdims=True)], axis=1)
-    offset = np.pad(rois[:, :2], ((0, 0), (0, 1)))
-    return (points * scale[:, :, None] + offset[:, :, None]).astype(np.result_type(points.dtype, np.float32))
+    placed = points * np.concatenate([scale_xy, scale_xy.mean(axis=1, keepdims=True)], axis=1)[:, :, None]
+    placed[:, :2] += rois[:, :2, None]
+    return placed.astype(np.result_type(points.dtype, np.float32))
 
 
 def _rounded(roi_xyxy: np.ndarray) -> tuple[int, int, int, int]:

@@ -15,6 +15,8 @@ PARAMS = 62
 CAMERA, SHAPE, EXPRESSION = slice(0, 12), slice(12, 52), slice(52, 62)
 # Below this, sine and cosine are what float32 parameters leave of zero, and their quotient is noise.
 LOST_ANGLE = 1e-6
+TINY = np.finfo(np.float64).tiny
+YZX, ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,10 @@ def rotation(params: np.ndarray) -> np.ndarray:
     """
     _check_params(params)
     rows = params[:, CAMERA].reshape(-1, 3, 4)[:, :2, :3].astype(np.float64)
-    length = np.linalg.norm(rows, axis=2, keepdims=True)
-    rows = rows / np.maximum(length, np.finfo(np.float64).tiny)
-    return np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], axis=1)
+    rows = rows / np.maximum(np.sqrt((rows * rows).sum(axis=2, keepdims=True)), TINY)
+    one, other = rows[:, 0], rows[:, 1]
+    product = one[:, YZX] * other[:, ZXY] - one[:, ZXY] * other[:, YZX]  # np.cross costs ten times as much
+    return np.concatenate([rows, product[:, None]], axis=1)
 
 
 def euler_deg(params: np.ndarray, rule: PoseRule) -> np.ndarray:

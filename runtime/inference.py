@@ -119,9 +119,7 @@ def video_outputs(sources: Sequence[Path | Camera], folder: Path) -> list[Path]:
     return output_paths(named, folder, VIDEO_SUFFIX)
 
 
-def infer_video(
-    aligner: FaceAligner, reader: VideoReader, options: VideoOptions
-) -> Generator[FrameRecord, None, None]:
+def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions) -> Generator[FrameRecord, None, None]:
     """Yield one record per frame, in order, after it was written; none is kept.
 
     The files appear when the iterator ends or is closed, with all frames that it yielded. Raises MediaError at the

@@ -25,8 +25,8 @@ MIN_VISIBLE = 0.5  # share of the landmarks inside the picture; with fewer, most
 MIN_SIDE = 24.0  # px of the region: then most landmarks are less than a pixel apart. 3DDFA_V2 gives up at 45
 
 # The probe: the region moved by PROBE_SHIFT of its side along both axes and PROBE_SCALE times as large. Landmarks then
-# move, of the face's size: 0.006 to 0.03 on 13 faces in photos, less than 0.08 on these down to 24 px or in noise
-# (sigma 30), 0.18 to 0.7 on covered ones, and 0.1 or more on 104 pieces of background.
+# move, in parts of the face's size: up to 0.03 on 13 faces in photos, 0.08 on these at 24 px, 0.05 in noise (sigma 30);
+# 0.106 or more on 104 pieces of background; 0.26 (median) on faces that were covered.
 PROBE_SHIFT, PROBE_SCALE = 0.1, 1.2
 MAX_UNSTEADY = 0.1
 MAX_SIDE = MAX_ROI_SIDE / PROBE_SCALE  # px of the region: that much can be cropped

@@ -50,7 +50,7 @@ class OneEuroFilter:
         """
         if self._points is None:
             self._time_s, self._points, self._velocity = time_s, points.astype(np.float64), np.zeros(points.shape)
-            return self._points
+            return self._points.copy()
         step_s = time_s - self._time_s
         if not step_s > 0:
             raise ValueError(f"time must go on from frame to frame: {time_s} s comes after {self._time_s} s")
@@ -60,7 +60,7 @@ class OneEuroFilter:
         speed = np.sqrt((velocity * velocity).sum(axis=1, keepdims=True)) / unit
         weight = _weight(self.constants.min_cutoff + self.constants.beta * speed, step_s)
         self._time_s, self._points, self._velocity = time_s, self._points + weight * moved, velocity
-        return self._points
+        return self._points.copy()
 
 
 def _weight(cutoff_hz: float | np.ndarray, step_s: float) -> float | np.ndarray:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 
 from runtime.aligner import Face, FaceAligner, Pose, check_image
+from runtime.association import SAME_FACE, match, overlap
 from runtime.decode import PoseRule, rotation_to_euler_deg
 from runtime.detection import Detection
 from runtime.look import Look, box_of, probe_roi
@@ -33,16 +35,17 @@ MAX_TURN_DEG = 45.0
 MAX_GROWTH = 1.6  # of the region's side in one frame, and its inverse
 PROBE_EVERY = 10  # frames; a crop more in one frame of ten costs a tenth of a network run
 
-# Share of the pixels that changed their colour for another in the picture's histogram, from one frame to the next: up
-# to 0.13 by motion, pans and zooms, 0.21 by noise (sigma 8), 0.27 to 1 (median 0.8) between photos. A flash looks like
-# a cut too; it costs a search.
+# Share of the pixels that changed their colour for another in the picture's histogram: up to 0.13 by pans, zooms and
+# five frames of motion, 0.21 by noise (sigma 8), 0.27 to 1 (median 0.8) between photos. A flash looks like a cut too;
+# it costs a search.
 CUT = 0.4
-CUT_SAMPLES_WH = (128, 18)  # few rows, each read from end to end: memory is what this costs
+CUT_SAMPLES_WH = (128, 18)  # pixels that are looked at
 
-SAME_FACE = 0.3  # intersection over union of a detection's box, which has a forehead, and the landmarks' box
-SAME_PLACE = 0.5  # the same of two landmarks' boxes: one of the two tracks went over to the other's face
+SAME_PLACE = 0.5  # overlap of two landmarks' boxes: one of the tracks went over to the other's face
 REMEMBER_S = 1.0  # for that long a lost face that is found at its last place keeps its id
-SEARCH_AGAIN = 5  # frames from a search in vain to the next, doubled each time: the detector costs 100 network runs
+# Frames from one search to the next at the least; searches in vain double it. OpenCV's cascades take as long as
+# hundreds of network runs.
+SEARCH_AGAIN = 5
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ class FaceTracker:
     """Follows the faces of one video or camera through an open `FaceAligner`. Not thread-safe.
 
     The detector runs on the first frame, after a cut, every `redetect` frames, and when a face is lost or none is
-    there: then at once, and in vain ever less often. All faces of a frame go through the engine in one run; a second
-    one is only for faces that are new or moved far.
+    there: at once, but every 5 frames at most, and in vain ever less often. All faces of a frame go through the engine
+    in one run; a second one is only for faces that are new or moved far.
     """
 
     def __init__(self, aligner: FaceAligner, options: TrackOptions | None = None) -> None:
@@ -99,6 +102,8 @@ class FaceTracker:
         self._lost = [track for track in self._lost if self._time_s - track.seen_s <= REMEMBER_S] + lost
         if self._search.is_due(self._frame, news=cut or bool(lost)):
             self._discover(frame_bgr)
+            if cut:
+                self._lost.clear()  # who is not there in the first frame of a scene is not missing
             self._search.done(self._frame, in_vain=bool(self._lost) or not self._tracks)
         convention = self.aligner.bundle.manifest.pose
         return [track.shown(self._time_s, convention) for track in sorted(self._tracks, key=lambda track: track.id)]
@@ -118,13 +123,12 @@ class FaceTracker:
     def _follow(self, frame_bgr: np.ndarray, cut: bool) -> list[_Track]:
         """Move the tracks into this frame; those that lost their face are taken out and returned.
 
-        After a cut a face that is far from the last one is someone else's.
+        A face that moved far is looked at again; after a cut it is someone else's.
         """
         looks = self._look(frame_bgr, [track.roi_xyxy for track in self._tracks], cut or self._frame % PROBE_EVERY == 0)
         farthest = FAR if cut else np.inf
         far = [i for i, look in enumerate(looks) if look.can_be_face and FAR < look.offset <= farthest]
-        again = self._look(frame_bgr, [looks[i].next_roi for i in far], probe=True)
-        for i, look in zip(far, again, strict=True):
+        for i, look in zip(far, self._look(frame_bgr, [looks[i].next_roi for i in far], probe=True), strict=True):
             looks[i] = look
         kept: list[_Track] = []
         lost: list[_Track] = []
@@ -198,20 +202,24 @@ class _Track:
     smoother: _Smoother | None
 
     @property
+    def face(self) -> Face:
+        return self.look.face
+
+    @property
     def box_xyxy(self) -> np.ndarray:
         return self.look.box_xyxy
 
     @property
     def roi_xyxy(self) -> np.ndarray:
         """Where to look in the next frame."""
-        return self.look.face.roi_xyxy if self.look.offset <= STAY else self.look.next_roi
+        return self.face.roi_xyxy if self.look.offset <= STAY else self.look.next_roi
 
     def accepts(self, look: Look) -> bool:
         """Whether the look shows the same face a frame later."""
         if not look.can_be_face or (self.proven and look.unsteady is not None and not look.is_steady):
             return False
         growth = look.side / self.look.side
-        turn = _turn_deg(self.look.face.rotation, look.face.rotation)
+        turn = _turn_deg(self.face.rotation, look.face.rotation)
         return 1 / MAX_GROWTH <= growth <= MAX_GROWTH and turn <= MAX_TURN_DEG
 
     def move(self, look: Look, time_s: float) -> None:
@@ -219,8 +227,8 @@ class _Track:
         self.proven = self.proven or look.is_steady
 
     def shown(self, time_s: float, convention: PoseRule) -> TrackedFace:
-        face = self.look.face if self.smoother is None else self.smoother(self.look.face, time_s, convention)
-        return TrackedFace(**{**vars(face), "box_xyxy": box_of(face.landmarks), "score": self.score}, id=self.id)
+        changes = {"box_xyxy": self.box_xyxy} if self.smoother is None else self.smoother(self.face, time_s, convention)
+        return TrackedFace(**{**vars(self.face), **changes, "score": self.score}, id=self.id)
 
 
 class _Smoother:
@@ -230,63 +238,45 @@ class _Smoother:
     def __init__(self, constants: OneEuro) -> None:
         self._filter = OneEuroFilter(constants)
 
-    def __call__(self, face: Face, time_s: float, convention: PoseRule) -> Face:
-        refined = face.refined_landmarks
-        parts = [face.rotation[:2], face.landmarks] if refined is None else [face.rotation[:2], face.landmarks, refined]
-        points = np.concatenate(parts)
+    def __call__(self, face: Face, time_s: float, convention: PoseRule) -> dict[str, Any]:
+        """The face's fields that change."""
+        refined = () if face.refined_landmarks is None else (face.refined_landmarks,)
+        points = np.concatenate([face.rotation[:2], face.landmarks, *refined])
         units = np.full((len(points), 1), face_size(face.landmarks))
         units[:2] = 1.0  # the rotation's speed is in radians, the landmarks' in face sizes
         smooth = self._filter(points, time_s, units)
-        rotation = _rotation(smooth[:2])
-        smooth_32 = smooth.astype(np.float32)
-        return replace(
-            face,
-            landmarks=smooth_32[2:70],
-            refined_landmarks=None if refined is None else smooth_32[70:],
-            rotation=rotation,
-            pose=Pose(*rotation_to_euler_deg(rotation[None], convention)[0].tolist()),
-        )
+        rotation, landmarks = _rotation(smooth[:2]), smooth[2:].astype(np.float32)
+        return {
+            "landmarks": landmarks[:68],
+            "refined_landmarks": landmarks[68:] if refined else None,
+            "rotation": rotation,
+            "pose": Pose(*rotation_to_euler_deg(rotation[None], convention)[0].tolist()),
+            "box_xyxy": box_of(landmarks[:68]),
+        }
 
 
 class _Search:
     """When the detector is due."""
 
     def __init__(self, every: int) -> None:
-        self._every, self._wait, self._next = every, 0, 0
+        self._every, self._least = every, min(SEARCH_AGAIN, every)
+        self._wait, self._next, self._soonest = 0, 0, 0
 
     def is_due(self, frame: int, news: bool) -> bool:
         """news: a face was lost or the scene changed."""
         if news:
-            self._wait, self._next = 0, frame
+            self._wait, self._next = 0, min(self._next, self._soonest)
         return frame >= self._next
 
     def done(self, frame: int, in_vain: bool) -> None:
-        self._wait = min(max(2 * self._wait, SEARCH_AGAIN), self._every) if in_vain else 0
-        self._next = frame + (self._wait or self._every)
+        self._wait = min(max(2 * self._wait, self._least), self._every) if in_vain else 0
+        self._next, self._soonest = frame + (self._wait or self._every), frame + self._least
 
 
 def _colours(frame_bgr: np.ndarray) -> np.ndarray:
     """How often (8,8,8) each of 512 colours comes in a sample of the picture."""
     coarse = cv2.resize(frame_bgr, CUT_SAMPLES_WH, interpolation=cv2.INTER_NEAREST)
     return cv2.calcHist([coarse], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
-
-
-def overlap(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
-    """Intersection over union of two boxes (4,)."""
-    sides = np.minimum(one_xyxy[2:], other_xyxy[2:]) - np.maximum(one_xyxy[:2], other_xyxy[:2])
-    shared = float(sides.clip(0).prod())
-    areas = float((one_xyxy[2:] - one_xyxy[:2]).prod() + (other_xyxy[2:] - other_xyxy[:2]).prod())
-    return shared / (areas - shared)
-
-
-def match(boxes_xyxy: Sequence[np.ndarray], others_xyxy: Sequence[np.ndarray]) -> dict[int, int]:
-    """Pairs of indices, those that overlap most first, each box in one pair at most."""
-    pairs = [(overlap(one, other), i, j) for i, one in enumerate(boxes_xyxy) for j, other in enumerate(others_xyxy)]
-    matched: dict[int, int] = {}
-    for shared, i, j in sorted(pairs, key=lambda pair: -pair[0]):
-        if shared > SAME_FACE and i not in matched and j not in matched.values():
-            matched[i] = j
-    return matched
 
 
 def _rotation(rows: np.ndarray) -> np.ndarray:

@@ -23,7 +23,9 @@ CODEC = "mp4v"  # MPEG-4 part 2: what OpenCV writes everywhere, without the libr
 UNKNOWN_FPS = 30.0
 MAX_FPS = 240.0  # more is no frame rate: WebM of browsers says 1000, for its clock counts milliseconds
 WHOLE = 0.9  # of the frames that a file says it has; of some formats that number is an estimate
-FFMPEG_QUIET = "-8"  # FFmpeg's own reports on a damaged file would stand beside our one line
+
+# FFmpeg's own reports on a damaged file would stand beside our one line. Read once, when OpenCV first needs FFmpeg.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)
@@ -222,8 +224,7 @@ def _cure(source: Path | Camera) -> str:
 
 
 def _quiet_capture(source: str | int) -> cv2.VideoCapture:
-    """Without OpenCV's and FFmpeg's warnings on stderr."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
+    """Without OpenCV's warnings on stderr."""
     log = cv2.utils.logging
     level = log.setLogLevel(log.LOG_LEVEL_SILENT)
     try:

@@ -59,7 +59,7 @@ def infer(
     out: Annotated[Path | None, typer.Option(help="Folder for overlay pictures and videos.")] = None,
     json_file: JsonOption = None,
     mesh: Annotated[bool, typer.Option("--mesh", help="Also write an OBJ per face (needs --out).")] = False,
-    redetect: Annotated[int, typer.Option(min=1, help="Video: frames between searches for new faces.")] = 100,
+    redetect: Annotated[int, typer.Option(min=1, help="Video: frames between searches for new faces.")] = 50,
     smooth: Annotated[bool, typer.Option(help="Video: smooth landmarks and pose.")] = True,
     device_precision: DevicePrecisionOption = "fp32",
     affinity: AffinityOption = None,
@@ -113,7 +113,7 @@ def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path 
 
     overlays = video_outputs(sources, out) if out else [None] * len(sources)
     code = 0
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         for source, overlay in zip(sources, overlays, strict=True):
             try:
                 _infer_video(aligner, source, replace(options, overlay=overlay), interrupted)
@@ -135,7 +135,7 @@ def _infer_video(
     start_s, frames, faces = perf_counter(), 0, 0
     with VideoReader(source) as reader, closing(infer_video(aligner, reader, options)) as records:
         try:
-            for record in tracked(records, "frames", reader.frame_count or 0):
+            for record in tracked(records, "frames", reader.frame_count or None):
                 frames = record.frame + 1
                 faces = max([faces, *(face.id for face in record.faces)])  # ids count from 1
                 if interrupted.is_set():
@@ -146,7 +146,7 @@ def _infer_video(
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
+def interruptible() -> Iterator[threading.Event]:
     """Ctrl-C, or a polite kill, sets the event, so that the frame in hand is finished; the second one ends at once."""
     event = threading.Event()
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
