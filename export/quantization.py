@@ -6,9 +6,11 @@ coordinates, which 8 bits do not hold.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +51,33 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         folded, made = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
         _fold(path, folded)
-        quantize_static(
-            str(folded),
-            str(made),
-            _Crops(crops_bgr_u8),
-            quant_format=QuantFormat.QOperator,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,  # 7 bits: sums of two products overflow 16 bits on CPUs without VNNI, silently
-            op_types_to_quantize=list(QUANTISED),
-            nodes_to_quantize=_backbone(onnx.load(str(folded)).graph),
-        )
+        with _quiet():
+            quantize_static(
+                str(folded),
+                str(made),
+                _Crops(crops_bgr_u8),
+                quant_format=QuantFormat.QOperator,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=True,  # 7 bits: sums of two products overflow 16 bits on CPUs without VNNI, silently
+                op_types_to_quantize=list(QUANTISED),
+                nodes_to_quantize=_backbone(onnx.load(str(folded)).graph),
+            )
         onnx.checker.check_model(str(made))
         made.chmod(path.stat().st_mode & 0o777)
         made.replace(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises on the root logger to fold what `_fold` has folded."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _check(crops: np.ndarray) -> None:

@@ -86,7 +86,8 @@ def export(
         print(f"  {artifact_line(artifact)}")
     if kept_fp32(wanted):
         print(f"note: {', '.join(kept_fp32(wanted))} stay fp32, their formats have no {precision.value} here")
-    print(f"{bundle}: every artifact agrees with the Cell")
+    within = "agrees with the Cell" if wanted.precision == "fp32" else "is within its limits of the Cell"
+    print(f"{bundle}: every artifact {within}")
 
 
 def inspect(
