@@ -94,6 +94,8 @@ def _fold(source: Path, target: Path) -> None:
     options.optimized_model_filepath = str(target)
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     model = version_converter.convert_version(onnx.load(str(target)), PER_CHANNEL_OPSET)
+    del model.opset_import[:]  # onnxruntime lists every domain it knows; a reader may refuse those it does not
+    model.opset_import.append(onnx.helper.make_opsetid("", PER_CHANNEL_OPSET))
     for number, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{number}"
     onnx.save(model, str(target))

@@ -81,6 +81,13 @@ def test_geometry_stays_in_float(quantised: Path) -> None:
     assert "MatMul" in seen and "Gemm" in seen and not any("Linear" in kind for kind in seen)
 
 
+def test_only_domains_in_use_are_imported(quantised: Path) -> None:
+    """onnxruntime's folding lists all it knows, and another reader may refuse what it does not."""
+    model = onnx.load(str(quantised))
+    used = {node.domain for node in model.graph.node}
+    assert {entry.domain for entry in model.opset_import} == used | {""} and used <= {"", "com.microsoft"}
+
+
 def test_names_batch_and_place_stay(bundles: dict[str, Path], quantised: Path) -> None:
     assert [path.name for path in quantised.parent.iterdir()] == ["model.onnx"]
     assert quantised.stat().st_mode & 0o777 == 0o644
