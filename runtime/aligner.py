@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from runtime.bundle import Bundle, DenseBasis
 from runtime.crop import check_boxes, crop_resize, roi_from_box, roi_to_image
-from runtime.decode import dewhiten, euler_deg, rotation, vertices
+from runtime.decode import PoseRule, dewhiten, euler_deg, rotation, vertices
 from runtime.detection import Detection, Detector, HaarDetector
 from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, engine_formats, open_engine
 from runtime.engines.base import DYNAMIC
@@ -32,18 +33,35 @@ class Pose:
 
 
 @dataclass(frozen=True)
+class PoseDecoder:
+    """From a network's parameters to angles: its whitening (62,) and its convention."""
+
+    param_mean: np.ndarray
+    param_std: np.ndarray
+    rule: PoseRule
+
+    def euler_deg(self, params: np.ndarray) -> np.ndarray:
+        """Whitened parameters (N,62) -> yaw, pitch, roll (N,3) float64 in degrees."""
+        return euler_deg(dewhiten(params, self.param_mean, self.param_std), self.rule)
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth;
-    euler_deg (N,3) float64 yaw, pitch, roll.
+    """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth.
 
     As landmarks, where the bundle's head gives them: refined_landmarks (N,3,68), vertices (N,3,V) of the mesh.
     """
 
     params: np.ndarray
     landmarks: np.ndarray
-    euler_deg: np.ndarray
     refined_landmarks: np.ndarray | None = None
     vertices: np.ndarray | None = None
+    pose: PoseDecoder = field(kw_only=True, repr=False)
+
+    @cached_property
+    def euler_deg(self) -> np.ndarray:
+        """(N,3) float64 yaw, pitch, roll in degrees. Computed when first asked for."""
+        return self.pose.euler_deg(self.params)
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,7 @@ class FaceAligner:
         self.engine = engine
         self.detector = detector
         self.morphable = bundle.morphable()
+        self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, bundle.manifest.pose)
         self.input = bundle.manifest.inputs[0]
 
     @classmethod
@@ -150,10 +169,9 @@ class FaceAligner:
             wanted = ", ".join(str(size) for size in self.input.shape[1:])
             raise ValueError(f"crops must be uint8 (N, {wanted}) BGR, not {crops.dtype} {crops.shape}")
         outputs = self._run(crops)
-        physical = dewhiten(outputs["params"], self.morphable.param_mean, self.morphable.param_std)
         if "landmarks" not in outputs:  # of the params head
-            outputs["landmarks"] = self._sparse_landmarks(physical)
-        return Prediction(euler_deg=euler_deg(physical, self.bundle.manifest.pose), **outputs)
+            outputs["landmarks"] = self._sparse_landmarks(outputs["params"])
+        return Prediction(pose=self.pose, **outputs)
 
     def mesh(self, face: Face) -> np.ndarray:
         """Dense vertices (V,3) float32 in image px, as `Face.landmarks`. Raises BundleError without a dense basis."""
@@ -213,8 +231,9 @@ class FaceAligner:
             for i, detection in enumerate(detections)
         ]
 
-    def _sparse_landmarks(self, physical: np.ndarray) -> np.ndarray:
+    def _sparse_landmarks(self, params: np.ndarray) -> np.ndarray:
         basis, frame = self.morphable, self.bundle.manifest.landmark_frame
+        physical = dewhiten(params, basis.param_mean, basis.param_std)
         return vertices(physical, basis.u_base, basis.w_shp_base, basis.w_exp_base, frame)
 
     def _run(self, crops: np.ndarray) -> dict[str, np.ndarray]:

@@ -85,7 +85,7 @@ def export(
     for artifact in manifest.artifacts:
         print(f"  {artifact_line(artifact)}")
     if kept_fp32(wanted):
-        print(f"note: {', '.join(kept_fp32(wanted))} stay fp32, their formats have no {precision.value} here")
+        print(f"note: left in fp32, as their formats have no {precision.value} here: {', '.join(kept_fp32(wanted))}")
     within = "agrees with the Cell" if wanted.precision == "fp32" else "is within its limits of the Cell"
     print(f"{bundle}: every artifact {within}")
 
