@@ -10,25 +10,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runtime.native.binding import DTYPES
+
 IDENTIFIER = b"MSL2"  # of the schema since MindSpore Lite 1.2
 MAX_RANK = 16
 CONSTANT_NODE = 0  # schema: ValueNode, a tensor with data
-
-# mindspore's TypeId
-DTYPES = {
-    30: "bool",
-    32: "int8",
-    33: "int16",
-    34: "int32",
-    35: "int64",
-    37: "uint8",
-    38: "uint16",
-    39: "uint32",
-    40: "uint64",
-    42: "float16",
-    43: "float32",
-    44: "float64",
-}
 
 # union PrimitiveType of mindspore/lite/schema/ops.fbs, as MindSpore Lite 2.0.0 has it; newer ones are appended
 OPERATORS = """

@@ -15,6 +15,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from runtime.association import overlap
 from runtime.errors import MediaError
 
 
@@ -225,7 +226,7 @@ def _grouped(faces: Iterable[_Face]) -> list[_Face]:
     """Join those that overlap, the one with most votes first."""
     groups: list[_Face] = []
     for face in sorted(faces, key=lambda face: -face.votes):
-        overlaps = [_overlap(face.box_xyxy, group.box_xyxy) for group in groups]
+        overlaps = [overlap(face.box_xyxy, group.box_xyxy) for group in groups]
         best = int(np.argmax(overlaps)) if overlaps else -1
         if overlaps and overlaps[best] > SAME_FACE:
             groups[best] = _Face(groups[best].hits + face.hits)
@@ -247,11 +248,6 @@ def _without_parts(detections: list[Detection]) -> list[Detection]:
 
 def _sorted(detections: Iterable[Detection]) -> list[Detection]:
     return sorted(detections, key=lambda found: (-found.score, -_area(found.box_xyxy)))
-
-
-def _overlap(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
-    shared = _shared(one_xyxy, other_xyxy)
-    return shared / (_area(one_xyxy) + _area(other_xyxy) - shared)
 
 
 def _shared(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:

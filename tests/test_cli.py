@@ -17,22 +17,6 @@ import cli
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture
-def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run a command in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
-
-
 def one_line_error(result: tuple[int, str, str], *words: str) -> None:
     code, out, err = result
     lines = [line for line in err.splitlines() if line.startswith("error: ")]

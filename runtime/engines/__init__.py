@@ -33,7 +33,7 @@ __all__ = [
     "open_engine",
 ]
 
-# name: module and class; the order is the order in which `auto` looks
+# name: module and class; in the order in which they are listed
 ENGINES = {
     "lite": ("runtime.engines.lite", "LiteEngine"),
     "onnx": ("runtime.engines.onnx", "OnnxEngine"),

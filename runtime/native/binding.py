@@ -30,7 +30,7 @@ _MAX_RANK = 8  # as in shim.cpp
 _FAILED, _OUTPUTS_CHANGED = 1, 2  # as in shim.cpp
 _INPUTS, _OUTPUTS = 0, 1
 # include/api/data_type.h
-_DTYPES = {
+DTYPES = {
     30: "bool",
     32: "int8",
     33: "int16",
@@ -150,9 +150,9 @@ class LiteModel:
         if describe(self._handle, side, which, name, _NAME_ROOM, dtype, shape, rank) != 0:
             raise EngineError(f"MindSpore Lite cannot describe tensor {which}: {name.value.decode()}")
         text = name.value.decode(errors="replace")
-        if dtype.value not in _DTYPES:
+        if dtype.value not in DTYPES:
             raise EngineError(f"tensor {text} has a dtype without a numpy counterpart (Lite's number {dtype.value})")
-        return TensorSpec(text, tuple(shape[: rank.value]), _DTYPES[dtype.value])
+        return TensorSpec(text, tuple(shape[: rank.value]), DTYPES[dtype.value])
 
     def _open(self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings) -> int:
         is_mindir = int(model_type == "mindir")

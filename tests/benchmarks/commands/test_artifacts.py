@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,26 +10,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-import cli
-
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process, on a terminal of 80 columns: (exit code, stdout, stderr)."""
+def synergy(synergy: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """On a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+    return synergy
 
 
 def write_onnx(path: Path) -> Path:

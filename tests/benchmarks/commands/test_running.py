@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pytest
 
-import cli
 from runtime import detection
 from runtime.detection import Detection
 from runtime.video import VideoReader
@@ -48,21 +47,11 @@ class Sitter:
 
 
 @pytest.fixture
-def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run a command in this process, its detector stubbed: (exit code, stdout, stderr)."""
+def synergy(synergy, monkeypatch: pytest.MonkeyPatch):
+    """With its detector stubbed."""
     monkeypatch.setattr(detection, "make_detector", lambda name, model: Sitter())
     Sitter.calls = 0
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+    return synergy
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,6 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-import cli
-
 ROOT = Path(__file__).resolve().parents[3]
 LOOP_TESTS = ROOT / "tests" / "synergy_model" / "test_training.py"
 ARCH, COUNT, STEPS = "one_layer", 8, 4
@@ -60,20 +58,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("CXX", "none")  # compiling kernels takes longer than what is tested here
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+def synergy(synergy: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Without a compiler: compiling kernels takes longer than what is tested here."""
+    monkeypatch.setenv("CXX", "none")
+    return synergy
 
 
 def error_line(result: tuple[int, str, str]) -> str:
