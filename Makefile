@@ -36,5 +36,5 @@ check: setup
 # Renew the pins: needs uv (pip install uv).
 lock:
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
-		--extra export --extra onnx --extra dev \
+		--extra export --extra onnx --extra openvino --extra ray --extra dev \
 		-o constraints.txt pyproject.toml
