@@ -7,12 +7,13 @@ import sys
 import typer
 
 from benchmarks.commands.artifacts import convert, export, inspect
+from benchmarks.commands.inferring import infer, with_address
 from benchmarks.commands.measuring import bench, demo, evaluate, parity, report
-from benchmarks.commands.running import doctor, infer, lite_install
+from benchmarks.commands.running import doctor, lite_install
 from benchmarks.commands.training import prepare, train
 
 # packages that a base install lacks, and the extra that brings them
-EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx"}
+EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openvino": "openvino"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=True)
@@ -36,7 +37,7 @@ app.add_typer(aflw2000_app, name="aflw2000")
 def main() -> None:
     """Run a command; a failure is one line and exit 1, without a traceback unless --debug."""
     debug = "--debug" in sys.argv  # wherever it stands
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    sys.argv = with_address([argument for argument in sys.argv if argument != "--debug"])
     try:
         app()
     except Exception as error:

@@ -14,7 +14,7 @@ from benchmarks.parity_report import Accuracy
 from benchmarks.predictions import Predictions, Predictor, bundle_predictor, label_euler_deg
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
-from runtime.engines import ENGINES, available, engine_formats, open_engine
+from runtime.engines import available, engines_for, open_engine
 from runtime.manifest import Artifact, Precision
 from synergy_model.synergynet import SynergyNet
 
@@ -77,8 +77,8 @@ def measure_bundle(bundle: Bundle, network: SynergyNet, data: EvaluationData) ->
     """
     yield Measured(CELL, CELL_ENGINE, evaluate(cell_predictor(network), data))
     for artifact in bundle.manifest.artifacts:
-        for name in ENGINES:
-            if artifact.format in engine_formats(name) and available(name).ok:
+        for name in engines_for(artifact):
+            if available(name).ok:
                 report = _evaluate_artifact(bundle, artifact, name, data)
                 yield Measured(artifact.file, name, report, artifact.precision)
 

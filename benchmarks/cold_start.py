@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -87,15 +87,28 @@ class FreshEngine:
             raise
 
 
-def start_several(job: Job) -> list[FreshEngine]:
-    """Start afresh until there are three or two seconds have passed; only the last is still open.
+class Started(Protocol):
+    """A process that was clocked from its start to its first output."""
 
-    Raises EngineError as `FreshEngine` does.
-    """
-    starts = [FreshEngine(job)]
+    cold_start_s: float
+
+    def close(self) -> None: ...
+
+
+Start = TypeVar("Start", bound=Started)
+
+
+def start_several(job: Job) -> list[FreshEngine]:
+    """`start_again` with the process of a job. Raises EngineError as `FreshEngine` does."""
+    return start_again(lambda: FreshEngine(job))
+
+
+def start_again(start: Callable[[], Start]) -> list[Start]:
+    """Start afresh until there are three or two seconds have passed; only the last is still open."""
+    starts = [start()]
     while len(starts) < COLD_STARTS and sum(each.cold_start_s for each in starts) < COLD_BUDGET_S:
         starts[-1].close()
-        starts.append(FreshEngine(job))
+        starts.append(start())
     return starts
 
 
@@ -127,13 +140,16 @@ def clock_turn(engine: Engine, inputs: Mapping[str, np.ndarray], seconds: float)
     return times[1:] or times
 
 
-def come_to_rest() -> None:
-    """Wait until no thread of this process uses the processor. Raises EngineError if that does not happen."""
+def come_to_rest(clock: Callable[[], float] = time.process_time) -> None:
+    """Wait until no thread of this process uses the processor. Raises EngineError if that does not happen.
+
+    `clock` tells the processor time used so far, of this process unless another is given.
+    """
     quiet, end = 0, time.perf_counter() + REST_LIMIT_S
     while quiet < QUIET_POLLS:
-        used, start = time.process_time(), time.perf_counter()
+        used, start = clock(), time.perf_counter()
         time.sleep(POLL_S)
-        share = (time.process_time() - used) / (time.perf_counter() - start)
+        share = (clock() - used) / (time.perf_counter() - start)
         quiet = quiet + 1 if share < QUIET_SHARE else 0
         if time.perf_counter() > end:
             raise EngineError(

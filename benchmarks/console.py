@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must
     from benchmarks.latency import BenchReport
     from benchmarks.parity_report import ParityReport
     from export.inspection import BundleInfo, Inspection, ModelInfo, TensorInfo
-    from runtime.inference import ImageRecord
+    from runtime.records import ImageRecord
     from runtime.tuning import Choice
     from synergy_model.training_options import Progress as TrainingStep
 
@@ -90,7 +90,7 @@ def print_demo(report: DemoReport) -> None:
 def _demo_numbers(row: DemoAccuracy) -> tuple[str, ...]:
     bins = ("-" if each.mean is None else f"{each.mean:.2f}" for each in row.bins)
     mae = "-" if row.mae is None else f"{row.mae:.2f}"
-    ms = "-" if row.median_ms is None else _ms(row.median_ms)
+    ms = "-" if row.median_ms is None else short_ms(row.median_ms)
     return (*bins, f"{row.nme:.2f}", f"{row.nme_drift:.0e}", mae, ms, f"{row.bytes / 1e6:.1f}")
 
 
@@ -103,7 +103,7 @@ def print_bench(report: BenchReport) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.2f}"
-        speed = (_ms(row.median_ms), _ms(row.p95_ms), f"{row.fps:.0f}")
+        speed = (short_ms(row.median_ms), short_ms(row.p95_ms), f"{row.fps:.0f}")
         start = (f"{row.cold_start_s:.2f}", f"{row.rss_mb:.0f}")
         table.add_row(row.engine, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
     console = Console()
@@ -121,11 +121,12 @@ def print_tuning(choices: Sequence[Choice]) -> None:
     for name in ("threads", "ms"):
         table.add_column(name, justify="right")
     for choice in choices:
-        table.add_row(choice.engine, choice.artifact, str(choice.threads), _ms(choice.median_ms))
+        table.add_row(choice.engine, choice.artifact, str(choice.threads), short_ms(choice.median_ms))
     Console().print(table)
 
 
-def _ms(value: float) -> str:
+def short_ms(value: float) -> str:
+    """Milliseconds in four or five characters."""
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 

@@ -36,7 +36,12 @@ ONNX_HINT = "pip install 'synergy-mindir[onnx]'"
 # Without these nothing runs; anything else is a part that one can do without.
 REQUIRED = ("python", "opencv", "engine")
 
-PACKAGES = {"lite": "mindspore-lite", "onnx": "onnxruntime", "mindspore": "mindspore"}  # by engine
+PACKAGES = {  # by engine
+    "lite": "mindspore-lite",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "mindspore": "mindspore",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def run_doctor() -> DoctorReport:
         check_opencv,
         check_lite,
         check_onnxruntime,
+        check_openvino,
         check_mindspore,
         check_onnx,
         check_compiler,
@@ -112,7 +118,7 @@ def run_doctor() -> DoctorReport:
     )
     with ThreadPoolExecutor(len(checks)) as pool:
         results = list(pool.map(lambda check: check(), checks))
-    return DoctorReport((*results[:2], judge_engines(results[2:5]), *results[2:]))
+    return DoctorReport((*results[:2], judge_engines(results[2 : 2 + len(PACKAGES)]), *results[2:]))
 
 
 def check_python() -> CheckResult:
@@ -148,6 +154,12 @@ def check_onnxruntime() -> CheckResult:
     """onnxruntime, and that it runs a model."""
     fix = "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx]'"
     return _check_engine("onnxruntime", "onnx", "without it .onnx files do not run", fix)
+
+
+def check_openvino() -> CheckResult:
+    """OpenVINO, and that it runs a model."""
+    fix = "pip uninstall openvino, then pip install 'synergy-mindir[openvino]'"
+    return _check_engine("openvino", "openvino", "without it .onnx files run on onnxruntime alone", fix)
 
 
 def check_mindspore() -> CheckResult:

@@ -45,7 +45,7 @@ def describe_host() -> Host:
 def installed_versions() -> dict[str, str]:
     """Versions of the engines that are installed, by package name. Loads none of them."""
     found = {"mindspore-lite": _lite_version()}
-    for package in ("onnxruntime", "mindspore"):
+    for package in ("onnxruntime", "openvino", "mindspore"):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return {name: each for name, each in found.items() if each is not None}

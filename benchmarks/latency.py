@@ -1,16 +1,13 @@
 """Latency, throughput, cold start and memory of a bundle on every engine present, side by side.
 
-Each configuration lives in a process of its own. They take turns in rounds, so that a machine that gets slower
-or faster does so for all of them; one runs at a time while the others are at rest. Ratios are formed within a
-round and only then summarised.
+Each configuration lives in a process of its own, and they take turns (`benchmarks.rounds`).
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ import numpy as np
 from benchmarks.cold_start import Job, start_several
 from benchmarks.host import Host, describe_host
 from benchmarks.inputs import noise_crops, real_crops
+from benchmarks.rounds import TURN_S, Contender, Progress, play_rounds, ratio_by_round
 from runtime.bundle import Bundle
 from runtime.engines import (
     DEFAULT_OPTIONS,
@@ -30,7 +28,7 @@ from runtime.engines import (
     available,
     default_threads,
     engine_class,
-    engine_formats,
+    readable,
 )
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError, EngineUnavailableError
@@ -38,12 +36,6 @@ from runtime.manifest import Artifact
 
 BASELINE = "onnx"  # the engine that ratios are formed against
 DEFAULT_BATCHES = (1, 16)
-TURN_S = 0.05  # long enough for several runs, short enough for many rounds
-# A configuration whose runs are long leaves the rounds when it has used this much for each of them,
-ROUND_SHARE_S = 0.1
-MIN_ROUNDS = 3  # but not before these
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class BenchOptions:
 
     engines: all that are present. all_artifacts: every artifact an engine reads, not only the one it prefers.
     threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: how many turns each
-    configuration takes; those with long runs take fewer, see `ROUND_SHARE_S`. against: another bundle, measured in
+    configuration takes; those with long runs take fewer, see `benchmarks.rounds`. against: another bundle, measured in
     the same rounds: its onnxruntime is then what ratios are formed against. engine_options: how engines compute.
     """
 
@@ -123,27 +115,21 @@ class Configuration:
         return f"{path} on {self.engine}, {self.threads} thread{plural}, batch {self.batch}"
 
 
-class Contender:
-    """A configuration with its process and what was measured of it. `turns` are run times in seconds by round."""
+class EngineContender(Contender):
+    """A configuration with its process and what was measured of it."""
 
     def __init__(self, configuration: Configuration, job: Job) -> None:
         """Start the engine afresh several times and keep the last. Raises EngineError if it does not run."""
+        super().__init__()
         self.configuration = configuration
         self.starts = start_several(job)
         self.process = self.starts[-1]
-        self.turns: dict[int, list[float]] = {}
-        self.spent_s = 0.0
 
-    def take_turn(self, number: int) -> None:
-        """Run for a while in round `number`. Raises EngineError."""
-        start = time.perf_counter()
-        self.turns[number] = self.process.turn(TURN_S)
-        self.spent_s += time.perf_counter() - start
+    def __str__(self) -> str:
+        return str(self.configuration)
 
-    def done(self, rounds: int) -> float:
-        """The part of its turns, or of its time if that ends earlier, that it has had: 1 is all."""
-        in_turns, in_time = len(self.turns) / rounds, self.spent_s / (rounds * ROUND_SHARE_S)
-        return max(in_turns, min(in_time, len(self.turns) / MIN_ROUNDS))
+    def play(self, number: int) -> list[float]:
+        return self.process.turn(TURN_S)
 
 
 def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress | None = None) -> BenchReport:
@@ -160,7 +146,7 @@ def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Pro
         configurations, failures = configurations + others, failures + missing
     with ExitStack() as stack:
         contenders = list(_start_all(configurations, options.engine_options, failures, say, stack))
-        finished = _play_rounds(contenders, options.rounds, failures, say)
+        finished = play_rounds(contenders, options.rounds, failures, say)
     return BenchReport(host, tuple(_rows(finished)), tuple(failures))
 
 
@@ -172,13 +158,12 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], li
     found: list[Configuration] = []
     obstacles: list[str] = []
     for name in dict.fromkeys(options.engines or ENGINES):
-        formats = engine_formats(name, device)
-        artifacts = [each for kind in formats for each in bundle.manifest.artifacts if each.format == kind]
+        artifacts = readable(name, bundle.manifest.artifacts, device)
         status = available(name)
         if not status.ok:
             obstacles.append(f"{name}: {status.detail}: {status.fix}")
         elif not artifacts:
-            obstacles.append(f"{name}: reads {', '.join(formats)}, of which {bundle.folder} has none")
+            obstacles.append(f"{name}: {engine_class(name).reading(device)}; {bundle.folder} has nothing for it")
         else:
             chosen = artifacts if options.all_artifacts else artifacts[:1]
             found += (
@@ -188,12 +173,6 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], li
     if not found:
         raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
     return found, obstacles if options.engines else []
-
-
-def ratio_by_round(turns: Mapping[int, Sequence[float]], baseline: Mapping[int, Sequence[float]]) -> float:
-    """Median over the common rounds of the ratio of median times: what slows down both in a round cancels."""
-    common = turns.keys() & baseline.keys()
-    return statistics.median(statistics.median(turns[n]) / statistics.median(baseline[n]) for n in common)
 
 
 def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
@@ -211,12 +190,14 @@ def _start_all(
     failures: list[str],
     say: Progress,
     stack: ExitStack,
-) -> Iterator[Contender]:
+) -> Iterator[EngineContender]:
     for done, each in enumerate(configurations):
         say(done / len(configurations) / 2, f"starting {each}")
         model = each.bundle.model_file(each.artifact)
         try:
-            contender = Contender(each, Job(each.engine, model, each.device, each.threads, _inputs(each), options))
+            contender = EngineContender(
+                each, Job(each.engine, model, each.device, each.threads, _inputs(each), options)
+            )
             stack.callback(contender.process.close)
             contender.process.turn(TURN_S)  # warms up, and leaves it at rest for the next to start
         except EngineError as error:
@@ -231,25 +212,9 @@ def _inputs(configuration: Configuration) -> dict[str, np.ndarray]:
     return {manifest.inputs[0].name: crops[np.arange(configuration.batch) % len(crops)]}
 
 
-def _play_rounds(contenders: Sequence[Contender], rounds: int, failures: list[str], say: Progress) -> list[Contender]:
-    """Turns for all, round after round; returns those that did not fail."""
-    playing = list(contenders)
-    for number in range(rounds):
-        waiting = [each for each in playing if each.done(rounds) < 1]
-        first = number % max(len(waiting), 1)  # nobody always runs after the same neighbour's heat
-        for each in waiting[first:] + waiting[:first]:
-            say(0.5 + statistics.fmean(other.done(rounds) for other in playing) / 2, f"measuring {each.configuration}")
-            try:
-                each.take_turn(number)
-            except EngineError as error:
-                failures.append(f"{each.configuration}: {error}")
-                playing.remove(each)
-    return playing
-
-
-def _rows(finished: Sequence[Contender]) -> Iterator[Row]:
+def _rows(finished: Sequence[EngineContender]) -> Iterator[Row]:
     """The baseline is onnxruntime on the bundle that was given last."""
-    baselines: dict[tuple[int, int], Contender] = {}
+    baselines: dict[tuple[int, int], EngineContender] = {}
     folders = list(dict.fromkeys(each.configuration.bundle.folder for each in finished))
     for each in finished:
         setting = each.configuration
@@ -260,7 +225,7 @@ def _rows(finished: Sequence[Contender]) -> Iterator[Row]:
         yield _row(each, baseline, several=len(folders) > 1)
 
 
-def _row(contender: Contender, baseline: Contender | None, several: bool) -> Row:
+def _row(contender: EngineContender, baseline: EngineContender | None, several: bool) -> Row:
     configuration = contender.configuration
     file = configuration.artifact.file
     times_s = [run for runs in contender.turns.values() for run in runs]

@@ -15,7 +15,7 @@ from benchmarks.inputs import noise_crops, real_crops
 from benchmarks.parity_report import Check, ParityReport
 from runtime.bundle import Bundle
 from runtime.decode import LandmarkFrame, dewhiten, vertices
-from runtime.engines import ENGINES, Engine, available, engine_formats, open_engine
+from runtime.engines import Engine, available, engines_for, open_engine
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError
 from runtime.manifest import Artifact, Manifest
@@ -68,7 +68,7 @@ def check_bundle(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:
     checks: list[Check] = []
     failures: list[str] = []
     for artifact in bundle.manifest.artifacts:
-        engines = [name for name in ENGINES if artifact.format in engine_formats(name)]
+        engines = engines_for(artifact)
         present = [name for name in engines if available(name).ok]
         if not present:
             reasons = "; ".join(f"{available(name).detail}, {available(name).fix}" for name in engines)

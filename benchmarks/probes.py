@@ -144,4 +144,9 @@ def _onnx() -> bytes:
     return _message((1, 4), (7, graph), (8, _message((2, 11))))
 
 
-PROBE_MODELS = {"lite": ("mindir_v1", _mindir()), "onnx": ("onnx", _onnx()), "mindspore": ("mindir", _mindir())}
+PROBE_MODELS = {
+    "lite": ("mindir_v1", _mindir()),
+    "onnx": ("onnx", _onnx()),
+    "openvino": ("onnx", _onnx()),
+    "mindspore": ("mindir", _mindir()),
+}

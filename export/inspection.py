@@ -12,7 +12,7 @@ import msgspec
 
 from export.model_files import READERS, Content, ModelFileError, Tensor
 from runtime.bundle import Bundle
-from runtime.engines import ENGINES, available, engine_formats
+from runtime.engines import ENGINES, Device, available, engine_class
 from runtime.errors import BundleError
 from runtime.manifest import FILE_LIMIT, Artifact, Manifest
 
@@ -175,10 +175,13 @@ def _model(name: str, data: bytes, content: Content) -> ModelInfo:
 
 
 def _engine(name: str, content: Content) -> EngineInfo:
-    formats = engine_formats(name)
+    kind = engine_class(name)
+    formats, precision = kind.formats_on(Device()), _precision(content.weights) or ""
     if content.format not in formats:
         this = f"MindIR {content.versions['MindIR']}" if "MindIR" in content.versions else FORMAT_NAMES[content.format]
         return EngineInfo(name, False, f"reads {', '.join(FORMAT_NAMES[each] for each in formats)}, not {this}")
+    if precision in kind.unread:
+        return EngineInfo(name, False, f"reads no {precision}: {kind.unread[precision]}")
     status = available(name)
     return EngineInfo(name, status.ok, status.detail if status.ok else f"{status.detail}: {status.fix}")
 

@@ -9,19 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.aligner import Face, FaceAligner, Pose, Prediction
+    from runtime.aligner import FaceAligner
     from runtime.bundle import Bundle
     from runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
+    from runtime.faces import Face, Pose, Prediction
     from runtime.tracking import FaceTracker, TrackedFace, TrackOptions
 
 HOMES = {
-    "Face": "runtime.aligner",
+    "Face": "runtime.faces",
     "FaceAligner": "runtime.aligner",
     "FaceTracker": "runtime.tracking",
     "TrackOptions": "runtime.tracking",
     "TrackedFace": "runtime.tracking",
-    "Pose": "runtime.aligner",
-    "Prediction": "runtime.aligner",
+    "Pose": "runtime.faces",
+    "Prediction": "runtime.faces",
     "Bundle": "runtime.bundle",
     "BundleError": "runtime.errors",
     "EngineError": "runtime.errors",

@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime.bundle import Bundle, DenseBasis
 from runtime.crop import check_boxes, crop_resize, roi_from_box, roi_to_image
-from runtime.decode import PoseRule, dewhiten, euler_deg, rotation, vertices
-from runtime.detection import Detection, Detector, HaarDetector
-from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, engine_formats, open_engine
+from runtime.decode import dewhiten, rotation, vertices
+from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, open_engine
 from runtime.engines.base import DYNAMIC
 from runtime.errors import BundleError
+from runtime.faces import Cut, Detection, Face, Pose, PoseDecoder, Prediction
 from runtime.manifest import Artifact
-from runtime.tuning import Wish, tune
+
+if TYPE_CHECKING:
+    from runtime.detection import Detector
 
 MAX_BATCH = 64  # crops per engine run; more saves nothing and costs memory
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Head pose in degrees, by the convention of the network that made it (`pose` in the manifest)."""
-
-    yaw: float
-    pitch: float
-    roll: float
-
-
-@dataclass(frozen=True)
-class PoseDecoder:
-    """From a network's parameters to angles: its whitening (62,) and its convention."""
-
-    param_mean: np.ndarray
-    param_std: np.ndarray
-    rule: PoseRule
-
-    def euler_deg(self, params: np.ndarray) -> np.ndarray:
-        """Whitened parameters (N,62) -> yaw, pitch, roll (N,3) float64 in degrees."""
-        return euler_deg(dewhiten(params, self.param_mean, self.param_std), self.rule)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth.
-
-    As landmarks, where the bundle's head gives them: refined_landmarks (N,3,68), vertices (N,3,V) of the mesh.
-    """
-
-    params: np.ndarray
-    landmarks: np.ndarray
-    refined_landmarks: np.ndarray | None = None
-    vertices: np.ndarray | None = None
-    pose: PoseDecoder = field(kw_only=True, repr=False)
-
-    @cached_property
-    def euler_deg(self) -> np.ndarray:
-        """(N,3) float64 yaw, pitch, roll in degrees. Computed when first asked for."""
-        return self.pose.euler_deg(self.params)
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face in image coordinates.
-
-    landmarks (68,3) float32 px: x right, y down, z in the same scale; pose in degrees; rotation (3,3), rows are
-    the image's x, y (up) and z axes in the head's frame; box_xyxy (4,) as detected or given, roi_xyxy (4,) the
-    square that was cropped; score of the detector, 1.0 for given boxes; params (62,) whitened. As landmarks, where
-    the bundle's head gives them: refined_landmarks (68,3), vertices (V,3).
-    """
-
-    landmarks: np.ndarray
-    pose: Pose
-    rotation: np.ndarray
-    box_xyxy: np.ndarray
-    roi_xyxy: np.ndarray
-    score: float
-    params: np.ndarray
-    refined_landmarks: np.ndarray | None = None
-    vertices: np.ndarray | None = None
 
 
 class FaceAligner:
@@ -111,18 +51,20 @@ class FaceAligner:
     ) -> FaceAligner:
         """Open the bundle in `folder`.
 
-        engine: lite, onnx, mindspore, or auto for the fastest engine, artifact and number of threads, measured once
-        per machine and bundle (`runtime.tuning`). device: cpu, gpu[:N] or ascend[:N]. threads: None for all cores.
-        artifact: a file or format of the bundle instead of the engine's preferred one. isolated: run the engine in
-        a child process. options: precision on a card, cores, Lite's own settings.
+        engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact and number of threads,
+        measured once per machine and bundle (`runtime.tuning`). device: cpu, gpu[:N] or ascend[:N]. threads: None for
+        all cores. artifact: a file or format of the bundle instead of the engine's preferred one. isolated: run the
+        engine in a child process. options: precision, cores, Lite's own settings.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
         """
         bundle = Bundle.open(folder)
         where = Device.parse(device)
         if engine == "auto":
+            from runtime.tuning import Wish, tune  # an engine that is named needs none of it
+
             best = tune(bundle, where, Wish(threads, artifact, options))[0]
             engine, artifact, threads = best.engine, best.artifact, best.threads
-        chosen = bundle.artifact(artifact) if artifact else bundle.best_artifact(engine_formats(engine, where))
+        chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
         opened = open_engine(engine, bundle.model_file(chosen), where, threads, isolated, options)
         try:
             return cls(bundle, chosen, opened, detector)
@@ -132,24 +74,20 @@ class FaceAligner:
 
     def __call__(self, image_bgr: np.ndarray) -> list[Face]:
         """Detect and align all faces of an image (H,W,3) uint8 BGR."""
-        return self._align(image_bgr, self.detect(image_bgr))
+        return self.align_cuts([self.cut(image_bgr, self.detect(image_bgr))])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         """Face boxes, by OpenCV's own cascade unless another detector was given."""
         check_image(image_bgr)
         if self.detector is None:
+            from runtime.detection import HaarDetector  # known boxes and ready crops need none
+
             self.detector = HaarDetector()
         return self.detector.detect(image_bgr)
 
     def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
         """Align faces whose boxes (F,4) are known, in image px; a fifth column, a score, is ignored."""
-        check_image(image_bgr)
-        boxes = np.asarray(boxes_xyxy, np.float64)
-        if boxes.size == 0:
-            return []
-        if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
-            raise ValueError(f"boxes must be (F, 4) as x1, y1, x2, y2, not {boxes.shape}")
-        return self._align(image_bgr, [Detection(box, 1.0) for box in boxes[:, :4]])
+        return self.align_cuts([self.cut(image_bgr, given(boxes_xyxy))])[0]
 
     def align_rois(self, image_bgr: np.ndarray, rois_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
         """Align faces whose square regions (F,4) are known, in image px: the crop rule is not applied to them."""
@@ -160,7 +98,7 @@ class FaceAligner:
         if rois.ndim != 2:
             raise ValueError(f"regions must be (F, 4) as x1, y1, x2, y2, not {rois.shape}")
         rois = check_boxes(rois)
-        return self._align_rois(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])
+        return self.align_cuts([self._cut(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])])[0]
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
         """Run ready crops (N,120,120,3) uint8 BGR; N may be any number from 0."""
@@ -202,17 +140,32 @@ class FaceAligner:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _align(self, image_bgr: np.ndarray, detections: Sequence[Detection]) -> list[Face]:
-        if not detections:
-            return []
-        rule = self.bundle.manifest.crop
-        rois = np.stack([roi_from_box(detection.box_xyxy, rule) for detection in detections])
-        return self._align_rois(image_bgr, rois, detections)
+    def cut(self, image_bgr: np.ndarray, detections: Sequence[Detection]) -> Cut:
+        """Cut detected faces out of an image, for `align_cuts`. Raises ValueError for an unfit image or box."""
+        check_image(image_bgr)
+        boxes = np.array([detection.box_xyxy for detection in detections], np.float64).reshape(-1, 4)
+        return self._cut(image_bgr, roi_from_box(boxes, self.bundle.manifest.crop), detections)
 
-    def _align_rois(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> list[Face]:
-        manifest = self.bundle.manifest
-        size, interpolation = manifest.preprocessing.size, manifest.crop.interpolation
-        prediction = self.predict(np.stack([crop_resize(image_bgr, roi, size, interpolation) for roi in rois]))
+    def align_cuts(self, cuts: Sequence[Cut]) -> list[list[Face]]:
+        """The faces of several images, all through the engine together, image by image."""
+        crops = [cut.crops_bgr for cut in cuts if len(cut.crops_bgr)]
+        if not crops:
+            return [[] for _ in cuts]
+        faces = iter(self._faces(np.concatenate(crops), cuts))
+        return [list(itertools.islice(faces, len(cut.detections))) for cut in cuts]
+
+    def _cut(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> Cut:
+        size, interpolation = self.bundle.manifest.preprocessing.size, self.bundle.manifest.crop.interpolation
+        crops = np.empty((len(rois), size, size, 3), np.uint8)
+        for crop, roi in zip(crops, rois, strict=True):
+            crop[:] = crop_resize(image_bgr, roi, size, interpolation)
+        return Cut(crops, rois, tuple(detections))
+
+    def _faces(self, crops: np.ndarray, cuts: Sequence[Cut]) -> list[Face]:
+        """One face per crop; `cuts` say where each comes from."""
+        rois = np.concatenate([cut.rois_xyxy for cut in cuts])
+        detections = [detection for cut in cuts for detection in cut.detections]
+        prediction = self.predict(crops)
         landmarks = roi_to_image(prediction.landmarks, rois)
         refined, vertices = (_to_image(part, rois) for part in (prediction.refined_landmarks, prediction.vertices))
         rotations = rotation(dewhiten(prediction.params, self.morphable.param_mean, self.morphable.param_std))
@@ -252,6 +205,16 @@ class FaceAligner:
             crops = np.concatenate([crops, np.repeat(crops[-1:], fixed - count, axis=0)])
         outputs = self.engine.run({self.input.name: crops})
         return {name: array[:count] for name, array in outputs.items()}
+
+
+def given(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:
+    """Known boxes (F,4) in image px, or (F,5) with an ignored score, as detections of score 1. Raises ValueError."""
+    boxes = np.asarray(boxes_xyxy, np.float64)
+    if boxes.size == 0:
+        return []
+    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+        raise ValueError(f"boxes must be (F, 4) as x1, y1, x2, y2, not {boxes.shape}")
+    return [Detection(box, 1.0) for box in boxes[:, :4]]
 
 
 def _to_image(points: np.ndarray | None, rois_xyxy: np.ndarray) -> Sequence[np.ndarray | None]:

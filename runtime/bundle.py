@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.engines import Device, engine_class, readable
 from runtime.engines.base import ModelFile
 from runtime.errors import BundleError
 from runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
@@ -89,20 +90,27 @@ class Bundle:
         present = ", ".join(artifact.file for artifact in self.manifest.artifacts)
         raise BundleError(f"{self.folder} has no {format_or_file} artifact: it has {present}")
 
-    def best_artifact(self, formats: tuple[str, ...]) -> Artifact:
-        """The first artifact in the order of `formats`. Raises BundleError if there is none."""
-        for wanted in formats:
-            for artifact in self.manifest.artifacts:
-                if artifact.format == wanted:
-                    return artifact
-        present = ", ".join(artifact.file for artifact in self.manifest.artifacts)
-        raise BundleError(f"{self.folder} has no {' or '.join(formats)} artifact: it has {present}. Export it again")
+    def artifact_for(self, engine: str, device: Device) -> Artifact:
+        """The one that the engine prefers on this device.
+
+        Raises BundleError if it reads none of them, EngineUnavailableError for a device that it never runs on.
+        """
+        kind = engine_class(engine)
+        kind.check_device(device)
+        found = readable(engine, self.manifest.artifacts, device)
+        if found:
+            return found[0]
+        present = ", ".join(f"{artifact.file} ({artifact.precision})" for artifact in self.manifest.artifacts)
+        raise BundleError(
+            f"engine {engine} {kind.reading(device)}; {self.folder} has {present}: "
+            "use another engine, or export the bundle again"
+        )
 
     def model_file(self, artifact: Artifact) -> ModelFile:
         """What an engine loads: the verified bytes with the shapes they promise."""
         inputs = tuple(tensor.spec for tensor in self.manifest.inputs)
         outputs = tuple(tensor.spec for tensor in self.manifest.outputs)
-        return ModelFile(self.read(artifact), artifact.format, inputs, outputs)
+        return ModelFile(self.read(artifact), artifact.format, inputs, outputs, artifact.precision)
 
     def morphable(self) -> Morphable:
         """Bases and whitening. Raises BundleError if the file does not hold what it should."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 CROP_SIZE = 120  # pixels; what all networks here were trained at
 MAX_ROI_SIDE = 16384  # pixels; a larger padded region needs over 800 MB, and no photo has such a face
-INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "lanczos4": cv2.INTER_LANCZOS4}
+INTERPOLATIONS = {"linear": "INTER_LINEAR", "lanczos4": "INTER_LANCZOS4"}  # as OpenCV calls them
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,12 @@ def crop_resize(
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"unknown interpolation {interpolation!r}: use {' or '.join(INTERPOLATIONS)}")
+    import cv2  # here, because the rules are read at every start, and ready crops need no OpenCV
+
     region = _cut(image_bgr, _rounded(roi_xyxy))
     if region is None:
         return np.zeros((size, size, image_bgr.shape[2]), image_bgr.dtype)
-    return cv2.resize(region, (size, size), interpolation=INTERPOLATIONS[interpolation])
+    return cv2.resize(region, (size, size), interpolation=getattr(cv2, INTERPOLATIONS[interpolation]))
 
 
 def roi_to_image(points: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
@@ -128,4 +129,6 @@ def _cut(image_bgr: np.ndarray, roi_xyxy: tuple[int, int, int, int]) -> np.ndarr
     missing = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
     if not any(missing):
         return inside
+    import cv2  # as in `crop_resize`
+
     return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_CONSTANT, value=0)

@@ -17,14 +17,7 @@ import numpy as np
 
 from runtime.association import overlap
 from runtime.errors import MediaError
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A face box (4,) float64 x1, y1, x2, y2 in image pixels, and how sure the detector is, 0 to 1."""
-
-    box_xyxy: np.ndarray
-    score: float
+from runtime.faces import Detection
 
 
 class Detector(Protocol):

@@ -9,6 +9,10 @@ class EngineUnavailableError(EngineError):
     """The engine, its device or a library it needs is missing here; the message says how to get it."""
 
 
+class ChildDiedError(EngineError):
+    """The process that ran an engine is gone: whether it would have answered is not known, and another one may."""
+
+
 class BundleError(ValueError):
     """A bundle is incomplete, altered, or of a schema this version cannot read."""
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.aligner import Face
 from runtime.crop import MAX_ROI_SIDE
+from runtime.faces import Face
 from runtime.smoothing import face_size
 
 # Side of the region over the longer side of the landmarks' box: how the crops of 300W-LP are cut, which SynergyNet and

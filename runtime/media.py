@@ -43,12 +43,15 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises MediaError if the file is missing, no picture, damaged or too large.
     """
-    path = Path(path)
-    data = _read_bytes(path)
+    return decode_image(path, _read_bytes(Path(path)))
+
+
+def decode_image(name: str | Path, data: bytes) -> np.ndarray:
+    """As `read_image`, from the bytes of the file of that name."""
     try:
         return decode_picture(data)
     except ValueError as error:
-        raise MediaError(f"{path} {error}") from None
+        raise MediaError(f"{name} {error}") from None
 
 
 def write_image(path: str | Path, image_bgr: np.ndarray) -> None:

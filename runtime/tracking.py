@@ -14,10 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from runtime.aligner import Face, FaceAligner, Pose, check_image
+from runtime.aligner import FaceAligner, check_image
 from runtime.association import SAME_FACE, match, overlap
 from runtime.decode import PoseRule, rotation_to_euler_deg
 from runtime.detection import Detection
+from runtime.faces import Face, Pose
 from runtime.look import Look, box_of, probe_roi
 from runtime.smoothing import OneEuro, OneEuroFilter, face_size
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
-import statistics
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,13 +27,12 @@ from runtime.engines import (
     EngineOptions,
     available,
     default_threads,
-    engine_formats,
     open_engine,
+    readable,
 )
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError, EngineUnavailableError, MediaError
 from runtime.manifest import MANIFEST_NAME, Artifact
-from runtime.media import write_file
 
 ROUNDS = 15
 RUNS_PER_ROUND = 4  # of a few milliseconds each: a turn shorter than what disturbs a machine
@@ -102,7 +100,7 @@ def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
     artifacts = (bundle.artifact(wish.artifact),) if wish.artifact else bundle.manifest.artifacts
     present, obstacles = [], []
     for name in ENGINES:
-        fitting = _best_per_precision(engine_formats(name, device), artifacts)
+        fitting = _best_per_precision(readable(name, artifacts, device))
         status = available(name)
         if fitting and status.ok:
             present += [(name, artifact) for artifact in fitting]
@@ -117,10 +115,9 @@ def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
     return [Candidate(name, artifact, count) for name, artifact in light or sound or present for count in counts]
 
 
-def _best_per_precision(formats: Sequence[str], artifacts: Sequence[Artifact]) -> list[Artifact]:
+def _best_per_precision(best_first: Sequence[Artifact]) -> list[Artifact]:
     """Formats that an engine reads differ in how they load, not in how they run: the best of each precision will do."""
-    readable = [each for kind in formats for each in artifacts if each.format == kind]
-    return list({each.precision: each for each in reversed(readable)}.values())
+    return list({each.precision: each for each in reversed(best_first)}.values())
 
 
 def measure(
@@ -145,7 +142,7 @@ def measure(
         if problem is not None and not opened:
             raise problem
         times = [[_turn(engine, crop) for _, engine in opened] for _ in range(ROUNDS)]
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    medians = np.median(times, axis=0).tolist()
     found = [
         Choice(way.engine, way.artifact.file, way.threads, 1e3 * median)
         for (way, _), median in zip(opened, medians, strict=True)
@@ -195,5 +192,7 @@ def _read(bundle: Bundle) -> list[Tuning]:
 
 
 def _write(bundle: Bundle, entries: list[Tuning]) -> None:
+    from runtime.media import write_file  # brings OpenCV, and a result is written once and read at every start
+
     with contextlib.suppress(MediaError):  # a folder that cannot be written: the next process measures again
         write_file(_path(bundle), msgspec.json.format(msgspec.json.encode(entries), indent=2))

@@ -99,7 +99,7 @@ class TestExport:
 
 
 class TestInfer:
-    @pytest.mark.parametrize("engine", ["lite", "onnx", "mindspore"])
+    @pytest.mark.parametrize("engine", ["lite", "onnx", "openvino", "mindspore"])
     def test_three_faces_with_boxes_given(self, synergy, shared, bundles, emma_boxes, tmp_path, engine) -> None:
         photo = shared / "images" / "emma.jpg"
         result = synergy(
@@ -141,7 +141,7 @@ class TestInfer:
         one_line_error(synergy("infer", altered, "x.jpg", "--engine", "lite"), "model.ms", "sha256")
 
     @pytest.mark.parametrize("device", ["ascend", "gpu:0"])
-    @pytest.mark.parametrize("engine", ["lite", "onnx"])
+    @pytest.mark.parametrize("engine", ["lite", "onnx", "openvino"])
     def test_absent_device_says_why(self, synergy, bundles, engine: str, device: str) -> None:
         one_line_error(
             synergy("infer", bundles["mb05"], "x.jpg", "--engine", engine, "--device", device), "--device cpu"

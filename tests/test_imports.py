@@ -24,7 +24,17 @@ OURS = {
 # package: what of others it may import, anywhere in it
 THEIRS = {
     "synergy_model": {"numpy", "cv2", "mindspore"},
-    "runtime": {"numpy", "cv2", "msgspec", "platformdirs", "mindspore", "mindspore_lite", "onnxruntime"},
+    "runtime": {
+        "numpy",
+        "cv2",
+        "msgspec",
+        "platformdirs",
+        "mindspore",
+        "mindspore_lite",
+        "onnxruntime",
+        "openvino",
+        "ray",
+    },
     "export": {"numpy", "msgspec", "mindspore", "onnx", "onnxruntime", "google"},
     "benchmarks": {"numpy", "cv2", "msgspec", "rich", "typer", "mindspore", "onnx", "openvino", "onnxruntime"},
     "cli": {"typer", "rich", "msgspec"},
@@ -34,11 +44,13 @@ THEIRS = {
 PLACES = {
     "mindspore": ("runtime/engines/mindspore.py",),
     "onnxruntime": ("runtime/engines/onnx.py",),
+    "openvino": ("runtime/engines/openvino.py",),
+    "ray": ("runtime/ray_workers.py",),
     "mindspore_lite": ("runtime/native/", "runtime/engines/lite.py"),
 }
 
-HEAVY = ("cv2", "mindspore", "mindspore_lite", "onnx", "onnxruntime", "openvino", "scipy", "skimage")
-EXTRAS = ("mindspore", "mindspore_lite", "onnx", "onnxruntime", "openvino", "skimage", "google", "matplotlib")
+HEAVY = ("cv2", "mindspore", "mindspore_lite", "onnx", "onnxruntime", "openvino", "ray", "scipy", "skimage")
+EXTRAS = ("mindspore", "mindspore_lite", "onnx", "onnxruntime", "openvino", "ray", "skimage", "google", "matplotlib")
 
 
 def sources() -> list[Path]:
@@ -124,13 +136,21 @@ def loaded_after(statement: str, blocked: tuple[str, ...] = ()) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import runtime", "import cli", "import runtime.engines, runtime.errors"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import runtime",
+        "import cli",
+        "import runtime.engines, runtime.errors",
+        "import runtime.aligner, runtime.tuning",
+    ],
+)
 def test_light_imports(statement: str) -> None:
     """What every start, and every child process, pays for."""
     assert not loaded_after(statement) & set(HEAVY)
 
 
-@pytest.mark.parametrize("name", ["lite", "onnx", "mindspore"])
+@pytest.mark.parametrize("name", ["lite", "onnx", "openvino", "mindspore"])
 def test_looking_for_an_engine_loads_none(name: str) -> None:
     assert not loaded_after(f"from runtime.engines import available; available({name!r})") & set(HEAVY)
 
@@ -140,7 +160,7 @@ def test_looking_for_an_engine_loads_none(name: str) -> None:
     [
         "import cli",
         "import runtime; [getattr(runtime, name) for name in runtime.__all__]",
-        "import runtime.inference, runtime.media, runtime.drawing, runtime.mesh, runtime.detection",
+        "import runtime.pictures, runtime.video_faces, runtime.media, runtime.drawing, runtime.mesh, runtime.detection",
         "from runtime.engines import ENGINES, available; [available(name) for name in ENGINES]",
         "import benchmarks.doctor, benchmarks.latency",
     ],
@@ -152,6 +172,47 @@ def test_a_base_install_is_enough(statement: str) -> None:
 
 def test_the_aligner_loads_no_engine() -> None:
     assert not loaded_after("from runtime import FaceAligner") & set(PLACES)
+
+
+FIRST_FACE = """
+import sys
+import numpy as np
+from runtime import FaceAligner
+aligner = FaceAligner.load(sys.argv[1], engine="onnx")
+{}
+aligner.close()
+print(*sys.modules)
+"""
+# what only other engines, a measurement, a detector, files, videos or an error need
+NOT_FOR_A_FACE = {
+    *("runtime.tuning", "runtime.detection", "runtime.media", "runtime.drawing", "runtime.video", "runtime.tracking"),
+    *("runtime.engines.lite", "runtime.engines.mindspore", "runtime.engines.child", "runtime.engines.isolated"),
+    *("runtime.native", "mindspore", "mindspore_lite", "typer", "rich", "statistics", "subprocess", "tempfile", "json"),
+    *("importlib.metadata", "configparser", "platformdirs", "concurrent.futures", "multiprocessing"),
+}
+
+
+@pytest.mark.parametrize(
+    ("face", "unused"),
+    [
+        ("aligner.predict(np.zeros((1, 120, 120, 3), np.uint8)).euler_deg", NOT_FOR_A_FACE | {"cv2"}),
+        ("aligner.align(np.zeros((200, 200, 3), np.uint8), [(20, 20, 90, 90)])", NOT_FOR_A_FACE),
+    ],
+    ids=["predict", "align"],
+)
+def test_the_first_face_loads_what_it_uses(bundles: dict[str, Path], face: str, unused: set[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    program = [sys.executable, "-c", FIRST_FACE.format(face), str(bundles["mb05"])]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not set(done.stdout.split()) & unused
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("infer", "--help"), ("bench", "--help"), ("lite", "--help")])
+def test_help_loads_nothing_of_the_work(arguments: tuple[str, ...]) -> None:
+    ask = f"import cli, contextlib, io; sys.argv[1:] = {list(arguments)!r}\n"
+    ask += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said: cli.main()\n"
+    loaded = loaded_after(ask + "assert 'Usage' in said.getvalue()")
+    assert not loaded & {*HEAVY, *EXTRAS, "numpy", "msgspec", "platformdirs", "runtime", "export", "synergy_model"}
 
 
 def test_public_names() -> None:

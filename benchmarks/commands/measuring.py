@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -27,6 +27,7 @@ from benchmarks.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from benchmarks.latency import BenchOptions
     from runtime.engines import EngineOptions
 
 
@@ -113,6 +114,8 @@ def bench(
     all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
     against: Annotated[Path | None, typer.Option(help="Another bundle, in the same rounds; the ratios' base.")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Only measure again what --engine auto takes.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Beside onnxruntime, OpenVINO and MindSpore alone.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="With --peers: draw faces per second, an SVG file.")] = None,
     json_file: JsonOption = None,
     device_precision: DevicePrecisionOption = "fp32",
     affinity: AffinityOption = None,
@@ -120,6 +123,10 @@ def bench(
 ) -> None:
     """Latency, cold start and memory of every engine present, interleaved in one run."""
     chosen = engine_options(device_precision, affinity, lite_config)
+    if chart is not None and not peers:
+        raise typer.BadParameter("--chart draws what --peers measures: give both")
+    if tune and peers:
+        raise typer.BadParameter("--tune measures this program alone: leave --peers out")
     if tune:
         _tune(bundle, device, chosen)
         return
@@ -128,6 +135,8 @@ def bench(
 
     options = BenchOptions(_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against, chosen,
     )  # fmt: skip
+    if peers:
+        _bench_peers(bundle, options, json_file, chart)
     with progress() as say:
         report = bench_bundle(bundle, options, say)
     print_bench(report)
@@ -192,3 +201,19 @@ def _tune(folder: Path, device: str, options: EngineOptions) -> None:
     from runtime.tuning import Wish, tune
 
     print_tuning(tune(Bundle.open(folder), Device.parse(device), Wish(options=options), again=True))
+
+
+def _bench_peers(bundle: Path, options: BenchOptions, json_file: Path | None, chart: Path | None) -> NoReturn:
+    from benchmarks.console import progress
+    from benchmarks.console_peers import print_peers
+    from benchmarks.peers import bench_peers
+    from benchmarks.report.peer_chart import peers_chart
+    from runtime.media import write_file
+
+    with progress() as say:
+        report = bench_peers(bundle, options, say)
+    print_peers(report)
+    write_json(json_file, report)
+    if chart is not None:
+        write_file(chart, peers_chart(report).encode())
+    raise typer.Exit(1 if report.failures else 0)

@@ -20,7 +20,7 @@ from benchmarks.predictions import Predictions, bundle_predictor
 from benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
-from runtime.engines import ENGINES, Device, available, default_threads, engine_class, engine_formats
+from runtime.engines import Device, available, default_threads, engine_class, engines_for
 from runtime.engines.base import DYNAMIC
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
 from runtime.manifest import Artifact, Manifest
@@ -180,7 +180,7 @@ def _measure(
 def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[tuple[Artifact, str]]:
     """Every artifact with every engine that reads it and is here; the others are noted."""
     for artifact in bundle.manifest.artifacts:
-        for engine in (name for name in ENGINES if artifact.format in engine_formats(name)):
+        for engine in engines_for(artifact, options.device):
             status = available(engine)
             if options.engines is not None and engine not in options.engines:
                 found.not_run.append(f"{artifact.file} on {engine}: not asked for")

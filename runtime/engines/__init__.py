@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 from runtime.engines.base import (
     DEFAULT_OPTIONS,
@@ -30,15 +32,31 @@ __all__ = [
     "default_threads",
     "engine_class",
     "engine_formats",
+    "engines_for",
     "open_engine",
+    "readable",
 ]
 
 # name: module and class; in the order in which they are listed
 ENGINES = {
     "lite": ("runtime.engines.lite", "LiteEngine"),
     "onnx": ("runtime.engines.onnx", "OnnxEngine"),
+    "openvino": ("runtime.engines.openvino", "OpenVinoEngine"),
     "mindspore": ("runtime.engines.mindspore", "MindSporeEngine"),
 }
+
+
+class Readable(Protocol):
+    """What decides which engines run a file; a manifest's artifacts have it."""
+
+    @property
+    def format(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+
+File = TypeVar("File", bound=Readable)
 
 
 def engine_class(name: str) -> type[Engine]:
@@ -52,6 +70,18 @@ def engine_class(name: str) -> type[Engine]:
 def engine_formats(name: str, device: Device | str = "cpu") -> tuple[str, ...]:
     """Formats the engine reads here for this device, best first."""
     return engine_class(name).formats_on(_parsed(device))
+
+
+def readable(name: str, files: Iterable[File], device: Device | str = "cpu") -> list[File]:
+    """Those that the engine can run here on this device, the best format first."""
+    kind, where = engine_class(name), _parsed(device)
+    found = [each for each in files if kind.reads(each.format, each.precision, where)]
+    return sorted(found, key=lambda each: kind.formats_on(where).index(each.format))
+
+
+def engines_for(file: Readable, device: Device | str = "cpu") -> list[str]:
+    """Engines that can run such a file on this device, installed or not."""
+    return [name for name in ENGINES if readable(name, [file], device)]
 
 
 def available(name: str) -> Availability:

@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 import numpy as np
 
-from runtime.errors import EngineError
+from runtime.errors import EngineError, EngineUnavailableError
 
 DYNAMIC = -1  # a dimension fixed only at run time; here always the batch
 CANN_HINT = "install Ascend's driver and CANN, and source CANN's set_env.sh"
 WITHOUT_CARD = "--device cpu works without"
+# For MindSpore: with AVX-512, its oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference
+# code, ten times slower and more. Read when MindSpore runs its first operator in the process.
+FAST_CONVOLUTIONS = ("ONEDNN_MAX_CPU_ISA", "AVX2")
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # what engines compute in
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,10 @@ class EngineOptions:
     """How an engine computes. By default in float32 as the file says, on whichever cores the system chooses.
 
     precision: "fp32" puts neither float16 nor TF32 in float32's place (nor HF32, where the engine can switch it off:
-    MindSpore); a card that cannot do so refuses. "fp16" lets a card compute in float16. affinity: CPU cores that the
-    engine's threads are bound to, empty for none. batches: sizes for which a card compiles a model whose batch is
-    open; others are filled up to them or cut. lite_config: a file in MindSpore Lite's own format, whose entries come
-    before the generated ones.
+    MindSpore); a card that cannot do so refuses. "fp16" lets a card compute in float16; "fp16" and "bf16" let OpenVINO
+    do so on a CPU that has these types. affinity: CPU cores that the engine's threads are bound to, empty for none.
+    batches: sizes for which a card compiles a model whose batch is open; others are filled up to them or cut.
+    lite_config: a file in MindSpore Lite's own format, whose entries come before the generated ones.
     """
 
     precision: str = "fp32"
@@ -84,11 +89,9 @@ class EngineOptions:
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     lite_config: Path | None = None
 
-    PRECISIONS = ("fp32", "fp16")
-
     def __post_init__(self) -> None:
-        if self.precision not in self.PRECISIONS:
-            raise ValueError(f"unknown precision {self.precision!r}: use {' or '.join(self.PRECISIONS)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}: use one of {', '.join(PRECISIONS)}")
         if len(set(self.affinity)) != len(self.affinity):
             raise ValueError(f"affinity names a core twice: {_listed(self.affinity)}")
         if not self.batches or self.batches[0] < 1 or tuple(sorted(set(self.batches))) != self.batches:
@@ -111,13 +114,15 @@ class Availability:
 class ModelFile:
     """A model as verified bytes, never as a path: what was hashed is what is loaded.
 
-    `format` is one of "mindir" (as MindSpore writes it), "mindir_v1" (lowered for older Lite), "onnx", "ms".
+    `format` is one of "mindir" (as MindSpore writes it), "mindir_v1" (lowered for older Lite), "onnx", "ms";
+    `precision` what its manifest says of it: "fp32", "fp16" or "int8".
     """
 
     data: bytes
     format: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    precision: str = "fp32"
 
 
 class Engine(ABC):
@@ -125,7 +130,9 @@ class Engine(ABC):
 
     name: str
     formats: tuple[str, ...]
-    half_devices: tuple[str, ...] = ()  # kinds of device on which it can be told to compute in float16
+    devices: tuple[str, ...] = Device.KINDS
+    unread: ClassVar[Mapping[str, str]] = {}  # precisions of files in its formats that it cannot read, and why
+    reduced: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # below fp32 it can compute in these, on these devices
     binds_threads = False
     reads_lite_config = False
 
@@ -143,15 +150,35 @@ class Engine(ABC):
         return cls.formats
 
     @classmethod
+    def reads(cls, model_format: str, precision: str, device: Device) -> bool:
+        """Whether it can run such a file here on this device."""
+        is_readable = model_format in cls.formats_on(device) and precision not in cls.unread
+        return is_readable and device.kind in cls.devices
+
+    @classmethod
+    def reading(cls, device: Device) -> str:
+        """In words what `reads` decides by."""
+        if device.kind not in cls.devices:
+            return f"runs on {' and '.join(cls.devices)} only, not on {device}"
+        return f"reads {', '.join(cls.formats_on(device))}{''.join(f', not {each}' for each in cls.unread)}"
+
+    @classmethod
+    def check_device(cls, device: Device) -> None:
+        """Refuse a kind of device that it never runs on. Raises EngineUnavailableError."""
+        if device.kind not in cls.devices:
+            raise EngineUnavailableError(f"engine {cls.name} {cls.reading(device)}: {WITHOUT_CARD}")
+
+    @classmethod
     def check(cls, model: ModelFile, device: Device, options: EngineOptions) -> None:
         """Refuse what this engine does not do. Raises EngineError, or ValueError for cores that are not here."""
+        cls.check_device(device)
         fits = cls.formats_on(device)
         if model.format not in fits:
             on = "" if device.kind == "cpu" else f" for {device}"
             raise EngineError(f"engine {cls.name} cannot read {model.format} files{on}: it reads {', '.join(fits)}")
-        if options.precision == "fp16" and device.kind not in cls.half_devices:
-            able = f"only on {' and '.join(cls.half_devices)}" if cls.half_devices else "on no device"
-            raise EngineError(f"engine {cls.name} computes in float16 {able}, not on {device}: use precision fp32")
+        if model.precision in cls.unread:
+            raise EngineError(f"engine {cls.name} cannot read {model.precision} files: {cls.unread[model.precision]}")
+        _check_precision(cls, device, options.precision)
         if options.affinity and not cls.binds_threads:
             raise EngineError(f"engine {cls.name} cannot bind its threads to cores: leave affinity out")
         if options.lite_config is not None and not cls.reads_lite_config:
@@ -187,6 +214,17 @@ class Engine(ABC):
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _check_precision(kind: type[Engine], device: Device, wanted: str) -> None:
+    able = kind.reduced.get(wanted, ())
+    if wanted == "fp32" or device.kind in able:
+        return
+    where = f"only on {' and '.join(able)}, not on {device}" if able else "on no device"
+    others = ["fp32", *(each for each, devices in kind.reduced.items() if device.kind in devices)]
+    raise EngineError(
+        f"engine {kind.name} computes in {PRECISIONS[wanted]} {where}: use precision {' or '.join(others)}"
+    )
 
 
 def available_cores() -> set[int]:

@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
-from runtime.errors import EngineError, EngineUnavailableError
+from runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
 
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {module} import {function}; "
@@ -39,31 +39,36 @@ ERRORS: dict[str, type[Exception]] = {
 class Child:
     """A process that runs `function()` of `module` and hands every request to what that returns."""
 
-    def __init__(self, title: str, module: str, function: str) -> None:
+    def __init__(self, title: str, module: str, function: str, descriptors: Sequence[int] = ()) -> None:
+        """descriptors: open files that the process gets too, under the same numbers."""
         self.title = title
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        self.process, self.connection = _start(BOOTSTRAP.format(module=module, function=function), self.stderr)
+        self.process, self.connection = _start(
+            BOOTSTRAP.format(module=module, function=function), self.stderr, descriptors
+        )
         self._stop = weakref.finalize(self, _end, self.process, self.connection, self.stderr)
 
     def ask(self, request: Any) -> Any:
-        """The answer. Raises what the child raised (other errors as EngineError), EngineError if it died."""
+        """The answer. Raises what the child raised (other errors as EngineError), ChildDiedError if it died."""
         if not self._stop.alive:
             raise EngineError(f"{self.title} is closed")
         try:
             self.connection.send(request)
-            error, answer = self.connection.recv()
+            error, value = self.connection.recv()
         except (EOFError, OSError):
-            raise EngineError(self._obituary()) from None
+            raise ChildDiedError(self._obituary()) from None
         except BaseException:  # Ctrl-C in between: the next answer would belong to this request
             self.close()
             raise
-        if error is not None:
-            raise ERRORS.get(error, EngineError)(answer)
-        return answer
+        return result(error, value)
 
     def close(self) -> None:
         """End the process; calling it twice is harmless."""
         self._stop()
+
+    def kill(self) -> None:
+        """End the process at once, also in the middle of a request."""
+        self.process.kill()
 
     def _obituary(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -85,11 +90,11 @@ def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]]) -> 
                 request = connection.recv()
             except EOFError:
                 return
-            connection.send(_answer(handle, request))
+            connection.send(answer(handle, request))
 
 
-def _answer(handle: Callable[[Any], Any], request: Any) -> tuple[str | None, Any]:
-    """The name of an error, if any, and its text or the result."""
+def answer(handle: Callable[[Any], Any], request: Any) -> tuple[str | None, Any]:
+    """What goes back: the name of an error, if any, and its text or the result."""
     try:
         return None, handle(request)
     except Exception as error:  # whatever it is, the parent must hear of it
@@ -97,13 +102,20 @@ def _answer(handle: Callable[[Any], Any], request: Any) -> tuple[str | None, Any
         return kind, str(error) or type(error).__name__
 
 
-def _start(code: str, stderr: BinaryIO) -> tuple[subprocess.Popen[bytes], Connection]:
+def result(error: str | None, value: Any) -> Any:
+    """What came back: the value, or the error raised again."""
+    if error is not None:
+        raise ERRORS.get(error, EngineError)(value)
+    return value
+
+
+def _start(code: str, stderr: BinaryIO, descriptors: Sequence[int]) -> tuple[subprocess.Popen[bytes], Connection]:
     """What libraries print goes to `stderr`, stdout included: the caller's output is its own."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-I", "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()]
+            command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno(), *descriptors]
         )
         return process, Connection(ours.detach())
 

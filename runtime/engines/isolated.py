@@ -11,8 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import DEFAULT_OPTIONS, Availability, Device, Engine, EngineOptions, ModelFile
+from runtime.engines.base import (
+    DEFAULT_OPTIONS,
+    Availability,
+    Device,
+    Engine,
+    EngineOptions,
+    ModelFile,
+    check_outputs,
+)
 from runtime.engines.child import Child
+from runtime.engines.shared import Place, SharedArrays
 from runtime.errors import EngineError
 
 
@@ -27,9 +36,11 @@ class IsolatedEngine(Engine):
         self.name = name
         self.formats = engine_class(name).formats
         super().__init__(model, device, threads, options)
-        self.child = Child(f"the {name} engine", __name__, "make_handler")
+        self.inputs, self.outputs = SharedArrays.create(), SharedArrays.create()
+        shared = (self.inputs.descriptor, self.outputs.descriptor)
+        self.child = Child(f"the {name} engine", __name__, "make_handler", shared)
         try:
-            self.child.ask((name, model, device, threads, options))
+            self.child.ask((shared, name, model, device, threads, options))
         except (EngineError, ValueError):
             self.close()
             raise
@@ -43,26 +54,49 @@ class IsolatedEngine(Engine):
         """Left to the engine itself, in the child."""
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        return self.child.ask(list(arrays))
+        if not self.inputs.close.alive:  # its number may by now be that of another file
+            raise EngineError(f"this {self.name} engine is closed")
+        places = self.child.ask(self.inputs.put(arrays))
+        return [array.copy() for array in self.outputs.get(places)]
 
     def close(self) -> None:
         self.child.close()
+        self.inputs.close()
+        self.outputs.close()
 
 
 def make_handler() -> Callable[[Any], Any]:
     """In the child: the first request names the engine and its model, every later one is a run."""
-    engine: list[Engine] = []
+    session: list[_Session] = []
 
     def handle(request: Any) -> Any:
-        if engine:
-            return engine[0]._run(request)
-        engine.append(_open(*request))
+        if session:
+            return session[0].run(request)
+        session.append(_Session(*request))
         return None
 
     return handle
 
 
-def _open(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
-    from runtime.engines import engine_class
+class _Session:
+    """The engine itself, in the child, between the memory for its inputs and that for its outputs."""
 
-    return engine_class(name)(model, device, threads, options)
+    def __init__(
+        self,
+        shared: tuple[int, int],
+        name: str,
+        model: ModelFile,
+        device: Device,
+        threads: int,
+        options: EngineOptions,
+    ) -> None:
+        from runtime.engines import engine_class
+
+        self.inputs, self.outputs = map(SharedArrays, shared)
+        self.engine = engine_class(name)(model, device, threads, options)
+
+    def run(self, places: Sequence[Place]) -> list[Place]:
+        arrays = self.inputs.get(places)
+        outputs = self.engine._run(arrays)
+        checked = check_outputs(self.engine.model.outputs, outputs, arrays[0].shape[0], self.engine.name)
+        return self.outputs.put(checked.values())

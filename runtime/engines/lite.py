@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class LiteEngine(Engine):
 
     name = "lite"
     formats = readable_formats()
-    half_devices = ("gpu", "ascend")
+    reduced: ClassVar = {"fp16": ("gpu", "ascend")}
     binds_threads = True
     reads_lite_config = True
 

@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from runtime.engines.base import (
     CANN_HINT,
     DEFAULT_OPTIONS,
+    FAST_CONVOLUTIONS,
     WITHOUT_CARD,
     Availability,
     Device,
@@ -23,9 +25,6 @@ from runtime.engines.base import (
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.capture import captured
 
-# With AVX-512, oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference code: ten times
-# slower and more. Read when MindSpore runs its first operator in the process.
-FAST_CONVOLUTIONS = ("ONEDNN_MAX_CPU_ISA", "AVX2")
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
 CURES = {  # what MindSpore 2.10's package, which has the plugins for both, needs for a card
     "gpu": "put the libraries of CUDA 11.1 or 11.6 and cuDNN 8 on LD_LIBRARY_PATH",
@@ -38,7 +37,7 @@ class MindSporeEngine(Engine):
 
     name = "mindspore"
     formats = ("mindir",)
-    half_devices = ("ascend",)
+    reduced: ClassVar = {"fp16": ("ascend",)}
 
     @classmethod
     def available(cls) -> Availability:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class OnnxEngine(Engine):
 
     name = "onnx"
     formats = ("onnx",)
-    half_devices = ("ascend",)  # CUDA's provider computes in the file's own types
+    reduced: ClassVar = {"fp16": ("ascend",)}  # CUDA's provider computes in the file's own types
     binds_threads = True
 
     @classmethod

@@ -19,10 +19,7 @@ from runtime.errors import EngineError, EngineUnavailableError
 from runtime.native.capture import captured, cause
 from runtime.native.checks import check_arrays, check_process, check_request, open_failure
 from runtime.native.config import NO_SETTINGS, LiteSettings, applied
-from runtime.native.convert import convert
 from runtime.native.home import locate
-
-__all__ = ["LiteModel", "convert", "is_loaded"]
 
 _ERROR_ROOM = 4096
 _NAME_ROOM = 1024

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from configparser import ConfigParser
-from configparser import Error as ConfigError
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -147,10 +145,12 @@ def _section(name: str, entries: Mapping[str, str]) -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
+    from configparser import ConfigParser, Error  # few have such a file
+
     parser = ConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None, default_section="")
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # operators' names have capitals
     try:
         parser.read_file(StringIO(path.read_text()), str(path))
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
+    except (OSError, UnicodeDecodeError, Error) as error:
         raise ValueError(f"cannot read MindSpore Lite's configuration {path}: {' '.join(str(error).split())}") from None
     return {name: dict(parser[name]) for name in parser.sections()}

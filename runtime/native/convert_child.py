@@ -1,6 +1,6 @@
 """One conversion in a process of its own: Lite's Converter crashes on some damaged files.
 
-Run by `runtime.native.binding.convert` as a script, with one JSON argument; imports nothing of the project.
+Run by `runtime.native.convert` as a script, with one JSON argument; imports nothing of the project.
 """
 
 import ctypes

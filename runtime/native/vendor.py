@@ -6,7 +6,6 @@ context, config_path)`, tensors from `get_inputs()`, and give tensors whose arra
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import tempfile
 from collections.abc import Sequence
@@ -85,9 +84,11 @@ def package_version() -> str | None:
     spec = importlib.util.find_spec("mindspore_lite")
     if spec is None or spec.origin is None:  # a folder of that name without code is no package
         return None
+    from importlib import metadata  # takes as long to import as half of numpy, and few have the package
+
     try:
-        return importlib.metadata.version("mindspore-lite")
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version("mindspore-lite")
+    except metadata.PackageNotFoundError:
         folder = Path(spec.origin).parent
         return read_version(folder, folder)
 

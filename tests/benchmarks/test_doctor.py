@@ -27,6 +27,7 @@ from benchmarks.doctor import (
     check_onnx,
     check_onnxruntime,
     check_opencv,
+    check_openvino,
     check_python,
     judge_accelerator,
     judge_engines,
@@ -36,7 +37,7 @@ from runtime.native.build import COMPILER_HINT
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "python opencv engine mindspore-lite onnxruntime mindspore onnx",
+    "python opencv engine mindspore-lite onnxruntime openvino mindspore onnx",
     "c++ compiler",
     "data folder",
     "ascend gpu",
@@ -126,7 +127,7 @@ def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path
     done = subprocess.run([sys.executable, "-S", "-E", "-c", program], capture_output=True, text=True, check=True)
     report = msgspec.json.decode(done.stdout, type=DoctorReport)
     missing = {check.name: check for check in report.checks if not check.ok}
-    assert list(missing)[:6] == ["opencv", "engine", "mindspore-lite", "onnxruntime", "mindspore", "onnx"]
+    assert list(missing)[:7] == ["opencv", "engine", "mindspore-lite", "onnxruntime", "openvino", "mindspore", "onnx"]
     assert not report.ok
     assert missing["opencv"].detail == "No module named 'cv2'"
     assert missing["opencv"].fix == "pip install 'opencv-python>=4.8,<5'"
@@ -135,7 +136,7 @@ def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path
 
 
 def test_nothing_heavy_enters_this_process() -> None:
-    heavy = "{'cv2', 'onnx', 'onnxruntime', 'mindspore', 'mindspore_lite'}"
+    heavy = "{'cv2', 'onnx', 'onnxruntime', 'openvino', 'mindspore', 'mindspore_lite'}"
     program = (
         "import sys; from benchmarks.doctor import run_doctor; run_doctor(); "
         f"from runtime.engines.lite import is_loaded; print(sorted({heavy} & set(sys.modules)), is_loaded())"
@@ -273,11 +274,21 @@ def test_broken_onnx(fake: Fake) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "mindspore"])
+def test_openvino() -> None:
+    from importlib.metadata import version
+
+    pytest.importorskip("openvino")
+    check = check_openvino()
+    assert check.ok and check.detail.startswith(f"openvino {version('openvino')}")
+    assert check.detail.endswith(", a model ran")
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "openvino", "mindspore"])
 def test_missing_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # how Python itself marks what is not to be imported
-    check = {"onnx": check_onnx, "onnxruntime": check_onnxruntime, "mindspore": check_mindspore}[name]()
-    extra = "onnx" if name == "onnxruntime" else "export"
+    checks = {"onnxruntime": check_onnxruntime, "openvino": check_openvino, "mindspore": check_mindspore}
+    check = checks.get(name, check_onnx)()
+    extra = {"onnxruntime": "onnx", "openvino": "openvino"}.get(name, "export")
     assert not check.ok and check.detail.startswith(f"{name} is not installed; without it")
     assert check.fix == f"pip install 'synergy-mindir[{extra}]'"
 

@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks.cold_start import FreshEngine, Job, start_several
 from benchmarks.host import describe_host, installed_versions
-from benchmarks.latency import BenchOptions, BenchReport, bench_bundle, plan, ratio_by_round
+from benchmarks.latency import BenchOptions, BenchReport, bench_bundle, plan
 from benchmarks.probes import PROBE_MODELS
 from runtime.bundle import Bundle
 from runtime.crop import CropRule
@@ -102,7 +102,7 @@ class Run:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Run]]:
-    """Put the stand-in in onnxruntime's place and take MindSpore Lite away; returns a reader of its log."""
+    """Put the stand-in in onnxruntime's place, take MindSpore Lite and OpenVINO away; returns a reader of its log."""
     package = tmp_path / "packages" / "onnxruntime"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(STAND_IN)
@@ -112,6 +112,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
     monkeypatch.setenv("FAKE_RUN_S", str(RUN_S))
     monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path / "nothing"))
     monkeypatch.delenv("SYNERGY_LITE_HOME", raising=False)
+    monkeypatch.setitem(sys.modules, "openvino", None)  # how Python itself marks what is not to be imported
     return lambda: [_run(line) for line in log.read_text().splitlines()]
 
 
@@ -363,15 +364,6 @@ def test_two_bundles_in_the_same_rounds(stand_in: Callable[[], list[Run]], tmp_p
         bench_bundle(mine, dataclasses.replace(options, against=tmp_path / "missing"))
 
 
-def test_ratio_cancels_what_slows_down_a_whole_round() -> None:
-    machine = [1.0, 5.0, 2.0, 40.0]
-    baseline = {number: [0.9 * load, load, 1.1 * load] for number, load in enumerate(machine)}
-    ours = {number: [1.5 * load, 99 * load, 1.2 * load] for number, load in enumerate(machine)}
-    assert ratio_by_round(ours, baseline) == pytest.approx(1.5)
-    del ours[3], baseline[0]  # who left early is compared in the rounds that both played
-    assert ratio_by_round(ours, baseline) == pytest.approx(1.5)
-
-
 def test_progress_rises_to_the_end(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
     heard: list[tuple[float, str]] = []
     folder = write_bundle(tmp_path / "bundle")
@@ -386,10 +378,12 @@ def test_progress_rises_to_the_end(stand_in: Callable[[], list[Run]], tmp_path: 
 
 def test_defaults_are_the_preferred_artifact_one_and_all_cores_batch_1_and_16(lite_home: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", ("mindir_v1", "ms", "onnx")))
     found, obstacles = plan(bundle, BenchOptions())
     cores = sorted({1, default_threads()})
-    expected = itertools.product((("lite", "model.ms"), ("onnx", "model.onnx")), cores, (1, 16))
+    preferred = (("lite", "model.ms"), ("onnx", "model.onnx"), ("openvino", "model.onnx"))
+    expected = itertools.product(preferred, cores, (1, 16))
     assert [((each.engine, each.artifact.file), each.threads, each.batch) for each in found] == list(expected)
     assert obstacles == []
 
@@ -422,7 +416,20 @@ def test_engine_without_an_artifact_is_reported_if_asked_for(lite_home: Path, tm
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", ("onnx",)))
     found, obstacles = plan(bundle, BenchOptions(engines=("lite", "onnx")))
     assert {each.engine for each in found} == {"onnx"}
-    assert obstacles == [f"lite: reads ms, mindir_v1, of which {bundle.folder} has none"]
+    assert obstacles == [f"lite: reads ms, mindir_v1; {bundle.folder} has nothing for it"]
+
+
+def test_an_engine_that_does_not_read_the_precision_is_no_configuration(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
+    int8 = tuple(msgspec.structs.replace(each, precision="int8") for each in bundle.manifest.artifacts)
+    reduced = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, artifacts=int8))
+    chosen = BenchOptions(engines=("onnx", "openvino"))
+    assert {each.engine for each in plan(bundle, chosen)[0]} == {"onnx", "openvino"}
+    found, obstacles = plan(reduced, chosen)
+    assert {each.engine for each in found} == {"onnx"}
+    assert obstacles == [f"openvino: reads onnx, not int8; {bundle.folder} has nothing for it"]
 
 
 def test_no_engine_at_all_says_why(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
@@ -453,8 +460,8 @@ def test_device_that_is_not_here_is_a_failure_line(stand_in: Callable[[], list[R
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"engines": ("tensorrt",)}, "unknown engine 'tensorrt': use one of lite, onnx, mindspore"),
-        ({"engines": ()}, "no engine named: use lite, onnx, mindspore"),
+        ({"engines": ("tensorrt",)}, "unknown engine 'tensorrt': use one of lite, onnx, openvino, mindspore"),
+        ({"engines": ()}, "no engine named: use lite, onnx, openvino, mindspore"),
         ({"threads": (1, 0)}, "threads must be 1 or more, not 1, 0"),
         ({"threads": ()}, "threads must be 1 or more, not nothing"),
         ({"batches": (-1,)}, "batches must be 1 or more, not -1"),
@@ -497,10 +504,11 @@ def test_versions_are_those_installed(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_every_engine_on_a_real_bundle(bundles: dict[str, Path]) -> None:
+    pytest.importorskip("openvino")
     report = bench_bundle(bundles["mb05"], BenchOptions(threads=(1,), batches=(1,), rounds=3))
     assert report.failures == ()
-    assert [row.engine for row in report.rows] == ["lite", "onnx", "mindspore"]
-    assert [row.artifact for row in report.rows] == ["model.ms", "model.onnx", "model.mindir"]
+    assert [row.engine for row in report.rows] == ["lite", "onnx", "openvino", "mindspore"]
+    assert [row.artifact for row in report.rows] == ["model.ms", "model.onnx", "model.onnx", "model.mindir"]
     for row in report.rows:
         assert 0.05 < row.median_ms <= row.p95_ms < 10_000  # 26 M multiply-adds are not done in 50 us
         assert 0.05 < row.cold_start_s < 120 and 40 < row.rss_mb < 4000

@@ -23,6 +23,7 @@ from benchmarks.proof import gate
 from export.artifacts import ExportOptions
 from export.bundle import export_bundle
 from runtime.bundle import Bundle
+from runtime.engines import available
 from runtime.engines.base import Availability, Device, Engine
 from runtime.errors import BundleError, EngineError
 from synergy_model.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
@@ -86,7 +87,7 @@ def test_a_sound_bundle_passes_with_the_contracts_keys(bundles: dict[str, Path])
             ("model.v1.mindir", "lite"),
             ("model.ms", "lite"),
             ("model.onnx", "onnx"),
-        }
+        } | ({("model.onnx", "openvino")} if available("openvino").ok else set())
         assert ran == {(*pair, output) for pair in pairs for output in ("params", "landmarks")}
 
 
@@ -127,7 +128,8 @@ def test_an_artifact_that_does_not_load_is_a_failure(once: None, copied: Path, c
     (copied / "model.onnx").write_bytes(b"a text file")
     report = check_bundle(keep(copied, "model.onnx", "model.ms"), checkpoint)
     assert report.passed is False and {check.artifact for check in report.checks} == {"model.ms"}
-    assert len(report.failures) == 1 and report.failures[0].startswith("model.onnx on onnx: ")
+    assert report.failures[0].startswith("model.onnx on onnx: ")
+    assert all(failure.startswith("model.onnx on ") for failure in report.failures)
     assert "model.onnx on onnx" in summary(report)
 
 
@@ -221,6 +223,7 @@ def checked(
                 pass
 
         monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+        monkeypatch.setattr(module, "engines_for", lambda artifact: ["onnx"])
         monkeypatch.setattr(module, "open_engine", lambda name, model, isolated: Puppet(model, Device(), 1))
         return check_bundle(keep(copied, "model.onnx", batch=batch), checkpoint)
 
@@ -358,12 +361,14 @@ def test_all_failures_together(
         raise EngineError(f"{name} is broken")
 
     monkeypatch.setattr(module, "open_engine", fail)
+    monkeypatch.setattr(module, "available", lambda name: Availability(True, "here"))
     report = check_bundle(Bundle.open(copied), checkpoint)
     assert report.passed is False and report.checks == ()
     assert [failure.split(": ")[0] for failure in report.failures] == [
         "model.mindir on mindspore",
         "model.v1.mindir on lite",
         "model.onnx on onnx",
+        "model.onnx on openvino",
         "model.ms on lite",
     ]
     assert all(failure in summary(report) for failure in report.failures)
@@ -375,7 +380,8 @@ def test_an_artifact_that_nothing_here_can_run_is_not_proved(
     monkeypatch.setattr(module, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     report = check_bundle(Bundle.open(copied), checkpoint)
     assert report.passed is False and len(report.failures) == 4
-    assert "model.onnx was run on no engine (onnx is missing, get onnx)" in report.failures
+    missing = "onnx is missing, get onnx; openvino is missing, get openvino"
+    assert f"model.onnx was run on no engine ({missing})" in report.failures
 
 
 def test_every_engine_runs_in_its_own_process(
@@ -388,8 +394,9 @@ def test_every_engine_runs_in_its_own_process(
         raise EngineError("enough")
 
     monkeypatch.setattr(module, "open_engine", note)
+    monkeypatch.setattr(module, "available", lambda name: Availability(True, "here"))
     check_bundle(Bundle.open(copied), checkpoint)
-    assert len(asked) == 4 and all(isolated for _, isolated in asked)
+    assert len(asked) == 5 and all(isolated for _, isolated in asked)
 
 
 # --- the report ---

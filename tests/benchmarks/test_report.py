@@ -503,7 +503,8 @@ class TestCollect:
         monkeypatch.setattr(collecting, "bench_bundle", none)
         data = collect(folder, ReportOptions(), lambda part, doing: None)
         assert data.runs == () and data.bench is None and not data.failures
-        assert data.not_run == ("model.onnx on onnx: it is not here", "latency: no engine here")
+        absent = [f"model.onnx on {engine}: it is not here" for engine in ("onnx", "openvino")]
+        assert data.not_run == (*absent, "latency: no engine here")
 
     def test_engine_that_breaks(self, folder: Path, faces: EvaluationData, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> None:
@@ -515,7 +516,8 @@ class TestCollect:
         monkeypatch.setattr(collecting, "available", lambda name: Availability(True, "here"))
         monkeypatch.setattr(collecting.FaceAligner, "load", broken)
         data = collect(folder, ReportOptions(), lambda part, doing: None)
-        assert data.failures == ("model.onnx on onnx: it broke", "latency: slow one") and data.runs == ()
+        broken_ones = [f"model.onnx on {engine}: it broke" for engine in ("onnx", "openvino")]
+        assert data.failures == (*broken_ones, "latency: slow one") and data.runs == ()
         assert "it broke" in page(data).text
 
     def test_engines_that_were_not_asked_for(
@@ -524,7 +526,7 @@ class TestCollect:
         monkeypatch.setattr(collecting, "load_data", lambda options: faces)
         monkeypatch.setattr(collecting, "bench_bundle", lambda *_: BenchReport(HOST, ()))
         data = collect(folder, ReportOptions(engines=("lite",)), lambda part, doing: None)
-        assert data.not_run == ("model.onnx on onnx: not asked for",)
+        assert data.not_run == ("model.onnx on onnx: not asked for", "model.onnx on openvino: not asked for")
 
     def test_out_is_a_folder(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(MediaError, match="is a folder"):

@@ -126,7 +126,7 @@ def test_a_mindir_that_cannot_be_lowered_says_why(mindirs: Path) -> None:
 
 def test_engines_of_a_mindir(mindirs: Path) -> None:
     engines = {engine.name: engine for engine in only(mindirs / "plain.mindir").engines}
-    assert list(engines) == ["lite", "onnx", "mindspore"]
+    assert list(engines) == ["lite", "onnx", "openvino", "mindspore"]
     assert engines["mindspore"].runs and not engines["onnx"].runs
     assert engines["onnx"].detail == "reads ONNX, not MindIR 3"
 
@@ -166,6 +166,13 @@ def test_onnx_with_branches_and_another_domain(tmp_path: Path) -> None:
 )
 def test_precision(tmp_path: Path, dtype: type, precision: str) -> None:
     assert only(write_onnx(tmp_path / "tiny.onnx", dtype)).precision == precision
+
+
+def test_int8_is_not_for_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    engines = {engine.name: engine for engine in only(write_onnx(tmp_path / "tiny.onnx", np.int8)).engines}
+    assert engines["onnx"].runs and not engines["openvino"].runs
+    assert engines["openvino"].detail.startswith("reads no int8: ")
 
 
 def test_no_weights_no_precision(tmp_path: Path) -> None:

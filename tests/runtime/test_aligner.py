@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from runtime import tuning
-from runtime.aligner import MAX_BATCH, Face, FaceAligner, Prediction
+from runtime.aligner import MAX_BATCH, FaceAligner
 from runtime.bundle import Bundle
 from runtime.detection import Detection
-from runtime.engines import Availability, Device, available
+from runtime.engines import ENGINES, Availability, Device, available
 from runtime.engines.base import Engine
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
+from runtime.faces import Face, Prediction
 from runtime.tuning import Wish, tune
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
@@ -377,7 +378,7 @@ def test_auto_without_any_engine_names_all_reasons(bundles: dict[str, Path], mon
     monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is not here", f"get {name}"))
     with pytest.raises(EngineUnavailableError) as raised:
         FaceAligner.load(bundles["mb05"])
-    assert all(f"{name} is not here, get {name}" in str(raised.value) for name in ("lite", "onnx", "mindspore"))
+    assert all(f"{name} is not here, get {name}" in str(raised.value) for name in ENGINES)
 
 
 def test_default_is_auto_and_arguments_are_the_contracts(bundles: dict[str, Path]) -> None:
@@ -395,7 +396,7 @@ def test_isolated_on_request(bundles: dict[str, Path], emma: dict[str, np.ndarra
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"engine": "tensorrt"}, ValueError, "use one of lite, onnx, mindspore"),
+        ({"engine": "tensorrt"}, ValueError, "use one of lite, onnx, openvino, mindspore"),
         ({"engine": ""}, ValueError, "use one of"),
         ({"engine": "onnx", "device": "cuda"}, ValueError, r"use cpu, gpu"),
         ({"engine": "onnx", "device": "gpu"}, EngineUnavailableError, "--device cpu"),

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from runtime.bundle import SPARSE_SHAPES, Bundle
-from runtime.errors import BundleError
+from runtime.engines import Device
+from runtime.errors import BundleError, EngineUnavailableError
 from runtime.manifest import MANIFEST_NAME, Artifact, FileEntry
 
 MODELS = {"model.mindir": "mindir", "model.v1.mindir": "mindir_v1", "model.onnx": "onnx", "model.ms": "ms"}
@@ -184,18 +185,32 @@ def test_unknown_artifact_names_those_there_are(folder: Path, wanted: str) -> No
         Bundle.open(folder).artifact(wanted)
 
 
-def test_best_artifact_goes_by_the_order_asked_for(folder: Path) -> None:
+def test_the_artifact_for_an_engine(folder: Path) -> None:
     bundle = Bundle.open(folder)
-    assert bundle.best_artifact(("ms", "mindir_v1")).file == "model.ms"
-    assert bundle.best_artifact(("mindir_v1", "ms")).file == "model.v1.mindir"
-    with pytest.raises(BundleError, match=r"no tflite or pb artifact: it has model\.mindir"):
-        bundle.best_artifact(("tflite", "pb"))
+    assert bundle.artifact_for("onnx", Device()).file == bundle.artifact_for("openvino", Device()).file == "model.onnx"
+    with pytest.raises(EngineUnavailableError, match="runs on cpu only, not on gpu:0"):
+        bundle.artifact_for("openvino", Device("gpu"))
 
 
-def test_best_artifact_takes_what_there_is(folder: Path) -> None:
+def test_no_artifact_for_an_engine(folder: Path) -> None:
+    """An int8 file is none for OpenVINO."""
+    content = json.loads((folder / MANIFEST_NAME).read_text())
+    for each in content["artifacts"]:
+        each["precision"] = "int8"
+    (folder / MANIFEST_NAME).write_text(json.dumps(content))
+    assert Bundle.open(folder).artifact_for("onnx", Device()).precision == "int8"
+    with pytest.raises(
+        BundleError, match=r"openvino reads onnx, not int8; .* has .*model.onnx \(int8\).*: use another"
+    ):
+        Bundle.open(folder).artifact_for("openvino", Device())
+    assert Bundle.open(folder).model_file(Bundle.open(folder).artifact("onnx")).precision == "int8"
+
+
+def test_the_artifact_for_an_engine_is_of_those_there_are(folder: Path) -> None:
+    assert Bundle.open(folder).artifact_for("lite", Device()).file == "model.ms"
     (folder / "model.ms").unlink()
     write_manifest(folder)
-    assert Bundle.open(folder).best_artifact(("ms", "mindir_v1")).file == "model.v1.mindir"
+    assert Bundle.open(folder).artifact_for("lite", Device()).file == "model.v1.mindir"
 
 
 def test_model_file_carries_bytes_and_shapes(folder: Path) -> None:

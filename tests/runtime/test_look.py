@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.aligner import Face, Pose
+from runtime.faces import Face, Pose
 from runtime.look import MAX_UNSTEADY, Look, box_of, probe_roi, roi_from_landmarks
 
 FRAME = (480, 640, 3)

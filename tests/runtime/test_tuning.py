@@ -29,7 +29,8 @@ def bundle(bundles: dict[str, Path], tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
-    """Stand-ins: each run takes 1 ms on lite and 3 ms on onnx, half of it with two threads. Notes what was opened."""
+    """Stand-ins: each run takes 1 ms on lite, 3 ms on onnx and 8 ms on openvino, half of it with two threads. Notes
+    what was opened."""
     seen: list[tuple[str, str, int]] = []
 
     class Puppet(Engine):
@@ -40,7 +41,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
             return Availability(True, "")
 
         def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-            time.sleep((0.001 if self.name == "lite" else 0.003) / self.threads)
+            time.sleep({"lite": 0.001, "openvino": 0.008}.get(self.name, 0.003) / self.threads)
             shapes = [(len(arrays[0]), *spec.shape[1:]) for spec in self.model.outputs]
             return [np.zeros(shape, np.float32) for shape in shapes]
 
@@ -65,7 +66,8 @@ def manifest_with(bundle: Bundle, change: Callable) -> Bundle:
 
 def test_fastest_first(bundle: Bundle, opened: list) -> None:
     found = tune(bundle, CPU, Wish())
-    assert [(each.engine, each.threads) for each in found] == [("lite", 2), ("lite", 1), ("onnx", 2), ("onnx", 1)]
+    expected = [(name, threads) for name in ("lite", "onnx", "openvino") for threads in (2, 1)]
+    assert [(each.engine, each.threads) for each in found] == expected
     assert found[0].median_ms == pytest.approx(0.5, abs=0.4) and found[0].artifact == "model.ms"
     assert ("mindspore", "mindir", 1) not in opened  # others are here
 
@@ -132,7 +134,7 @@ def test_accepted_drift_is_never_chosen(bundle: Bundle, opened: list) -> None:
     """However fast: only where there is nothing else."""
     bad = Drift(1.0, 1.0, "test", accepted=True)
     drifted = manifest_with(bundle, lambda a: msgspec.structs.replace(a, drift=bad) if a.format != "onnx" else a)
-    assert {each.engine for each in tune(drifted, CPU, Wish())} == {"onnx"}
+    assert {each.engine for each in tune(drifted, CPU, Wish())} == {"onnx", "openvino"}
     all_drifted = manifest_with(bundle, lambda a: msgspec.structs.replace(a, drift=bad))
     assert tune(all_drifted, CPU, Wish(), again=True)[0].engine == "lite"
 
@@ -143,6 +145,13 @@ def test_each_precision_competes(bundle: Bundle) -> None:
     files = {way.artifact.file for way in candidates(reduced, CPU, Wish()) if way.engine == "lite"}
     assert files == {"model.ms", "model.v1.mindir"}
     assert {way.artifact.file for way in candidates(bundle, CPU, Wish()) if way.engine == "lite"} == {"model.ms"}
+
+
+def test_what_an_engine_cannot_read_or_run_on_is_no_candidate(bundle: Bundle, opened: list) -> None:
+    """OpenVINO reads no int8, and its gpu is another's."""
+    reduced = manifest_with(bundle, lambda a: msgspec.structs.replace(a, precision="int8") if a.format == "onnx" else a)
+    assert {way.engine for way in candidates(reduced, CPU, Wish())} == {"lite", "onnx"}
+    assert {way.engine for way in candidates(bundle, Device("gpu"), Wish())} == {"lite", "onnx"}
 
 
 def test_wishes_are_kept(bundle: Bundle, opened: list) -> None:
@@ -160,7 +169,7 @@ def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, mo
         return sound(name, model, device, threads, options)
 
     monkeypatch.setattr(tuning, "open_engine", fail)
-    assert {each.engine for each in tune(bundle, CPU, Wish())} == {"onnx"}
+    assert {each.engine for each in tune(bundle, CPU, Wish())} == {"onnx", "openvino"}
     with pytest.raises(EngineError, match="lite is broken"):
         tune(bundle, CPU, Wish(artifact="ms"))
 

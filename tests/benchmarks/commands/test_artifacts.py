@@ -36,7 +36,8 @@ class TestInspect:
         content = json.loads((tmp_path / "found.json").read_text())
         assert content["bundle"] is None and [model["file"] for model in content["models"]] == ["[red]relu.onnx"]
         assert content["models"][0]["operators"] == {"Relu": 2}
-        assert [engine["name"] for engine in content["models"][0]["engines"]] == ["lite", "onnx", "mindspore"]
+        engines = [engine["name"] for engine in content["models"][0]["engines"]]
+        assert engines == ["lite", "onnx", "openvino", "mindspore"]
 
     def test_a_bundle_fits_a_terminal(self, synergy: Run, bundles: dict[str, Path], tmp_path: Path) -> None:
         code, out, _ = synergy("inspect", bundles["mb05"], "--json", tmp_path / "found.json")

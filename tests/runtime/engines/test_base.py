@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from runtime.bundle import Bundle
-from runtime.engines import ENGINES, available, default_threads, engine_class, engine_formats, open_engine
+from runtime.engines import (
+    ENGINES,
+    available,
+    default_threads,
+    engine_class,
+    engine_formats,
+    engines_for,
+    open_engine,
+    readable,
+)
 from runtime.engines.base import (
     DYNAMIC,
     Availability,
@@ -28,7 +37,7 @@ from runtime.engines.base import (
 from runtime.errors import EngineError, EngineUnavailableError
 
 # engine, artifact; all engines are used through `open_engine`, which gives some of them a process of their own
-COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
+COMBINATIONS = [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
 PARAMS_ATOL = 1e-4
 LANDMARKS_ATOL = 0.1  # image pixels
 SAME_ATOL = 1e-5  # one crop alone and among others
@@ -205,7 +214,9 @@ def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
         open_engine(name, models[other])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("onnx", "onnx"), ("lite", "mindir_v1"), ("mindspore", "mindir")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
+)
 @pytest.mark.parametrize("device", ["gpu", "ascend:1"])
 def test_devices_that_are_not_here(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
     """An error with its cause and cure; never a silent fall back, never a crash."""
@@ -234,7 +245,7 @@ def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.
 def test_unknown_engine_lists_the_known(name: str) -> None:
     model = ModelFile(b"", "onnx", (), ())
     for function in (engine_class, engine_formats, available, lambda name: open_engine(name, model)):
-        with pytest.raises(ValueError, match="use one of lite, onnx, mindspore"):
+        with pytest.raises(ValueError, match="use one of lite, onnx, openvino, mindspore"):
             function(name)
 
 
@@ -269,7 +280,7 @@ def test_devices(text: str, device: Device) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "half"}, "unknown precision 'half': use fp32 or fp16"),
+        ({"precision": "half"}, "unknown precision 'half': use one of fp32, fp16, bf16"),
         ({"affinity": (1, 0, 1)}, "affinity names a core twice: 1, 0, 1"),
         ({"batches": ()}, "rising numbers from 1, not none"),
         ({"batches": (0, 1)}, "rising numbers from 1, not 0, 1"),
@@ -287,6 +298,9 @@ REFUSALS = [
     ("onnx", "gpu:1", EngineOptions(precision="fp16"), "computes in float16 only on ascend, not on gpu:1"),
     ("lite", "cpu", EngineOptions(precision="fp16"), "computes in float16 only on gpu and ascend, not on cpu"),
     ("mindspore", "gpu", EngineOptions(precision="fp16"), "computes in float16 only on ascend, not on gpu:0"),
+    ("onnx", "cpu", EngineOptions(precision="bf16"), "computes in bfloat16 on no device: use precision fp32$"),
+    ("lite", "gpu", EngineOptions(precision="bf16"), "computes in bfloat16 on no device: use precision fp32 or fp16$"),
+    ("openvino", "cpu", EngineOptions(affinity=(0,)), "openvino cannot bind its threads to cores"),
     ("mindspore", "cpu", EngineOptions(affinity=(0,)), "mindspore cannot bind its threads to cores"),
     ("mindspore", "cpu", EngineOptions(lite_config=Path("x")), "mindspore is not MindSpore Lite"),
     ("onnx", "cpu", EngineOptions(lite_config=Path("x")), "onnx is not MindSpore Lite"),
@@ -316,6 +330,36 @@ def test_formats_by_device(name: str) -> None:
     assert "ms" not in engine_formats(name, "ascend")
     with pytest.raises(ValueError, match="unknown device"):
         engine_formats(name, "npu")
+
+
+@dataclass(frozen=True)
+class File:
+    format: str
+    precision: str
+
+
+FILES = [File(kind, precision) for kind in ("mindir", "mindir_v1", "onnx", "ms") for precision in ("fp32", "int8")]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "expected"),
+    [
+        ("lite", "cpu", ["ms fp32", "ms int8", "mindir_v1 fp32", "mindir_v1 int8"]),
+        ("onnx", "gpu", ["onnx fp32", "onnx int8"]),
+        ("openvino", "cpu", ["onnx fp32"]),
+        ("openvino", "gpu", []),
+    ],
+)
+def test_what_an_engine_can_run(name: str, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best format first; none that it would refuse."""
+    monkeypatch.setattr(engine_class("lite"), "formats", ("ms", "mindir_v1"))
+    assert [f"{each.format} {each.precision}" for each in readable(name, FILES, device)] == expected
+    assert all((each in readable(name, FILES, device)) == (name in engines_for(each, device)) for each in FILES)
+
+
+def test_engines_for_a_file() -> None:
+    assert engines_for(File("onnx", "fp32")) == ["onnx", "openvino"]
+    assert engines_for(File("onnx", "int8")) == engines_for(File("onnx", "fp32"), "gpu") == ["onnx"]
 
 
 def test_available_says_how_to_get_it() -> None:

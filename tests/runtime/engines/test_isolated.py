@@ -20,7 +20,7 @@ import pytest
 from runtime.engines import open_engine
 from runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 from runtime.engines.isolated import IsolatedEngine
-from runtime.errors import EngineError, EngineUnavailableError
+from runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
 
 PATIENCE_S = 30.0  # for processes to go on a busy machine
 
@@ -110,11 +110,19 @@ engine = open_engine("onnx", model, isolated=True)
 
 
 def test_numbers(engine: IsolatedEngine, tiny: Any) -> None:
-    for count in (1, 5, 2):
+    for count in (1, 5, 2, 300, 3):
         images = tiny.images(count, seed=count)
         found = engine.run({"images": images})
         for name, expected in zip(("pooled", "scores"), tiny.expected(images), strict=True):
             assert np.allclose(found[name], expected, atol=1e-4)
+
+
+def test_outputs_are_the_callers_own(engine: IsolatedEngine, tiny: Any) -> None:
+    """Not views of what the next run overwrites."""
+    first = engine.run({"images": tiny.images(2, seed=1)})
+    kept = {name: array.copy() for name, array in first.items()}
+    engine.run({"images": tiny.images(2, seed=2)})
+    assert all(np.array_equal(first[name], kept[name]) and first[name].flags.writeable for name in kept)
 
 
 def test_large_arrays(engine: IsolatedEngine) -> None:
@@ -152,8 +160,9 @@ def test_what_the_child_prints_stays_with_it(model: ModelFile, tiny: Any, capfd:
 
 
 def test_errors_keep_their_kind(model: ModelFile) -> None:
-    with pytest.raises(EngineError, match="cannot load the model"):
+    with pytest.raises(EngineError, match="cannot load the model") as refused:
         IsolatedEngine("onnx", replace(model, data=b"text"), Device(), 1)
+    assert type(refused.value) is EngineError  # a refusal, not a death: another process would refuse too
     with pytest.raises(EngineUnavailableError, match="--device cpu"):
         IsolatedEngine("onnx", model, Device("gpu"), 1)
     with pytest.raises(EngineError, match="cannot read ms files"):
@@ -186,17 +195,27 @@ def test_an_error_inside_the_child_leaves_the_engine_usable(model: ModelFile, ti
                 engine.run({"images": np.zeros((1, 9, 9, 3), np.uint8)})
 
 
+def test_outputs_that_the_manifest_does_not_know(model: ModelFile, tiny: Any) -> None:
+    wrong = replace(model, outputs=(model.outputs[0], TensorSpec("scores", (-1, 6), "float32")))
+    with (
+        IsolatedEngine("onnx", wrong, Device(), 1) as engine,
+        pytest.raises(EngineError, match=r"engine onnx returned scores as float32 \(1, 5\)"),
+    ):
+        engine.run({"images": tiny.images(1)})
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM"])
 def test_a_crash_is_an_error(model: ModelFile, tiny: Any, name: str) -> None:
     engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
     os.kill(pid, getattr(signal, name))
-    with pytest.raises(EngineError, match=rf"the onnx engine died \(signal {name}\)") as raised:
+    with pytest.raises(ChildDiedError, match=rf"the onnx engine died \(signal {name}\)") as raised:
         for _ in range(100):
             engine.run({"images": tiny.images(1)})
     assert "\n" not in str(raised.value)
     assert pid not in processes()  # not even a zombie
-    with pytest.raises(EngineError, match="closed"):
+    with pytest.raises(EngineError, match="closed") as refused:
         engine.run({"images": tiny.images(1)})
+    assert not isinstance(refused.value, ChildDiedError)
     engine.close()
 
 
@@ -205,7 +224,7 @@ def test_a_crash_during_a_run_is_an_error(model: ModelFile) -> None:
     os.kill(pid, signal.SIGSTOP)  # it will never answer
     killer = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
     killer.start()
-    with pytest.raises(EngineError, match="SIGKILL"):
+    with pytest.raises(ChildDiedError, match="SIGKILL"):
         engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
     killer.join()
     assert pid not in processes()
@@ -219,6 +238,8 @@ def test_closing_ends_the_child(model: ModelFile) -> None:
     engine.close()
     assert pid not in processes()
     engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
 
 
 def test_closing_ends_even_a_child_that_hangs(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +268,8 @@ def test_a_failed_start_leaves_no_child(model: ModelFile) -> None:
 
 def test_files_are_given_back(model: ModelFile) -> None:
     def cycle() -> int:
-        with IsolatedEngine("onnx", model, Device(), 1):
-            pass
+        with IsolatedEngine("onnx", model, Device(), 1) as engine:
+            engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
     assert cycle() == cycle()

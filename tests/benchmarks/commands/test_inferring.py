@@ -132,7 +132,7 @@ def test_what_is_wrong_is_one_line(synergy, bundles: dict[str, Path], clip: Path
     one_line_error(synergy(*infer, tmp_path / "none.mp4"), "none.mp4 does not exist")
     one_line_error(synergy(*infer, clip, "face.jpg"), "pictures and videos", "separate commands")
     one_line_error(synergy(*infer, clip, "b.mp4", "--json", tmp_path / "x"), "several videos with --json")
-    one_line_error(synergy(*infer, clip, "--mesh", "--out", tmp_path), "--mesh are for pictures")
+    one_line_error(synergy(*infer, clip, "--mesh", "--out", tmp_path), "--mesh", "are for pictures")
     (tmp_path / "boxes.json").write_text("[[1, 2, 30, 40]]")
     one_line_error(synergy(*infer, clip, "--boxes", tmp_path / "boxes.json"), "--boxes")
     one_line_error(synergy(*infer, clip, "--json", tmp_path / "boxes.json" / "x"), "cannot write")
@@ -178,7 +178,7 @@ def wait_for_lines(folder: Path, count: int, running: subprocess.Popen) -> None:
 def test_the_second_ctrl_c_ends_at_once() -> None:
     code = (
         "import os, signal, time\n"
-        "from benchmarks.commands.running import interruptible\n"
+        "from benchmarks.interruption import interruptible\n"
         "with interruptible() as interrupted:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    assert interrupted.is_set()\n"
@@ -192,7 +192,7 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
 
 
 def test_handlers_are_put_back() -> None:
-    from benchmarks.commands.running import interruptible
+    from benchmarks.interruption import interruptible
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with interruptible() as interrupted:

@@ -1,0 +1,171 @@
+"""ONNX files on OpenVINO, which on Intel's CPUs is fast with batches, and faster in less than float32."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from runtime.engines.base import (
+    DEFAULT_OPTIONS,
+    FAST_CONVOLUTIONS,
+    PRECISIONS,
+    Availability,
+    Device,
+    Engine,
+    EngineOptions,
+    ModelFile,
+    TensorSpec,
+)
+from runtime.errors import EngineError
+
+# Importing openvino imports this, writes a client id to the user's home and reports the import to its maker. Without
+# it openvino's own stand-in is used, which does neither.
+TELEMETRY = "openvino_telemetry"
+_ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's words
+_CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
+_WHERE_IT_HAPPENED = ("Exception from ", "Check '", "FrontEnd API failed")  # lines before the cause of an error
+
+
+class OpenVinoEngine(Engine):
+    """A compiled model with one request, on Intel's CPU plugin.
+
+    An open batch stays open: a size that is new costs the time of one more run, where a model compiled for one size
+    takes 0.2 s and as much memory again, and is then an eighth faster. Bundles of fixed batch are such models.
+    """
+
+    name = "openvino"
+    formats = ("onnx",)
+    devices = ("cpu",)  # its gpu is Intel's
+    unread: ClassVar = {
+        "int8": "OpenVINO does not load convolutions quantised per channel (QLinearConv); use engine onnx, or a bundle "
+        "exported with --precision fp32"
+    }
+    reduced: ClassVar = {"fp16": ("cpu",), "bf16": ("cpu",)}
+
+    @classmethod
+    def available(cls) -> Availability:
+        if find_spec("openvino") is None:
+            return Availability(False, "openvino is not installed", "pip install 'synergy-mindir[openvino]'")
+        return Availability(True, "openvino is installed")
+
+    def __init__(
+        self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
+    ) -> None:
+        super().__init__(model, device, threads, options)
+        openvino = import_openvino()
+        try:
+            with _all_instructions():
+                core = openvino.Core()
+                _check_cpu(core, options.precision)
+                network = core.read_model(model=model.data, weights=b"")
+                compiled = core.compile_model(network, "CPU", settings(threads, options))
+            _check_compiled(compiled, options.precision)
+            self.input_places = _places(model.inputs, compiled.inputs)
+            self.output_places = _places(model.outputs, compiled.outputs)
+            self.request = compiled.create_infer_request()
+        except (RuntimeError, ValueError, TypeError) as error:
+            if isinstance(error, EngineError):
+                raise
+            raise EngineError(f"OpenVINO cannot load the model: {_cause(error)}") from None
+
+    def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        if self.request is None:
+            raise EngineError(f"this {self.name} engine is closed")
+        try:
+            found = self.request.infer(dict(zip(self.input_places, arrays, strict=True)), share_inputs=True)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise EngineError(f"OpenVINO failed: {_cause(error)}") from None
+        outputs = found.to_tuple()
+        return [outputs[place] for place in self.output_places]
+
+    def close(self) -> None:
+        self.request = None
+
+
+def settings(threads: int, options: EngineOptions) -> dict[str, Any]:
+    """What the CPU plugin is told.
+
+    The precision, because its default is bfloat16 where the CPU has it. No pinning, because each process pins from
+    core 0 on: two of one thread would share that.
+    """
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+        "ENABLE_HYPER_THREADING": True,  # as many threads as asked for, not as there are physical cores
+        "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[options.precision],
+    }
+
+
+def import_openvino() -> ModuleType:
+    """The package, without its telemetry unless something else has loaded that."""
+    keeps_quiet = TELEMETRY not in sys.modules
+    if keeps_quiet:
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+    try:
+        import openvino
+    finally:
+        if keeps_quiet:
+            del sys.modules[TELEMETRY]
+    return openvino
+
+
+@contextlib.contextmanager
+def _all_instructions() -> Iterator[None]:
+    """The limit that MindSpore needs is in the environment of its process and of those that it starts.
+
+    oneDNN in OpenVINO obeys it too, from its first use on: 1.4 times slower, and bfloat16 does not compile.
+    """
+    name, limit = FAST_CONVOLUTIONS
+    is_limited = os.environ.get(name) == limit
+    if is_limited:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        if is_limited:
+            os.environ[name] = limit
+
+
+def _check_cpu(core: Any, precision: str) -> None:
+    """Without the instructions OpenVINO emulates bfloat16, three times slower than float32, and ignores float16."""
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision in _CAPABILITIES and _CAPABILITIES[precision] not in able:
+        has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
+        raise EngineError(
+            f"this CPU does not compute in {PRECISIONS[precision]}, OpenVINO would only emulate it: "
+            f"use precision {' or '.join(has)}"
+        )
+
+
+def _check_compiled(compiled: Any, precision: str) -> None:
+    """What it computes in is what was asked for."""
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if taken != _ELEMENT_TYPES[precision]:
+        raise EngineError(f"OpenVINO computes in {taken} here, not in {PRECISIONS[precision]}: use precision fp32")
+
+
+def _places(specs: Sequence[TensorSpec], ports: Sequence[Any]) -> list[int]:
+    """Where the model has what the manifest names."""
+    places = {name: place for place, port in enumerate(ports) for name in port.get_names()}
+    absent = [spec.name for spec in specs if spec.name not in places]
+    if absent:
+        raise EngineError(
+            f"the model file has {', '.join(places)}, its manifest names {', '.join(absent)}: export the bundle again"
+        )
+    return [places[spec.name] for spec in specs]
+
+
+def _cause(error: Exception) -> str:
+    """OpenVINO says first where in its sources it failed, then why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line for line in lines if not line.startswith(_WHERE_IT_HAPPENED)]
+    return (causes or lines or [type(error).__name__])[0]
