@@ -122,7 +122,8 @@ def _summary(report: PeerReport) -> Iterator[str]:
     ours = fastest(report.rows, lambda row: not row.is_bare)
     peer = fastest(report.rows, lambda row: row.is_bare)
     if ours is not None and peer is not None:
-        yield f"most faces/s: {_named(ours)} here, {_named(peer)} of the peers: {ours.fps / peer.fps:.2f} times as many"
+        times = f"{ours.even_fps / peer.even_fps:.2f} times as many"
+        yield f"most faces/s: {_named(ours)} here, {_named(peer)} of the peers: {times}"
     if report.jitter is not None:
         found = report.jitter
         yield (
@@ -133,7 +134,7 @@ def _summary(report: PeerReport) -> Iterator[str]:
 
 def _named(row: PeerRow) -> str:
     where = f"{escape(row.engine)}, {counted(row.threads, 'thread')}, batch {row.batch}"
-    return f"[bold]{row.fps:.0f}[/] ({where})"
+    return f"[bold]{row.even_fps:.0f}[/] ({where})"
 
 
 def _ratio(value: float | None) -> str:

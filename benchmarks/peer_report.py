@@ -26,11 +26,13 @@ class PeerRow(Row, frozen=True):
     cold_start_s, rss_mb: with the smallest batch, the same for all batches. ratio_to_onnxruntime: over the bare session
     of onnxruntime with the same threads and batch. gflops: 10^9 operations per second, share_of_peak: of what a float32
     matrix product reached in the same rounds with the same threads (bf16 and int8 can exceed 1); None where the
-    network's arithmetic is not known.
+    network's arithmetic is not known. even_fps: onnxruntime's fps over the ratio, for comparisons: fps is of the
+    rounds that were played, and who left them early may have met a busier machine than the rest.
     """
 
     gflops: float | None = None
     share_of_peak: float | None = None
+    even_fps: float = 0.0
 
     @property
     def is_bare(self) -> bool:
@@ -124,6 +126,9 @@ def network_rows(
     for each in sorted(chosen, key=_setting):
         product, flop = products.get(each.seat.threads), 2 * (multiply_adds or 0) * each.turn.batch
         median_s = statistics.median(_times(each))
+        baseline = baselines.get(_setting(each))
+        ratio = _ratio(each, baseline)
+        even_s = ratio * statistics.median(_times(baseline)) if ratio and baseline else median_s
         share = ratio_by_round(product.turns, each.turns) * flop / PRODUCT_FLOP if product and flop else None
         yield PeerRow(
             engine=each.seat.label,
@@ -136,9 +141,10 @@ def network_rows(
             fps=each.turn.batch / median_s,
             cold_start_s=statistics.median(start.cold_start_s for start in each.starts),
             rss_mb=statistics.median(start.rss_mb for start in each.starts),
-            ratio_to_onnxruntime=_ratio(each, baselines.get(_setting(each))),
+            ratio_to_onnxruntime=ratio,
             gflops=flop / median_s / 1e9 if flop else None,
             share_of_peak=share,
+            even_fps=each.turn.batch / even_s,
         )
 
 
@@ -185,7 +191,7 @@ def peak_rows(peaks: Sequence[Peak]) -> Iterator[PeakRow]:
 
 def fastest(rows: Sequence[PeerRow], which: Callable[[PeerRow], bool]) -> PeerRow | None:
     """The row of most faces per second among those wanted; None where there is none."""
-    return max(filter(which, rows), key=lambda row: row.fps, default=None)
+    return max(filter(which, rows), key=lambda row: row.even_fps, default=None)
 
 
 def _added_by_round(contender: SeatContender) -> float:

@@ -75,13 +75,7 @@ def open_openvino(wanted: PeerModel) -> Run:
         model = core.read_model(wanted.model.data)
         model.reshape([batch, *wanted.model.inputs[0].shape[1:]])
         requests[batch] = core.compile_model(model, "CPU", settings).create_infer_request()
-    outputs = [spec.name for spec in wanted.model.outputs]
-
-    def run(crops: np.ndarray) -> list[np.ndarray]:
-        found = requests[len(crops)].infer([crops], share_inputs=True)
-        return [found[name] for name in outputs]
-
-    return run
+    return lambda crops: list(requests[len(crops)].infer([crops], share_inputs=True).to_tuple())
 
 
 def open_mindspore(wanted: PeerModel) -> Run:
@@ -155,7 +149,7 @@ def _bare_openvino(engine: Any) -> Run:
     request, places = engine.request, engine.output_places
 
     def run(crops: np.ndarray) -> list[np.ndarray]:
-        found = request.infer([crops], share_inputs=True)
+        found = request.infer([crops], share_inputs=True).to_tuple()
         return [found[place] for place in places]
 
     return run

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
     from runtime.faces import Face, Pose, Prediction
+    from runtime.pool import FacePool
     from runtime.tracking import FaceTracker, TrackedFace, TrackOptions
 
 HOMES = {
     "Face": "runtime.faces",
     "FaceAligner": "runtime.aligner",
+    "FacePool": "runtime.pool",
     "FaceTracker": "runtime.tracking",
     "TrackOptions": "runtime.tracking",
     "TrackedFace": "runtime.tracking",
@@ -37,6 +39,7 @@ __all__ = [
     "EngineUnavailableError",
     "Face",
     "FaceAligner",
+    "FacePool",
     "FaceTracker",
     "MediaError",
     "Pose",

@@ -77,6 +77,7 @@ class FacePool:
         if count < 1:
             raise ValueError(f"a pool has 1 or more workers, not {count}")
         self.setup = setup.resolved()
+        self.workers = count
         self._pool: WorkerPool[Any, Any] = WorkerPool(lambda: start(self.setup), count, _single, _dead)
 
     @classmethod

@@ -76,14 +76,14 @@ def bar_groups(title: str, about: str, groups: Sequence[Group], notes: Sequence[
 
 
 def _group(rows: Sequence[PeerRow], batch: int) -> Group:
-    chosen = sorted((row for row in rows if row.batch == batch), key=lambda row: -row.fps)
+    chosen = sorted((row for row in rows if row.batch == batch), key=lambda row: -row.even_fps)
     one = "one face at a time" if batch == 1 else f"{batch} faces at a time"
     return Group(one, [_row_bar(row) for row in chosen])
 
 
 def _row_bar(row: PeerRow) -> Bar:
     ratio = "" if row.ratio_to_onnxruntime is None else f"{1 / row.ratio_to_onnxruntime:.2f}x"
-    return Bar(row.engine, row.fps, f"{row.fps:.0f}\t{ratio}", "peer" if row.is_bare else "ours")
+    return Bar(row.engine, row.even_fps, f"{row.even_fps:.0f}\t{ratio}", "peer" if row.is_bare else "ours")
 
 
 def _bar(bar: Bar, top: float, scale: float) -> Html:

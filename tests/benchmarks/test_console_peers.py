@@ -12,7 +12,9 @@ from benchmarks.peer_report import OverheadRow, PathRow, PeakRow, PeerReport, Pe
 
 def row(engine: str, batch: int, ms: float, ratio: float | None = 1.0, threads: int = 2) -> PeerRow:
     fps = 1e3 * batch / ms
-    return PeerRow(engine, "model.onnx", "cpu", threads, batch, ms, 2 * ms, fps, 0.91, 513.2, ratio, fps / 5, 0.123)
+    return PeerRow(
+        engine, "model.onnx", "cpu", threads, batch, ms, 2 * ms, fps, 0.91, 513.2, ratio, fps / 5, 0.123, fps
+    )
 
 
 def overhead(ratio: float, added_ms: float, isolated: bool = False, batch: int = 1) -> OverheadRow:

@@ -72,6 +72,16 @@ def test_only_the_same_threads_and_batch_are_compared() -> None:
     assert rows[1].share_of_peak is not None
 
 
+def test_speeds_to_compare_are_of_the_same_rounds() -> None:
+    """One that played only while the machine was four times slower is as fast as the baseline all the same."""
+    base = contender("onnxruntime", NETWORK, [[0.04], [0.01], [0.01]])
+    early = contender("lite", OVERHEAD, [[0.04]], [[0.04]])
+    rows = list(network_rows([base, early], [], None))
+    assert [row.fps for row in rows] == pytest.approx([400, 100])
+    assert [row.even_fps for row in rows] == pytest.approx([400, 400])
+    assert next(network_rows([early], [], None)).even_fps == pytest.approx(100)
+
+
 def test_without_the_baseline_or_a_common_round() -> None:
     (row,) = network_rows([OURS], [], None)
     assert (row.ratio_to_onnxruntime, row.gflops, row.share_of_peak) == (None, None, None)

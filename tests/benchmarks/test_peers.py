@@ -21,7 +21,7 @@ from runtime.errors import BundleError, EngineError, EngineUnavailableError
 QUICK = BenchOptions(engines=("onnx",), threads=(1,), batches=(1,), rounds=1)
 ROW = (
     "engine artifact device threads batch median_ms p95_ms fps cold_start_s rss_mb ratio_to_onnxruntime gflops "
-    "share_of_peak"
+    "share_of_peak even_fps"
 )
 
 pytestmark = pytest.mark.skipif(not available("onnx").ok, reason="the first peer is onnxruntime")

@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def row(engine: str, threads: int, batch: int, fps: float, ratio: float | None = 1.0) -> PeerRow:
-    return PeerRow(engine, "model.onnx", "cpu", threads, batch, 1e3 * batch / fps, 9.9, fps, 0.5, 100.0, ratio)
+    return PeerRow(engine, "model.onnx", "cpu", threads, batch, 1e3, 9.9, 1.0, 0.5, 100.0, ratio, even_fps=fps)
 
 
 def report(*rows: PeerRow) -> PeerReport:
