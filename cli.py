@@ -7,8 +7,9 @@ import sys
 import typer
 
 from benchmarks.commands.artifacts import convert, export, inspect
+from benchmarks.commands.benching import bench
 from benchmarks.commands.inferring import infer, with_address
-from benchmarks.commands.measuring import bench, demo, evaluate, parity, report
+from benchmarks.commands.measuring import demo, evaluate, parity, report
 from benchmarks.commands.running import doctor, lite_install
 from benchmarks.commands.training import prepare, train
 

@@ -113,9 +113,9 @@ def print_bench(report: BenchReport) -> None:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
 
-def print_tuning(choices: Sequence[Choice]) -> None:
-    """What `--engine auto` measured, fastest first: it takes the first."""
-    table = Table(title="what --engine auto takes: the first", **STYLE)
+def print_tuning(title: str, choices: Sequence[Choice]) -> None:
+    """What was measured for `--engine auto`, fastest first: it takes the first."""
+    table = Table(title=title, **STYLE)
     for name in ("engine", "artifact"):
         table.add_column(name, no_wrap=True)
     for name in ("threads", "ms"):

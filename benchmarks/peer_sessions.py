@@ -146,10 +146,10 @@ def _bare_mindspore(engine: Any) -> Run:
 
 
 def _bare_openvino(engine: Any) -> Run:
-    request, places = engine.request, engine.output_places
+    places = engine.output_places
 
     def run(crops: np.ndarray) -> list[np.ndarray]:
-        found = request.infer([crops], share_inputs=True).to_tuple()
+        found = engine.request_for(len(crops)).infer([crops], share_inputs=True).to_tuple()
         return [found[place] for place in places]
 
     return run

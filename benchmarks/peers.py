@@ -54,13 +54,14 @@ def bench_peers(folder: str | Path, options: BenchOptions, progress: Progress | 
     host = describe_host()
     bundle = Bundle.open(folder)
     ours, failures = _our_seats(bundle, options)
-    peers, notes = _peer_seats(bundle, ours)
+    threads, batches = tuple(dict.fromkeys(seat.threads for seat in ours)), ours[0].batches
+    peers, notes = peer_seats(bundle, threads, batches, tuple(PEERS))
     if not peers:
         raise EngineUnavailableError(f"no peer to compare {folder} with: {'; '.join(notes)}")
     ours += _reduced(ours, peers)
     operations = _multiply_adds(bundle, notes)
     with ExitStack() as stack:
-        contenders = list(_start_all([*peers, *ours], _load(bundle, ours), failures, say, stack))
+        contenders = list(_start_all([*peers, *ours], crop_load(bundle, batches[-1]), failures, say, stack))
         peaks = list(_start_peaks(sorted({seat.threads for seat in ours}), failures, stack))
         playing = play_rounds([*contenders, *peaks], options.rounds, failures, say, ROUND_SHARE_S)
     seated = [each for each in playing if isinstance(each, SeatContender)]
@@ -102,12 +103,14 @@ def _our_seats(bundle: Bundle, options: BenchOptions) -> tuple[list[Seat], list[
     ], obstacles
 
 
-def _peer_seats(bundle: Bundle, ours: Sequence[Seat]) -> tuple[list[Seat], list[str]]:
-    """The peers that are here, with the threads and batches of our seats, and a line for each that is not."""
+def peer_seats(
+    bundle: Bundle, threads: Sequence[int], batches: tuple[int, ...], names: Sequence[str]
+) -> tuple[list[Seat], list[str]]:
+    """The named peers that are here, in each type that they would compute in, and a line for each that is not."""
     seats: list[Seat] = []
     notes: list[str] = []
-    threads, batches = dict.fromkeys(seat.threads for seat in ours), ours[0].batches
-    for name, peer in PEERS.items():
+    for name in names:
+        peer = PEERS[name]
         artifact = next(iter(readable(peer.engine, bundle.manifest.artifacts)), None)
         if not peer.is_here:
             notes.append(f"{name} is not installed, so not compared: {peer.install}")
@@ -161,10 +164,11 @@ def _multiply_adds(bundle: Bundle, notes: list[str]) -> int | None:
     return None
 
 
-def _load(bundle: Bundle, seats: Sequence[Seat]) -> Load:
+def crop_load(bundle: Bundle, batch: int) -> Load:
+    """A batch of crops, real ones and noise, and the portrait."""
     size = bundle.manifest.preprocessing.size
     crops = np.concatenate([real_crops(size), noise_crops(size)])
-    return Load(crops[np.arange(seats[0].batches[-1]) % len(crops)], Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
+    return Load(crops[np.arange(batch) % len(crops)], Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
 
 
 def _start_all(

@@ -14,10 +14,12 @@ import msgspec
 from benchmarks.console import print_record, tracked
 from benchmarks.interruption import INTERRUPTED, interruptible
 from runtime.journal import Journal
+from runtime.local_worker import LocalWorker
 from runtime.manifest import MANIFEST_NAME
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
-from runtime.pool import FacePool, WorkerSetup, default_workers, start_worker
+from runtime.pool import POOL_BATCH, FacePool, default_workers
 from runtime.records import ImageRecord
+from runtime.worker import WorkerSetup
 
 POOL_FROM = 8  # pictures; workers take a third of a second to start
 
@@ -62,13 +64,13 @@ def _crew(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetup]:
     """How many workers, 1 for this process itself, None for as many as a cluster has; and what each opens."""
     threads, workers = run.setup.threads, run.workers
     if run.ray is not None:
-        return workers, replace(run.setup, threads=threads or 1).resolved()
+        return workers, replace(run.setup, threads=threads or 1).resolved(POOL_BATCH)
     if workers is None:
         pays = run.setup.device == "cpu" and pictures >= POOL_FROM
         workers = default_workers(threads or 1) if pays else 1
     if workers > 1 and threads is None:
         threads = max(1, default_workers() // workers)
-    return workers, replace(run.setup, threads=threads).resolved()
+    return workers, replace(run.setup, threads=threads).resolved(1 if workers == 1 else POOL_BATCH)
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def _records(
         with setup.open() as aligner:
             yield (record for part in parts for record in infer_pictures(aligner, part))
     else:
-        with FacePool(setup, start_worker, workers or default_workers()) as pool:
+        with FacePool(setup, LocalWorker, workers or default_workers()) as pool:
             yield pool.infer(parts)
 
 

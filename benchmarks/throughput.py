@@ -28,10 +28,12 @@ from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
 from runtime.engines import DEFAULT_OPTIONS, EngineOptions, default_threads
 from runtime.errors import EngineError
+from runtime.local_worker import LocalWorker
 from runtime.media import read_image, write_image
 from runtime.pictures import PictureJob, parts_of
-from runtime.pool import FacePool, WorkerSetup, default_workers, start_worker
+from runtime.pool import FacePool, default_workers
 from runtime.records import image_record
+from runtime.worker import WorkerSetup
 
 CROPS, PICTURES, PHOTOS = "crops", "pictures, box known", "pictures, face sought"
 BATCH = 16
@@ -83,14 +85,15 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
     with ExitStack() as stack:
         pictures = _pictures(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         say(0.0, "starting")
-        setup = WorkerSetup(bundle.folder, options=options, threads=1).resolved()
-        pool = stack.enter_context(FacePool(setup, start_worker, default_workers()))
+        setup = WorkerSetup(bundle.folder, options=options, threads=1)
+        pool = stack.enter_context(FacePool(setup, LocalWorker, default_workers()))
         plain = stack.enter_context(FaceAligner.load(bundle.folder, options=options))
-        sessions, notes = _sessions(bundle, failures, stack)
+        load = crop_load(bundle, BATCH)
+        sessions, notes = _sessions(bundle, load, failures, stack)
         photos = [replace(picture, boxes=None) for picture in pictures[:PHOTO_COUNT]]
         for done, (work, contenders) in enumerate(
             {
-                CROPS: [*sessions, PooledCrops(pool)],
+                CROPS: [*sessions, PooledCrops(pool, load.crops)],
                 PICTURES: [Loop(plain, pictures), PooledPictures(pool, pictures)],
                 PHOTOS: [Loop(plain, photos), PooledPictures(pool, photos)],
             }.items()
@@ -177,13 +180,13 @@ def clocked(results: Iterable[object]) -> float:
     return time.perf_counter() - start
 
 
-def _sessions(bundle: Bundle, failures: list[str], stack: ExitStack) -> tuple[list[Session], list[str]]:
+def _sessions(bundle: Bundle, load: Load, failures: list[str], stack: ExitStack) -> tuple[list[Session], list[str]]:
     """A session of each peer that is here, in each type that it can compute in, and a line for each that is not."""
     seats, notes = peer_seats(bundle, (default_threads(),), (BATCH,), SESSION_PEERS)
     sessions = []
     for seat in seats:
         try:
-            sessions.append(Session(seat, crop_load(bundle, BATCH)))
+            sessions.append(Session(seat, load))
             stack.callback(sessions[-1].process.close)
         except EngineError as error:
             failures.append(f"{seat}: {error}")

@@ -87,7 +87,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", data, at + 4)
             size = width, height
         at += 1 + struct.unpack_from(">H", data, at + 1)[0]
-    if data.find(b"\xff\xd9", at) < 0:  # end of image: decoders fill what is missing with grey
+    if data.rfind(b"\xff\xd9", at) < 0:  # end of image: decoders fill what is missing with grey
         raise EOFError
     return size
 

@@ -7,63 +7,24 @@ decoding and detection fill the cores too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.bundle import Bundle
-from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, default_threads
-from runtime.engines.child import Child
+from runtime.engines import DEFAULT_OPTIONS, EngineOptions, default_threads
 from runtime.errors import ChildDiedError
+from runtime.local_worker import LocalWorker
 from runtime.records import ImageRecord, failed_record
-from runtime.tuning import Wish, tune
-from runtime.workers import Worker, WorkerPool
+from runtime.worker import WorkerSetup
+from runtime.worker_pool import Worker, WorkerPool
 
 if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
-    from runtime.aligner import FaceAligner
     from runtime.faces import Prediction
     from runtime.pictures import PictureJob
 
-
-@dataclass(frozen=True)
-class WorkerSetup:
-    """What a worker opens, as plain data: it goes to other processes and other machines.
-
-    engine, device, threads, artifact, options: as for `FaceAligner.load`; detector, detector_model: as for
-    `runtime.detection.make_detector`.
-    """
-
-    bundle: Path
-    engine: str = "auto"
-    device: str = "cpu"
-    threads: int | None = None
-    artifact: str | None = None
-    options: EngineOptions = DEFAULT_OPTIONS
-    detector: str = "haar"
-    detector_model: Path | None = None
-
-    def resolved(self) -> WorkerSetup:
-        """With "auto" replaced by what is fastest here, so that it is measured once and not by every worker; and with
-        the artifact's file."""
-        bundle, device = Bundle.open(self.bundle), Device.parse(self.device)
-        if self.engine != "auto":
-            found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
-            return replace(self, artifact=found.file)
-        best = tune(bundle, device, Wish(self.threads, self.artifact, self.options))[0]
-        return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads)
-
-    def open(self) -> FaceAligner:
-        """The aligner that it describes. Raises as `FaceAligner.load` and `make_detector`."""
-        from runtime.aligner import FaceAligner
-        from runtime.detection import make_detector
-
-        detector = make_detector(self.detector, self.detector_model)
-        return FaceAligner.load(
-            self.bundle, self.engine, self.device, self.threads, self.artifact, detector, options=self.options
-        )
+POOL_BATCH = 8  # crops: what comes at once where there is much to do
 
 
 class FacePool:
@@ -76,7 +37,7 @@ class FacePool:
         """`start` gives a worker for `setup`; `FacePool.load` is the usual way."""
         if count < 1:
             raise ValueError(f"a pool has 1 or more workers, not {count}")
-        self.setup = setup.resolved()
+        self.setup = setup.resolved(POOL_BATCH)
         self.workers = count
         self._pool: WorkerPool[Any, Any] = WorkerPool(lambda: start(self.setup), count, _single, _dead)
 
@@ -97,7 +58,7 @@ class FacePool:
         the errors raised.
         """
         setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options)
-        return cls(setup, start_worker, default_workers(threads) if workers is None else workers)
+        return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Run ready crops, batches of (N,120,120,3) uint8 BGR; a prediction each, in order.
@@ -130,45 +91,6 @@ class FacePool:
 def default_workers(threads: int = 1) -> int:
     """As many as fill the cores that this process may use."""
     return max(1, default_threads() // threads)
-
-
-def start_worker(setup: WorkerSetup) -> Worker:
-    """A worker on this machine. Raises as `FaceAligner.load`."""
-    child = Child("a worker", __name__, "make_handler")
-    try:
-        child.ask(setup)
-    except BaseException:
-        child.close()
-        raise
-    return child
-
-
-def make_handler() -> Callable[[Any], Any]:
-    """In the worker: the first request says what to open, every later one is work."""
-    opened: list[FaceAligner] = []
-
-    def handle(request: Any) -> Any:
-        if opened:
-            return work(opened[0], request)
-        opened.append(_open_in_worker(request))
-        return None
-
-    return handle
-
-
-def work(aligner: FaceAligner, request: np.ndarray | Sequence[PictureJob]) -> Prediction | list[ImageRecord]:
-    """Crops -> their prediction, picture jobs -> their records."""
-    from runtime.pictures import infer_pictures
-
-    return aligner.predict(request) if isinstance(request, np.ndarray) else list(infer_pictures(aligner, request))
-
-
-def _open_in_worker(setup: WorkerSetup) -> FaceAligner:
-    import cv2
-
-    if setup.threads is not None:
-        cv2.setNumThreads(setup.threads)  # its own threads would take the other workers' cores
-    return setup.open()
 
 
 def _single(job: np.ndarray | Sequence[PictureJob]) -> Sequence[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,8 +20,13 @@ import numpy as np
 from runtime.engines import Device
 from runtime.engines.child import answer, result
 from runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from runtime.local_worker import LocalWorker
 from runtime.pictures import PictureJob
-from runtime.pool import FacePool, WorkerSetup, make_handler, start_worker
+from runtime.pool import FacePool
+from runtime.worker import WorkerSetup, open_in_worker, work
+
+if TYPE_CHECKING:
+    from runtime.aligner import FaceAligner
 
 RESOURCES = {"cpu": "CPU", "gpu": "GPU", "ascend": "NPU"}  # as Ray calls what a worker needs one of
 REACH_S = 10.0  # to connect to a cluster's head
@@ -48,7 +53,7 @@ class FaceActor:
         """As `WorkerSetup`. Raises as `FaceAligner.load`."""
         model = Path(detector_model) if detector_model else None
         setup = WorkerSetup(Path(bundle), engine, device, threads, detector=detector, detector_model=model)
-        self.pool = FacePool(setup, start_worker, 1)
+        self.pool = FacePool(setup, LocalWorker, 1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A batch of rows; all its faces go through the engine together."""
@@ -132,23 +137,25 @@ class _Actor:
     """In the cluster: what a worker's process does, and where the driver is."""
 
     def __init__(self, folder: str) -> None:
-        try:
-            os.chdir(folder)  # for paths that were given from there
-        except OSError:
-            self.handle: Callable[[Any], Any] = _without(folder)
-        else:
-            self.handle = make_handler()
+        self.folder = folder
+        self.aligner: FaceAligner | None = None
 
     def ask(self, request: Any) -> tuple[str | None, Any]:
         """As `runtime.engines.child.answer`: Ray would wrap an error in its own words."""
-        return answer(self.handle, request)
+        return answer(self._handle, request)
 
-
-def _without(folder: str) -> Callable[[Any], Any]:
-    def refuse(request: Any) -> Any:
-        raise EngineError(f"{folder} is not on every node: put pictures and bundle where all nodes see them")
-
-    return refuse
+    def _handle(self, request: Any) -> Any:
+        """The first request says what to open, every later one is work."""
+        if self.aligner is not None:
+            return work(self.aligner, request)
+        try:
+            os.chdir(self.folder)  # for paths that were given from there
+        except OSError:
+            raise EngineError(
+                f"{self.folder} is not on every node: put pictures and bundle where all nodes see them"
+            ) from None
+        self.aligner = open_in_worker(request)
+        return None
 
 
 def _starter(device: Device, threads: int) -> Callable[[WorkerSetup], RayWorker]:

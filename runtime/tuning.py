@@ -35,12 +35,14 @@ from runtime.errors import EngineError, EngineUnavailableError, MediaError
 from runtime.manifest import MANIFEST_NAME, Artifact
 
 ROUNDS = 15
+SETTLE_S = 0.3
+REST_S = 0.04  # before a turn: threads of the engine before spin on for 25 ms and would take its cores
 RUNS_PER_ROUND = 4  # of a few milliseconds each: a turn shorter than what disturbs a machine
 TUNING_LIMIT = 1 << 20  # bytes
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One way to run a bundle, and the median time of one run (a batch of 1, or the bundle's own) in ms."""
+    """One way to run a bundle, and the median time of one run (of `Wish.batch`, or the bundle's own) in ms."""
 
     engine: str
     artifact: str
@@ -50,11 +52,16 @@ class Choice(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Wish:
-    """What the caller fixed: a number of threads, an artifact by file or format, None where it is free; options."""
+    """What the caller fixed: a number of threads, an artifact by file or format, None where it is free; options; and
+    how many crops come at once."""
 
     threads: int | None = None
     artifact: str | None = None
     options: EngineOptions = DEFAULT_OPTIONS
+    batch: int = 1
+
+
+DEFAULT_WISH = Wish()
 
 
 class Tuning(msgspec.Struct, frozen=True):
@@ -79,14 +86,14 @@ def tune(bundle: Bundle, device: Device, wish: Wish, again: bool = False) -> tup
     Raises EngineUnavailableError or EngineError if nothing runs.
     """
     ways = candidates(bundle, device, wish)
-    key = _key(bundle, device, wish.options, ways)
+    key = _key(bundle, device, wish, ways)
     known = {entry.key: entry for entry in _read(bundle)}
     possible = {(way.engine, way.artifact.file, way.threads) for way in ways}
     if key in known and not again:
         choices = known[key].choices
         if choices and all((each.engine, each.artifact, each.threads) in possible for each in choices):
             return choices
-    choices = measure(bundle, ways, device, wish.options)
+    choices = measure(bundle, ways, device, wish)
     _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, choices)])
     return choices
 
@@ -120,22 +127,22 @@ def _best_per_precision(best_first: Sequence[Artifact]) -> list[Artifact]:
     return list({each.precision: each for each in reversed(best_first)}.values())
 
 
-def measure(
-    bundle: Bundle, ways: Sequence[Candidate], device: Device, options: EngineOptions = DEFAULT_OPTIONS
-) -> tuple[Choice, ...]:
+def measure(bundle: Bundle, ways: Sequence[Candidate], device: Device, wish: Wish = DEFAULT_WISH) -> tuple[Choice, ...]:
     """Time all `ways` in rounds, so that a machine that gets slower does so for each; fastest first.
 
     A way that does not run is left out. Raises the last way's error if none runs.
     """
-    crop = _noise(bundle)
+    crop = _noise(bundle, wish.batch)
     with ExitStack() as stack:
         opened: list[tuple[Candidate, Engine]] = []
         problem: EngineError | None = None
         for way in ways:
             try:
-                engine = open_engine(way.engine, bundle.model_file(way.artifact), device, way.threads, options=options)
+                engine = open_engine(
+                    way.engine, bundle.model_file(way.artifact), device, way.threads, options=wish.options
+                )
                 stack.callback(engine.close)
-                engine.run(crop)  # the first run allocates
+                _settle(engine, crop)
                 opened.append((way, engine))
             except EngineError as error:
                 problem = error
@@ -150,8 +157,17 @@ def measure(
     return tuple(sorted(found, key=lambda choice: choice.median_ms))
 
 
+def _settle(engine: Engine, crop: dict[str, np.ndarray]) -> None:
+    """The first run allocates, and OpenVINO compiles for a batch size that comes again and again."""
+    end = time.perf_counter() + SETTLE_S
+    engine.run(crop)
+    while time.perf_counter() < end:
+        engine.run(crop)
+
+
 def _turn(engine: Engine, crop: dict[str, np.ndarray]) -> float:
     """Seconds of the quickest of a few runs: what a machine at rest gives."""
+    time.sleep(REST_S)
     times = []
     for _ in range(RUNS_PER_ROUND):
         start = time.perf_counter()
@@ -160,18 +176,25 @@ def _turn(engine: Engine, crop: dict[str, np.ndarray]) -> float:
     return min(times)
 
 
-def _noise(bundle: Bundle) -> dict[str, np.ndarray]:
+def _noise(bundle: Bundle, batch: int) -> dict[str, np.ndarray]:
     tensor = bundle.manifest.inputs[0]
-    shape = (1 if tensor.shape[0] == DYNAMIC else tensor.shape[0], *tensor.shape[1:])
+    shape = (batch if tensor.shape[0] == DYNAMIC else tensor.shape[0], *tensor.shape[1:])
     return {tensor.name: np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
 
 
-def _key(bundle: Bundle, device: Device, options: EngineOptions, ways: Sequence[Candidate]) -> str:
+def _key(bundle: Bundle, device: Device, wish: Wish, ways: Sequence[Candidate]) -> str:
     """What the result depends on: the bundle's files, this machine, and the ways there are."""
     manifest = (bundle.folder / MANIFEST_NAME).read_bytes()
     versions = [f"{name} {available(name).detail}" for name in dict.fromkeys(way.engine for way in ways)]
     named = [f"{way.engine} {way.artifact.file} {way.threads}" for way in ways]
-    host = [platform.node(), platform.machine(), str(default_threads()), str(device), str(options)]
+    host = [
+        platform.node(),
+        platform.machine(),
+        str(default_threads()),
+        str(device),
+        str(wish.options),
+        str(wish.batch),
+    ]
     return hashlib.sha256("\n".join([*host, *versions, *named]).encode() + manifest).hexdigest()
 
 

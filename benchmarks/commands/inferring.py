@@ -80,8 +80,8 @@ def infer(
     from benchmarks.picture_run import PictureRun, run_pictures
     from runtime.media import BoxFile
     from runtime.pictures import InferOptions
-    from runtime.pool import WorkerSetup
     from runtime.video import split_inputs
+    from runtime.worker import WorkerSetup
 
     if mesh and out is None:
         raise typer.BadParameter("--mesh writes beside the overlays: give --out DIR")

@@ -1,10 +1,10 @@
-"""Commands that measure: parity, eval, bench, demo."""
+"""Commands that prove and tell: parity, eval, report, demo."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -21,14 +21,11 @@ from benchmarks.commands.options import (
     RootOption,
     ThreadsOption,
     accuracy_data,
+    engine_names,
     engine_options,
     formats_here,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from benchmarks.latency import BenchOptions
-    from runtime.engines import EngineOptions
 
 
 def parity(
@@ -104,46 +101,6 @@ def evaluate(
         write_montage(montage, done.report, done.predictions, done.data)
 
 
-def bench(
-    bundle: BundleArgument,
-    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
-    device: DeviceOption = "cpu",
-    threads: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and all cores if not given.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 16 if not given.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
-    all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
-    against: Annotated[Path | None, typer.Option(help="Another bundle, in the same rounds; the ratios' base.")] = None,
-    tune: Annotated[bool, typer.Option("--tune", help="Only measure again what --engine auto takes.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help="Beside onnxruntime, OpenVINO and MindSpore alone.")] = False,
-    chart: Annotated[Path | None, typer.Option(help="With --peers: draw faces per second, an SVG file.")] = None,
-    json_file: JsonOption = None,
-    device_precision: DevicePrecisionOption = "fp32",
-    affinity: AffinityOption = None,
-    lite_config: LiteConfigOption = None,
-) -> None:
-    """Latency, cold start and memory of every engine present, interleaved in one run."""
-    chosen = engine_options(device_precision, affinity, lite_config)
-    if chart is not None and not peers:
-        raise typer.BadParameter("--chart draws what --peers measures: give both")
-    if tune and peers:
-        raise typer.BadParameter("--tune measures this program alone: leave --peers out")
-    if tune:
-        _tune(bundle, device, chosen)
-        return
-    from benchmarks.console import print_bench, progress
-    from benchmarks.latency import BenchOptions, bench_bundle
-
-    options = BenchOptions(_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against, chosen,
-    )  # fmt: skip
-    if peers:
-        _bench_peers(bundle, options, json_file, chart)
-    with progress() as say:
-        report = bench_bundle(bundle, options, say)
-    print_bench(report)
-    write_json(json_file, report)
-    raise typer.Exit(1 if report.failures else 0)
-
-
 def report(
     bundle: BundleArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("report.html"),
@@ -160,7 +117,7 @@ def report(
     from benchmarks.report.page import write_report
     from benchmarks.report.verdict import objections
 
-    options = ReportOptions(_names(engine), device, threads, root, raw, bench_file)
+    options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file)
     with progress() as say:
         data = write_report(bundle, out, options, say)
     problems = [*objections(data.manifest, data.parity), *data.failures]
@@ -183,37 +140,3 @@ def demo(
     write_json(json_file, report)
     for picture in report.pictures:
         print(f"picture: {picture}")
-
-
-def _names(engines: list[EngineName] | None) -> tuple[str, ...] | None:
-    """None, for all that are present, unless engines were named."""
-    return None if not engines or EngineName.auto in engines else tuple(engine.value for engine in engines)
-
-
-def _some(values: list[int] | None) -> tuple[int, ...] | None:
-    return tuple(values) if values else None
-
-
-def _tune(folder: Path, device: str, options: EngineOptions) -> None:
-    from benchmarks.console import print_tuning
-    from runtime import Bundle
-    from runtime.engines import Device
-    from runtime.tuning import Wish, tune
-
-    print_tuning(tune(Bundle.open(folder), Device.parse(device), Wish(options=options), again=True))
-
-
-def _bench_peers(bundle: Path, options: BenchOptions, json_file: Path | None, chart: Path | None) -> NoReturn:
-    from benchmarks.console import progress
-    from benchmarks.console_peers import print_peers
-    from benchmarks.peers import bench_peers
-    from benchmarks.report.peer_chart import peers_chart
-    from runtime.media import write_file
-
-    with progress() as say:
-        report = bench_peers(bundle, options, say)
-    print_peers(report)
-    write_json(json_file, report)
-    if chart is not None:
-        write_file(chart, peers_chart(report).encode())
-    raise typer.Exit(1 if report.failures else 0)

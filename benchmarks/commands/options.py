@@ -56,6 +56,11 @@ def engine_options(precision: str, affinity: str | None, lite_config: Path | Non
     return EngineOptions(precision, tuple(int(part) for part in parts), lite_config=lite_config)
 
 
+def engine_names(engines: list[EngineName] | None) -> tuple[str, ...] | None:
+    """None, for all that are present, unless engines were named."""
+    return None if not engines or EngineName.auto in engines else tuple(engine.value for engine in engines)
+
+
 def report_json(report: msgspec.Struct) -> str:
     import msgspec
 

@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from runtime import pool
+from runtime.aligner import FaceAligner
+from runtime.worker import open_in_worker, work
 
 
 def make_handler() -> Callable[[Any], Any]:
-    handle = pool.make_handler()
+    opened: list[FaceAligner] = []
 
     def fragile(request: Any) -> Any:
         if isinstance(request, np.ndarray) and len(request) == 13:
             os.kill(os.getpid(), signal.SIGKILL)
-        if isinstance(request, list) and any("deadly" in job.path.name for job in request):
+        if isinstance(request, list) and any("deadly" in str(job.path) for job in request):
             os.kill(os.getpid(), signal.SIGKILL)
-        return handle(request)
+        if opened:
+            return work(opened[0], request)
+        opened.append(open_in_worker(request))
+        return None
 
     return fragile

@@ -16,8 +16,10 @@ import pytest
 from runtime.aligner import FaceAligner
 from runtime.engines.child import Child
 from runtime.errors import ChildDiedError, EngineUnavailableError
+from runtime.local_worker import LocalWorker
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
-from runtime.pool import FacePool, WorkerSetup, default_workers
+from runtime.pool import FacePool, default_workers
+from runtime.worker import WorkerSetup
 
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
 
@@ -51,7 +53,7 @@ def crops(count: int, seed: int = 0) -> np.ndarray:
 
 
 def processes(pool: FacePool) -> list[int]:
-    return [worker.process.pid for worker in pool._pool._workers if isinstance(worker, Child)]
+    return [worker.child.process.pid for worker in pool._pool._workers if isinstance(worker, LocalWorker)]
 
 
 # --- crops ---

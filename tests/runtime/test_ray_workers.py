@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from runtime.aligner import FaceAligner
-from runtime.engines.child import Child
 from runtime.errors import ChildDiedError, EngineUnavailableError
+from runtime.local_worker import LocalWorker
 from runtime.pictures import PictureJob, infer_pictures
-from runtime.pool import FacePool, WorkerSetup
+from runtime.pool import FacePool
 from runtime.ray_workers import FaceActor, RayWorker, _Actor, ray_pool
+from runtime.worker import WorkerSetup
 
 ray = pytest.importorskip("ray", reason="pip install 'synergy-mindir[ray]'")
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
@@ -92,8 +93,8 @@ def test_the_actor_alone(bundles: dict[str, Path], jobs: list[PictureJob]) -> No
     paths = np.array([str(job.path) for job in jobs[:3]], object)
     by_path = actor({"path": paths})
     child = actor.pool._pool._workers[0]
-    assert isinstance(child, Child)
-    os.kill(child.process.pid, signal.SIGKILL)
+    assert isinstance(child, LocalWorker)
+    os.kill(child.child.process.pid, signal.SIGKILL)
     data = np.array([job.path.read_bytes() for job in jobs[:3]], object)
     by_bytes = actor({"path": paths, "bytes": data})
     assert by_path["path"].tolist() == by_bytes["path"].tolist() == paths.tolist()

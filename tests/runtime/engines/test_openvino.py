@@ -298,3 +298,34 @@ def test_closing_frees_the_model(model: ModelFile) -> None:
     assert engine.request is None
     with pytest.raises(EngineError, match="closed"):
         engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
+
+
+def test_a_size_that_recurs_gets_a_model_of_its_own(
+    engine: OpenVinoEngine, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its second run on here; with the same results to the last bit, and only so many sizes."""
+    monkeypatch.setattr(module, "WORTH_S", 0.0)
+    monkeypatch.setattr(module, "MOST_SIZES", 2)
+    for size, own in ((1, True), (5, True), (3, False)):
+        images = {"images": tiny.images(size)}
+        first = engine.run(images)
+        assert engine.request_for(0) is engine.request
+        again = engine.run(images)
+        assert all(np.array_equal(again[name], first[name]) for name in first)
+        assert (engine.request_for(size) is not engine.request) == own
+    assert sorted(engine._sizes) == [1, 5]
+
+
+def test_a_rare_size_stays_with_the_open_model(engine: OpenVinoEngine, tiny: Any) -> None:
+    for size in range(1, 30):
+        engine.run({"images": tiny.images(size)})
+    assert not engine._sizes
+
+
+def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WORTH_S", 0.0)
+    fixed = [replace(spec, shape=(2, *spec.shape[1:])) for spec in model.inputs]
+    with OpenVinoEngine(replace(model, inputs=tuple(fixed)), Device(), 1) as engine:
+        for _ in range(3):
+            engine.run({"images": tiny.images(2)})
+        assert not engine._sizes

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import ChildDiedError, EngineError
-from runtime.workers import AHEAD, WorkerPool
+from runtime.worker_pool import AHEAD, WorkerPool
 
 
 class Toy:

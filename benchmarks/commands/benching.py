@@ -1,0 +1,154 @@
+"""`synergy bench`: what to measure, and what is shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmarks.commands.options import (
+    AffinityOption,
+    BundleArgument,
+    DeviceOption,
+    DevicePrecisionOption,
+    EngineName,
+    JsonOption,
+    LiteConfigOption,
+    engine_names,
+    engine_options,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.latency import BenchOptions
+
+
+def bench(
+    bundle: BundleArgument,
+    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    device: DeviceOption = "cpu",
+    threads: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and all cores if not given.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 16 if not given.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
+    all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Another bundle, in the same rounds; the ratios' base.")] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="Only measure again what --engine auto takes.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Beside onnxruntime, OpenVINO and MindSpore alone.")] = False,
+    throughput: Annotated[bool, typer.Option("--throughput", help="Workers beside a loop and beside peers.")] = False,
+    stages: Annotated[bool, typer.Option("--stages", help="Where time goes, from file to drawn picture.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="With --peers: draw faces per second, an SVG file.")] = None,
+    json_file: JsonOption = None,
+    device_precision: DevicePrecisionOption = "fp32",
+    affinity: AffinityOption = None,
+    lite_config: LiteConfigOption = None,
+) -> None:
+    """Latency, cold start and memory of every engine present, interleaved in one run."""
+    from benchmarks.latency import BenchOptions
+
+    subjects = {"--tune": tune, "--peers": peers, "--throughput": throughput, "--stages": stages}
+    asked = [option for option, given in subjects.items() if given]
+    if len(asked) > 1:
+        raise typer.BadParameter(f"{' and '.join(asked)} measure different things: give one of them")
+    if chart is not None and not peers:
+        raise typer.BadParameter("--chart draws what --peers measures: give both")
+    chosen = engine_options(device_precision, affinity, lite_config)
+    options = BenchOptions(
+        engine_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against, chosen
+    )
+    wanted = Wanted(bundle, options, json_file, chart)
+    raise typer.Exit(SUBJECTS[asked[0] if asked else ""](wanted))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was typed."""
+
+    bundle: Path
+    options: BenchOptions
+    json_file: Path | None
+    chart: Path | None
+
+
+def _engines(wanted: Wanted) -> int:
+    from benchmarks.console import print_bench, progress
+    from benchmarks.latency import bench_bundle
+
+    with progress() as say:
+        report = bench_bundle(wanted.bundle, wanted.options, say)
+    print_bench(report)
+    write_json(wanted.json_file, report)
+    return 1 if report.failures else 0
+
+
+def _tune(wanted: Wanted) -> int:
+    from benchmarks.console import print_tuning
+    from runtime import Bundle
+    from runtime.engines import Device
+    from runtime.pool import POOL_BATCH
+    from runtime.tuning import Wish, tune
+
+    bundle, device, options = Bundle.open(wanted.bundle), Device.parse(wanted.options.device), wanted.options
+    wish = Wish(options=options.engine_options)
+    print_tuning("what --engine auto takes: the first", tune(bundle, device, wish, again=True))
+    wish = Wish(1, options=options.engine_options, batch=POOL_BATCH)
+    print_tuning(
+        f"what each of several workers takes, {POOL_BATCH} crops at once", tune(bundle, device, wish, again=True)
+    )
+    return 0
+
+
+def _peers(wanted: Wanted) -> int:
+    from benchmarks.console import progress
+    from benchmarks.console_peers import print_peers
+    from benchmarks.peers import bench_peers
+    from benchmarks.report.peer_chart import peers_chart
+    from runtime.media import write_file
+
+    with progress() as say:
+        report = bench_peers(wanted.bundle, wanted.options, say)
+    print_peers(report)
+    write_json(wanted.json_file, report)
+    if wanted.chart is not None:
+        write_file(wanted.chart, peers_chart(report).encode())
+    return 1 if report.failures else 0
+
+
+def _throughput(wanted: Wanted) -> int:
+    from benchmarks.console import progress
+    from benchmarks.console_stages import print_throughput
+    from benchmarks.throughput import bench_throughput
+
+    with progress() as say:
+        report = bench_throughput(wanted.bundle, wanted.options.engine_options, say)
+    print_throughput(report)
+    write_json(wanted.json_file, report)
+    return 1 if report.failures else 0
+
+
+def _stages(wanted: Wanted) -> int:
+    from benchmarks.console import progress
+    from benchmarks.console_stages import print_stages
+    from benchmarks.stages import bench_stages
+
+    engines, threads = wanted.options.engines or ("auto",), wanted.options.threads or (None,)
+    with progress() as say:
+        report = bench_stages(wanted.bundle, engines[0], threads[0], wanted.options.engine_options, say)
+    print_stages(report)
+    write_json(wanted.json_file, report)
+    return 0
+
+
+SUBJECTS: dict[str, Callable[[Wanted], int]] = {
+    "": _engines,
+    "--tune": _tune,
+    "--peers": _peers,
+    "--throughput": _throughput,
+    "--stages": _stages,
+}
+
+
+def _some(values: list[int] | None) -> tuple[int, ...] | None:
+    return tuple(values) if values else None

@@ -1,0 +1,49 @@
+"""What `synergy bench --stages` and `--throughput` print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.console import FAIL, STYLE, short_ms
+
+if TYPE_CHECKING:
+    from benchmarks.stages import StageReport
+    from benchmarks.throughput import ThroughputReport
+
+
+def print_stages(report: StageReport) -> None:
+    """A row for each stage, a column for each picture."""
+    table = Table(title=f"ms by stage, {report.artifact} on {report.engine}, {report.threads} threads", **STYLE)
+    table.add_column("picture", no_wrap=True)
+    for row in report.rows:
+        table.add_column(f"{row.side}²", justify="right", no_wrap=True)
+    table.add_row("faces", *(str(row.faces) for row in report.rows), end_section=True)
+    for stage in report.rows[0].ms:
+        table.add_row(stage, *(short_ms(row.ms[stage]) for row in report.rows))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("[dim]each stage alone, one picture at a time; geometry: from parameters to faces in image pixels[/]")
+
+
+def print_throughput(report: ThroughputReport) -> None:
+    """Crops and pictures per second; ratios over the fastest that is not a pool."""
+    table = Table(title="throughput, interleaved", **STYLE)
+    for name in ("work", "who", "engine"):
+        table.add_column(name, no_wrap=True)
+    for name in ("workers", "threads", "per s", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+        per_s = f"{row.per_s:.0f}" if row.per_s >= 100 else f"{row.per_s:.2f}"
+        table.add_row(row.work, row.who, row.engine, str(row.workers), str(row.threads), per_s, ratio)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("[dim]ratio: over the fastest single one that computes in the same type; above 1 is more[/]")
+    for note in report.notes:
+        console.print(f"[yellow]note[/] {escape(note)}")
+    for failure in report.failures:
+        console.print(f"{FAIL} {escape(failure)}")

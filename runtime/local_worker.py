@@ -1,0 +1,60 @@
+"""A worker of `FacePool` on this machine: a child process that gets crops through shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.engines.child import Child
+from runtime.engines.shared import SharedArrays
+from runtime.worker import WorkerSetup, open_in_worker, work
+
+if TYPE_CHECKING:
+    from runtime.aligner import FaceAligner
+    from runtime.pictures import PictureJob
+
+
+class LocalWorker:
+    """Answers as `runtime.worker.work`. Crops are written once, into memory that the process reads in place."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        """Raises as `FaceAligner.load`."""
+        self.crops = SharedArrays.create()
+        self.child = Child("a worker", __name__, "make_handler", (self.crops.descriptor,))
+        try:
+            self.child.ask((self.crops.descriptor, setup))
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, request: np.ndarray | Sequence[PictureJob]) -> Any:
+        """The answer. Raises what the worker raised, ChildDiedError if it died."""
+        if isinstance(request, np.ndarray) and request.size:
+            return self.child.ask(tuple(self.crops.put([np.ascontiguousarray(request)])))
+        return self.child.ask(request)
+
+    def close(self) -> None:
+        """End the process after its request; calling it twice is harmless."""
+        self.child.close()
+        self.crops.close()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.child.kill()
+
+
+def make_handler() -> Callable[[Any], Any]:
+    """In the worker: the first request says what to open, every later one is work."""
+    opened: list[tuple[SharedArrays, FaceAligner]] = []
+
+    def handle(request: Any) -> Any:
+        if not opened:
+            descriptor, setup = request
+            opened.append((SharedArrays(descriptor), open_in_worker(setup)))
+            return None
+        crops, aligner = opened[0]
+        return work(aligner, crops.get(request)[0] if isinstance(request, tuple) else request)
+
+    return handle

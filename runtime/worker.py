@@ -1,0 +1,73 @@
+"""What a worker opens and does, in whichever process or machine it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.bundle import Bundle
+from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions
+from runtime.records import ImageRecord
+from runtime.tuning import Wish, tune
+
+if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
+    from runtime.aligner import FaceAligner
+    from runtime.faces import Prediction
+    from runtime.pictures import PictureJob
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker opens, as plain data: it goes to other processes and other machines.
+
+    engine, device, threads, artifact, options: as for `FaceAligner.load`; detector, detector_model: as for
+    `runtime.detection.make_detector`.
+    """
+
+    bundle: Path
+    engine: str = "auto"
+    device: str = "cpu"
+    threads: int | None = None
+    artifact: str | None = None
+    options: EngineOptions = DEFAULT_OPTIONS
+    detector: str = "haar"
+    detector_model: Path | None = None
+
+    def resolved(self, batch: int = 1) -> WorkerSetup:
+        """With "auto" replaced by what is fastest here for so many crops at once, so that it is measured once and not
+        by every worker; and with the artifact's file."""
+        bundle, device = Bundle.open(self.bundle), Device.parse(self.device)
+        if self.engine != "auto":
+            found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
+            return replace(self, artifact=found.file)
+        best = tune(bundle, device, Wish(self.threads, self.artifact, self.options, batch))[0]
+        return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads)
+
+    def open(self) -> FaceAligner:
+        """The aligner that it describes. Raises as `FaceAligner.load` and `make_detector`."""
+        from runtime.aligner import FaceAligner
+        from runtime.detection import make_detector
+
+        detector = make_detector(self.detector, self.detector_model)
+        return FaceAligner.load(
+            self.bundle, self.engine, self.device, self.threads, self.artifact, detector, options=self.options
+        )
+
+
+def open_in_worker(setup: WorkerSetup) -> FaceAligner:
+    import cv2
+
+    if setup.threads is not None:
+        cv2.setNumThreads(setup.threads)  # its own threads would take the other workers' cores
+    return setup.open()
+
+
+def work(aligner: FaceAligner, request: np.ndarray | Sequence[PictureJob]) -> Prediction | list[ImageRecord]:
+    """Crops -> their prediction, picture jobs -> their records."""
+    from runtime.pictures import infer_pictures
+
+    return aligner.predict(request) if isinstance(request, np.ndarray) else list(infer_pictures(aligner, request))
