@@ -32,17 +32,21 @@ def print_stages(report: StageReport) -> None:
 def print_throughput(report: ThroughputReport) -> None:
     """Crops and pictures per second; ratios over the fastest that is not a pool."""
     table = Table(title="throughput, interleaved", **STYLE)
-    for name in ("work", "who", "engine"):
+    for name in ("work", "who"):
         table.add_column(name, no_wrap=True)
-    for name in ("workers", "threads", "per s", "ratio"):
+    for name in ("size", "per s", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         per_s = f"{row.per_s:.0f}" if row.per_s >= 100 else f"{row.per_s:.2f}"
-        table.add_row(row.work, row.who, row.engine, str(row.workers), str(row.threads), per_s, ratio)
+        who = row.who if row.engine in row.who else f"{row.who}, {row.engine}"
+        table.add_row(row.work, who, f"{row.workers} x {row.threads}", per_s, ratio)
     console = Console(highlight=False)
     console.print(table)
-    console.print("[dim]ratio: over the fastest single one that computes in the same type; above 1 is more[/]")
+    console.print(
+        "[dim]size: sessions x threads of each; ratio: over the fastest single one that computes in the same type; "
+        "above 1 is more[/]"
+    )
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
     for failure in report.failures:

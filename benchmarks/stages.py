@@ -108,7 +108,7 @@ def _medians(stages: dict[str, Callable[[], object]]) -> dict[str, float]:
     rounds: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(ROUNDS):
         for name, run in stages.items():
-            if sum(rounds[name]) < ROUNDS * TURN_S:
+            if not rounds[name] or sum(rounds[name]) < ROUNDS * TURN_S:
                 rounds[name].append(_turn(run))
     return {name: 1e3 * statistics.median(times) for name, times in rounds.items()}
 

@@ -34,8 +34,8 @@ from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError, EngineUnavailableError, MediaError
 from runtime.manifest import MANIFEST_NAME, Artifact
 
-ROUNDS = 15
-SETTLE_S = 0.3
+ROUNDS = 9
+SETTLE_S = 0.25
 REST_S = 0.04  # before a turn: threads of the engine before spin on for 25 ms and would take its cores
 RUNS_PER_ROUND = 4  # of a few milliseconds each: a turn shorter than what disturbs a machine
 TUNING_LIMIT = 1 << 20  # bytes

@@ -20,6 +20,7 @@ from runtime.manifest import Drift
 from runtime.tuning import Wish, candidates, tune
 
 CPU = Device()
+sizes: list[int] = []  # of the batches that the stand-ins ran
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     """Stand-ins: each run takes 1 ms on lite, 3 ms on onnx and 8 ms on openvino, half of it with two threads. Notes
     what was opened."""
     seen: list[tuple[str, str, int]] = []
+    sizes.clear()
 
     class Puppet(Engine):
         formats = ("ms", "mindir_v1", "onnx", "mindir")
@@ -41,6 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
             return Availability(True, "")
 
         def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+            sizes.append(len(arrays[0]))
             time.sleep({"lite": 0.001, "openvino": 0.008}.get(self.name, 0.003) / self.threads)
             shapes = [(len(arrays[0]), *spec.shape[1:]) for spec in self.model.outputs]
             return [np.zeros(shape, np.float32) for shape in shapes]
@@ -53,6 +56,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         kind = type(name, (Puppet,), {"name": name})
         return kind(model, device, threads)
 
+    monkeypatch.setattr(tuning, "SETTLE_S", 0.0)
+    monkeypatch.setattr(tuning, "REST_S", 0.0)
+    monkeypatch.setattr(tuning, "ROUNDS", 5)
     monkeypatch.setattr(tuning, "open_engine", open_engine)
     monkeypatch.setattr(tuning, "available", lambda name: Availability(True, f"{name} 1.0"))
     monkeypatch.setattr(tuning, "default_threads", lambda: 2)
@@ -178,3 +184,25 @@ def test_no_engine_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     with pytest.raises(EngineUnavailableError, match="lite is missing, get lite; onnx: onnx is missing, get onnx"):
         tune(bundle, CPU, Wish())
+
+
+def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: list) -> None:
+    """Which engine is fastest depends on the batch."""
+    tune(bundle, CPU, Wish(threads=1))
+    assert set(sizes) == {1}
+    sizes.clear()
+    tune(bundle, CPU, Wish(threads=1, batch=8))
+    assert set(sizes) == {8}
+    sizes.clear()
+    tune(bundle, CPU, Wish(threads=1))
+    tune(bundle, CPU, Wish(threads=1, batch=8))
+    assert not sizes
+
+
+def test_engines_settle_before_they_are_measured(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(bundle, CPU, Wish(threads=1, artifact="onnx"))
+    few = len(sizes)
+    monkeypatch.setattr(tuning, "SETTLE_S", 0.1)
+    sizes.clear()
+    tune(bundle, CPU, Wish(threads=1, artifact="onnx"), again=True)
+    assert len(sizes) >= few + 20

@@ -392,7 +392,7 @@ def test_overlays_are_named_after_their_videos_and_meet_none(tmp_path: Path) -> 
 
 def test_memory_stays_flat(stub: None, tmp_path: Path) -> None:
     """But for the few frames that wait between threads: those that are done are not kept."""
-    path = write_clip(tmp_path / "long.mp4", frames=260)
+    path = write_clip(tmp_path / "long.mp4", frames=140)
     with VideoReader(path) as reader:
         found = infer_video(None, reader, options(tmp_path))  # type: ignore[arg-type]
         for _ in range(10):
@@ -402,7 +402,7 @@ def test_memory_stays_flat(stub: None, tmp_path: Path) -> None:
             for _ in range(5):
                 next(found)
             before = tracemalloc.get_traced_memory()[0]
-            for _ in range(200):
+            for _ in range(100):
                 next(found)
             assert tracemalloc.get_traced_memory()[0] - before < 16 * picture(0).nbytes
         finally:
