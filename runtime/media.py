@@ -6,6 +6,7 @@ import glob
 import os
 import stat
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -126,6 +127,7 @@ class BoxFile:
         self.path = path
         self.entries = entries
         self._sole_picture: str | None = None
+        self._by_name: defaultdict[str, set[str]] | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> BoxFile:
@@ -149,11 +151,24 @@ class BoxFile:
             self._sole_picture = self._sole_picture or place
             if place != self._sole_picture:
                 raise MediaError(f"{self.path} is a plain list, for one picture: name the pictures in it")
-        names = [name for name in self.entries if name == ANY_PICTURE or _names(name, picture)]
+        names = [name for name in self._candidates(picture, place) if name == ANY_PICTURE or _names(name, picture)]
         if not names:
             raise MediaError(f"{self.path} has no entry for {picture}: add one, with [] if it shows no face")
         boxes = self.entries[max(names, key=lambda name: len(Path(name).parts))]
         return np.array(boxes, np.float64).reshape(-1, 4)
+
+    def _candidates(self, picture: Path, place: str) -> set[str]:
+        """Entries by the picture's bare name or its real place: of many thousands, the few that may mean it."""
+        if self._by_name is None:
+            self._by_name = defaultdict(set)
+            for name in self.entries:
+                for key in (Path(name).name, os.path.realpath(name)):
+                    self._by_name[key].add(name)
+        return {
+            *self._by_name.get(picture.name, ()),
+            *self._by_name.get(place, ()),
+            *({ANY_PICTURE} & self.entries.keys()),
+        }
 
 
 class _InferFace(msgspec.Struct):
