@@ -16,6 +16,7 @@ from benchmarks.evaluation_data import DataError, EvaluationData
 from benchmarks.host import Host, describe_host
 from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
 from benchmarks.parity_report import ParityReport
+from benchmarks.peer_process import BARE
 from benchmarks.predictions import Predictions, bundle_predictor
 from benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
 from runtime.aligner import FaceAligner
@@ -149,11 +150,13 @@ def read_parity(bundle: Bundle) -> ParityReport | None:
 
 
 def read_bench(path: Path, bundle: Bundle) -> BenchReport:
-    """What `synergy bench --json` wrote for this bundle. Raises ValueError if it is anything else."""
+    """What `synergy bench --json` wrote for this bundle, without the peers' own sessions, which a bundle is not to be
+    praised for. Raises ValueError if it is anything else."""
     try:
         report = msgspec.json.decode(path.read_bytes(), type=BenchReport)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not what `synergy bench --json` writes: {error}") from None
+    report = msgspec.structs.replace(report, rows=tuple(row for row in report.rows if not row.engine.endswith(BARE)))
     cure = f"make it with `synergy bench {bundle.folder} --json FILE`"
     strange = {row.artifact for row in report.rows} - {artifact.file for artifact in bundle.manifest.artifacts}
     if strange or not report.rows:

@@ -467,6 +467,11 @@ class TestCollect:
         (tmp_path / "bench.json").write_bytes(msgspec.json.encode(expected))
         assert read_bench(tmp_path / "bench.json", Bundle.open(folder)) == expected
 
+    def test_peers_sessions_are_not_the_bundles(self, folder: Path, tmp_path: Path) -> None:
+        ours, theirs = row("onnx", "model.onnx", 1.0), row("openvino bf16 (bare)", "model.onnx", 0.5)
+        (tmp_path / "bench.json").write_bytes(msgspec.json.encode(BenchReport(HOST, (theirs, ours))))
+        assert read_bench(tmp_path / "bench.json", Bundle.open(folder)).rows == (ours,)
+
     @pytest.mark.parametrize(
         ("rows", "words"),
         [
