@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill: what is in hand is finished, then the command ends."""
+"""Ctrl-C and a polite kill: the record in hand is finished, then the command ends."""
 
 from __future__ import annotations
 

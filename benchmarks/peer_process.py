@@ -18,6 +18,7 @@ from benchmarks.peer_sessions import PEERS, PeerModel, Run, bare_run
 from benchmarks.rounds import TURN_S
 from runtime.engines import DEFAULT_OPTIONS, EngineOptions, ModelFile
 from runtime.engines.child import Child
+from runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from benchmarks.peer_path import Picture
@@ -83,6 +84,9 @@ class SeatProcess:
         self.child = Child(f"{seat.name}'s benchmark", __name__, "make_handler")
         try:
             self.rss_mb: float = self.child.ask((seat, load))
+        except ValueError as error:  # a session's refusal: here it is the session that fails
+            self.child.close()
+            raise EngineError(str(error)) from None
         except BaseException:
             self.child.close()
             raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -40,7 +41,7 @@ def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
     """The exit status: 0, 1 if a picture failed, 130 if it was interrupted."""
     jobs = picture_jobs(paths, run.options)
     workers, setup = _crew(run, len(jobs))
-    with _journal(run, setup, paths) as journal, interruptible() as interrupted:
+    with _journal(run, jobs) as journal, interruptible() as interrupted:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
@@ -63,11 +64,14 @@ def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
 def _crew(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetup]:
     """How many workers, 1 for this process itself, None for as many as a cluster has; and what each opens."""
     threads, workers = run.setup.threads, run.workers
+    if run.setup.options.affinity and (run.ray is not None or (workers or 1) > 1):
+        raise ValueError("--affinity binds the threads of one engine, not of several workers: say --workers 1")
     if run.ray is not None:
         return workers, replace(run.setup, threads=threads or 1).resolved(POOL_BATCH)
     if workers is None:
-        pays = run.setup.device == "cpu" and pictures >= POOL_FROM
-        workers = default_workers(threads or 1) if pays else 1
+        is_free = run.setup.device == "cpu" and not run.setup.options.affinity  # whoever binds threads wants one engine
+        pays = is_free and pictures >= POOL_FROM
+        workers = min(default_workers(threads or 1), pictures) if pays else 1
     if workers > 1 and threads is None:
         threads = max(1, default_workers() // workers)
     return workers, replace(run.setup, threads=threads).resolved(1 if workers == 1 else POOL_BATCH)
@@ -75,9 +79,11 @@ def _crew(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetup]:
 
 @contextmanager
 def _records(
-    setup: WorkerSetup, workers: int | None, ray: str | None, parts: Iterable[Sequence[PictureJob]]
+    setup: WorkerSetup, workers: int | None, ray: str | None, parts: Sequence[Sequence[PictureJob]]
 ) -> Iterator[Iterator[ImageRecord]]:
-    if ray is not None:
+    if not parts:
+        yield iter(())
+    elif ray is not None:
         from runtime.ray_workers import ray_pool
 
         with ray_pool(setup, ray, workers) as pool:
@@ -90,20 +96,24 @@ def _records(
             yield pool.infer(parts)
 
 
-def _journal(run: PictureRun, setup: WorkerSetup, paths: Sequence[Path]) -> AbstractContextManager[Journal | None]:
-    return nullcontext() if run.json_file is None else Journal(run.json_file, _key(run, setup), paths)
+def _journal(run: PictureRun, jobs: Sequence[PictureJob]) -> AbstractContextManager[Journal | None]:
+    names = [str(job.path) for job in jobs]
+    return nullcontext() if run.json_file is None else Journal(run.json_file, _key(run), names)
 
 
-def _key(run: PictureRun, setup: WorkerSetup) -> str:
-    """What records depend on besides their picture. Not the numbers of workers and threads: they change nothing."""
-    boxes, out = run.options.boxes, run.options.out
+def _key(run: PictureRun) -> str:
+    """What records depend on besides their picture: what was asked for, and not who computes it."""
+    setup, boxes, out = run.setup, run.options.boxes, run.options.out
+    files = (setup.detector_model, setup.options.lite_config)
     parts = [
+        version("synergy-mindir").encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
         repr((out and out.absolute(), run.options.mesh)).encode(),
+        *(file.read_bytes() if file else b"" for file in files),
         b"" if boxes is None else msgspec.json.encode(boxes.entries),
     ]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 def _is_done(part: Sequence[PictureJob], journal: Journal) -> bool:

@@ -27,6 +27,7 @@ from benchmarks.rounds import Contender, Progress, play_rounds, ratio_by_round
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
 from runtime.engines import DEFAULT_OPTIONS, EngineOptions, default_threads
+from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError
 from runtime.local_worker import LocalWorker
 from runtime.media import read_image, write_image
@@ -88,7 +89,8 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
         setup = WorkerSetup(bundle.folder, options=options, threads=1)
         pool = stack.enter_context(FacePool(setup, LocalWorker, default_workers()))
         plain = stack.enter_context(FaceAligner.load(bundle.folder, options=options))
-        load = crop_load(bundle, BATCH)
+        fixed = bundle.manifest.inputs[0].shape[0]
+        load = crop_load(bundle, BATCH if fixed == DYNAMIC else fixed)
         sessions, notes = _sessions(bundle, load, failures, stack)
         photos = [replace(picture, boxes=None) for picture in pictures[:PHOTO_COUNT]]
         for done, (work, contenders) in enumerate(
@@ -124,12 +126,12 @@ class Session(Entrant):
     """One session of a peer, with all threads."""
 
     def __init__(self, seat: Seat, load: Load) -> None:
-        super().__init__(seat.label, seat.name, 1, seat.threads, BATCH)
+        super().__init__(seat.label, seat.name, 1, seat.threads, len(load.crops))
         self.process = SeatProcess(seat, load)
         self.precision = seat.precision
 
     def play(self, number: int) -> list[float]:
-        return self.process.turn(Turn(NETWORK, BATCH))[0]
+        return self.process.turn(Turn(NETWORK, self.size))[0]
 
 
 class Loop(Entrant):
@@ -154,7 +156,7 @@ class PooledCrops(Entrant):
     """Batches of crops through the pool."""
 
     def __init__(self, pool: FacePool, crops: np.ndarray) -> None:
-        super().__init__(POOL, pool.setup.engine, pool.workers, pool.setup.threads or 0, BATCH * CROP_BATCHES)
+        super().__init__(POOL, pool.setup.engine, pool.workers, pool.setup.threads or 0, len(crops) * CROP_BATCHES)
         self.pool, self.crops = pool, crops
 
     def play(self, number: int) -> list[float]:
@@ -162,7 +164,7 @@ class PooledCrops(Entrant):
 
 
 class PooledPictures(Entrant):
-    """Pictures through the pool, in parts as `synergy infer` makes them of many."""
+    """Pictures through the pool, in parts as `synergy infer` makes of so many."""
 
     def __init__(self, pool: FacePool, pictures: Sequence[PictureJob]) -> None:
         super().__init__(POOL, pool.setup.engine, pool.workers, pool.setup.threads or 0, len(pictures))
@@ -182,7 +184,7 @@ def clocked(results: Iterable[object]) -> float:
 
 def _sessions(bundle: Bundle, load: Load, failures: list[str], stack: ExitStack) -> tuple[list[Session], list[str]]:
     """A session of each peer that is here, in each type that it can compute in, and a line for each that is not."""
-    seats, notes = peer_seats(bundle, (default_threads(),), (BATCH,), SESSION_PEERS)
+    seats, notes = peer_seats(bundle, (default_threads(),), (len(load.crops),), SESSION_PEERS)
     sessions = []
     for seat in seats:
         try:

@@ -35,13 +35,19 @@ class _Line(msgspec.Struct, frozen=True):
     record: msgspec.Raw
 
 
+class _Outcome(msgspec.Struct, frozen=True):
+    """Of a record, whether it failed: the rest need not be understood."""
+
+    error: str | None = None
+
+
 class Journal:
     """Use as a context manager; what was added is on disk however the run ends.
 
     `done` are pictures that an earlier run under the same key finished without an error and that have not changed.
     """
 
-    def __init__(self, target: Path, key: str, pictures: Sequence[Path]) -> None:
+    def __init__(self, target: Path, key: str, pictures: Sequence[str | Path]) -> None:
         """Raises MediaError if the folder or the file cannot be written."""
         self.target = target
         self.partial = target.with_name(target.name + SUFFIX)
@@ -93,7 +99,7 @@ class Journal:
         if path not in self._places:
             return False
         line = self._line(lines, path)
-        return line.stamp == _stamp(path) and msgspec.json.decode(line.record, type=ImageRecord).error is None
+        return line.stamp == _stamp(path) and msgspec.json.decode(line.record, type=_Outcome).error is None
 
     def _line(self, lines: BinaryIO, path: str) -> _Line:
         lines.seek(self._places[path])
@@ -116,7 +122,7 @@ def _known(partial: Path, key: str) -> tuple[dict[str, int], int]:
                     break
                 places[msgspec.json.decode(text, type=_Line).path] = end
                 end += len(text)
-        except msgspec.DecodeError:  # what follows is not ours
+        except (msgspec.DecodeError, UnicodeDecodeError):  # what follows is not ours
             pass
     return places, end
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtime.engines.child import Child
-from runtime.engines.shared import SharedArrays
+from runtime.engines.shared import Place, SharedArrays
 from runtime.worker import WorkerSetup, open_in_worker, work
 
 if TYPE_CHECKING:
     from runtime.aligner import FaceAligner
     from runtime.pictures import PictureJob
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Where in the shared memory they are."""
+
+    places: list[Place]
 
 
 class LocalWorker:
@@ -32,8 +40,8 @@ class LocalWorker:
     def ask(self, request: np.ndarray | Sequence[PictureJob]) -> Any:
         """The answer. Raises what the worker raised, ChildDiedError if it died."""
         if isinstance(request, np.ndarray) and request.size:
-            return self.child.ask(tuple(self.crops.put([np.ascontiguousarray(request)])))
-        return self.child.ask(request)
+            return self.child.ask(Crops(self.crops.put([np.ascontiguousarray(request)])))
+        return self.child.ask(request if isinstance(request, np.ndarray) else list(request))
 
     def close(self) -> None:
         """End the process after its request; calling it twice is harmless."""
@@ -55,6 +63,6 @@ def make_handler() -> Callable[[Any], Any]:
             opened.append((SharedArrays(descriptor), open_in_worker(setup)))
             return None
         crops, aligner = opened[0]
-        return work(aligner, crops.get(request)[0] if isinstance(request, tuple) else request)
+        return work(aligner, crops.get(request.places)[0] if isinstance(request, Crops) else request)
 
     return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,23 @@ class _Opened:
 
 
 def _job(path: Path, overlay: Path | None, options: InferOptions) -> PictureJob:
+    if not _is_text(str(path)):
+        name = os.fsencode(path).decode(errors="backslashreplace")
+        return PictureJob(name, error=f"{name}: the name is not UTF-8, so no report can hold it: rename the file")
     try:
         boxes = None if options.boxes is None else options.boxes.boxes_for(path)
         return PictureJob(path, boxes, overlay, options.mesh)
     except MediaError as error:
         return PictureJob(path, error=str(error))
+
+
+def _is_text(name: str) -> bool:
+    """Not if it holds bytes that are no characters, which Python keeps as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _open(aligner: FaceAligner, job: PictureJob) -> _Opened:

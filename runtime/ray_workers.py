@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runtime.aligner import FaceAligner
 
 RESOURCES = {"cpu": "CPU", "gpu": "GPU", "ascend": "NPU"}  # as Ray calls what a worker needs one of
+PLACE_S = 120.0  # for an actor to get its place, also while a cluster grows
 REACH_S = 10.0  # to connect to a cluster's head
 ANY_CLUSTER = "auto"  # the one that runs here or that RAY_ADDRESS names, else a new one on this machine
 
@@ -119,8 +120,22 @@ class RayWorker:
 
         try:
             return result(*ray.get(self.actor.ask.remote(request)))
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError as error:  # of the actor, its node, its memory
             raise ChildDiedError(f"a Ray worker died ({type(error).__name__})") from None
+
+    def wait(self) -> None:
+        """Until it runs. Raises EngineUnavailableError if the cluster has no room for it."""
+        import ray
+
+        try:
+            ray.get(self.actor.ready.remote(), timeout=PLACE_S)
+        except ray.exceptions.GetTimeoutError:
+            self.kill()
+            raise EngineUnavailableError(
+                f"the cluster had no room for another worker within {PLACE_S:.0f} s: give fewer --workers"
+            ) from None
 
     def close(self) -> None:
         """As `kill`: a cluster has no use for an idle actor."""
@@ -139,6 +154,9 @@ class _Actor:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.aligner: FaceAligner | None = None
+
+    def ready(self) -> None:
+        """Answers as soon as the actor has its place."""
 
     def ask(self, request: Any) -> tuple[str | None, Any]:
         """As `runtime.engines.child.answer`: Ray would wrap an error in its own words."""
@@ -167,6 +185,7 @@ def _starter(device: Device, threads: int) -> Callable[[WorkerSetup], RayWorker]
 
     def start(setup: WorkerSetup) -> RayWorker:
         worker = RayWorker(remote.remote(str(Path.cwd())))
+        worker.wait()
         worker.ask(setup)
         return worker
 
@@ -178,5 +197,5 @@ def _capacity(setup: WorkerSetup) -> int:
     import ray
 
     kind = RESOURCES[Device.parse(setup.device).kind]
-    have = ray.cluster_resources().get(kind, 0)
+    have = ray.available_resources().get(kind, 0)
     return max(1, int(have) // ((setup.threads or 1) if kind == "CPU" else 1))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -53,6 +54,7 @@ class WorkerPool(Generic[Job, Result]):
         self._parts = parts
         self._dead = dead
         self._closed = False
+        self._gate = Lock()  # between who takes a worker and who closes
         self._workers: list[Worker] = []
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count, "worker")
@@ -82,9 +84,10 @@ class WorkerPool(Generic[Job, Result]):
 
     def close(self) -> None:
         """End the workers, in the middle of their jobs; calling it twice is harmless."""
-        self._closed = True
+        with self._gate:
+            self._closed = True
+            idle = {id(self._idle.get_nowait()) for _ in range(self._idle.qsize())}
         self._threads.shutdown(wait=False, cancel_futures=True)
-        idle = {id(self._idle.get()) for _ in range(self._idle.qsize())}
         for worker in list(self._workers):
             worker.close() if id(worker) in idle else worker.kill()
         self._threads.shutdown()  # a job in hand hears of the death, and its thread ends
@@ -115,9 +118,10 @@ class WorkerPool(Generic[Job, Result]):
             return self._dead(part, str(death))
 
     def _ask(self, job: Job) -> Result:
-        if self._closed:
-            raise EngineError("this pool is closed")
-        worker = self._idle.get()
+        with self._gate:
+            if self._closed:
+                raise EngineError("this pool is closed")
+            worker = self._idle.get_nowait()  # there is one: as many threads as workers
         try:
             return worker.ask(job)
         except ChildDiedError:

@@ -58,8 +58,9 @@ def bench(
     options = BenchOptions(
         engine_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against, chosen
     )
-    wanted = Wanted(bundle, options, json_file, chart)
-    raise typer.Exit(SUBJECTS[asked[0] if asked else ""](wanted))
+    subject = asked[0] if asked else ""
+    _check(subject, options, json_file)
+    raise typer.Exit(SUBJECTS[subject](Wanted(bundle, options, json_file, chart)))
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,30 @@ SUBJECTS: dict[str, Callable[[Wanted], int]] = {
     "--throughput": _throughput,
     "--stages": _stages,
 }
+
+
+# What a subject takes besides --device-precision, --affinity and --lite-config; the others check it themselves.
+TAKES = {"--tune": {"--device"}, "--throughput": {"--json"}, "--stages": {"--engine", "--threads", "--json"}}
+
+
+def _check(subject: str, options: BenchOptions, json_file: Path | None) -> None:
+    """Refuse what a subject would ignore. Raises BadParameter naming it."""
+    from benchmarks.latency import BenchOptions
+
+    usual = BenchOptions()
+    given = {
+        "--engine": options.engines != usual.engines,
+        "--device": options.device != usual.device,
+        "--threads": options.threads != usual.threads,
+        "--batch": options.batches != usual.batches,
+        "--all": options.all_artifacts,
+        "--rounds": options.rounds != usual.rounds,
+        "--against": options.against is not None,
+        "--json": json_file is not None,
+    }
+    surplus = [option for option, is_given in given.items() if is_given and option not in TAKES.get(subject, given)]
+    if surplus:
+        raise typer.BadParameter(f"{subject} takes no {', '.join(surplus)}: leave it out")
 
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:

@@ -115,7 +115,12 @@ def _start(code: str, stderr: BinaryIO, descriptors: Sequence[int]) -> tuple[sub
     with ours, theirs:
         command = [sys.executable, "-I", "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno(), *descriptors]
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            pass_fds=[theirs.fileno(), *descriptors],
+            start_new_session=True,  # Ctrl-C is for the parent, also before the child can say that it does not care
         )
         return process, Connection(ours.detach())
 

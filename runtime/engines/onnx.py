@@ -88,10 +88,10 @@ class OnnxEngine(Engine):
 def worker_cores(threads: int, options: EngineOptions) -> str:
     """onnxruntime's list: the cores in turn, counted from 1, one for each thread but the caller's, which it leaves be.
 
-    Raises ValueError for a single thread, which is the caller's.
+    Raises EngineError for a single thread, which is the caller's.
     """
     if threads == 1:
-        raise ValueError("onnxruntime binds worker threads, and with 1 thread has none: use taskset, or more threads")
+        raise EngineError("onnxruntime binds worker threads, and with 1 thread has none: use taskset, or more threads")
     cores = options.affinity
     return ";".join(str(cores[which % len(cores)] + 1) for which in range(1, threads))
 

@@ -75,7 +75,7 @@ def test_openvino_as_it_is_and_in_float32_and_ours_in_both(tiny_bundle: Path, mo
     monkeypatch.setattr(peers, "_precisions", lambda name: ("bf16", "f32"))
     bundle = Bundle.open(tiny_bundle)
     ours, _ = peers._our_seats(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
-    others, _ = peers._peer_seats(bundle, ours)
+    others, _ = peers.peer_seats(bundle, (1, 2), DEFAULT_BATCHES, tuple(peers.PEERS))
     assert {seat.batches for seat in [*ours, *others]} == {DEFAULT_BATCHES}
     assert [(seat.name, seat.threads, seat.precision) for seat in others] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"), ("openvino", 1, "f32"), ("openvino", 2, "f32"),
@@ -105,7 +105,7 @@ def test_a_peer_without_a_file_for_it_is_a_note(tiny_bundle: Path) -> None:
     pytest.importorskip("mindspore")
     bundle = Bundle.open(tiny_bundle)
     ours, _ = peers._our_seats(bundle, QUICK)
-    seats, notes = peers._peer_seats(bundle, ours)
+    seats, notes = peers.peer_seats(bundle, (1,), ours[0].batches, tuple(peers.PEERS))
     assert "mindspore" not in {seat.name for seat in seats}
     assert f"mindspore is not compared: reads mindir; {bundle.folder} has nothing for it" in notes
 

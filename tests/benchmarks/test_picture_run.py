@@ -14,7 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks import picture_run
 from benchmarks.commands.inferring import with_address
+from benchmarks.picture_run import PictureRun
+from runtime.journal import Journal
+from runtime.pictures import InferOptions
+from runtime.worker import WorkerSetup
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = 40
@@ -79,6 +84,61 @@ def test_a_cluster_changes_nothing(arguments: list[str], plain: bytes, tmp_path:
     done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stdout.endswith("model.onnx on onnx, cpu, on Ray\n")
     assert (tmp_path / "faces.json").read_bytes() == plain
+
+
+def test_bound_threads_stay_in_one_process(
+    synergy, arguments: list[str], plain: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = ("--affinity", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+    monkeypatch.setattr(picture_run, "default_workers", lambda threads=1: 4)
+    code, out, _ = synergy(*arguments, "--threads", 2, *bound, "--json", tmp_path / "faces.json")
+    assert code == 1 and out.splitlines()[-1] == "model.onnx on onnx, cpu"
+    assert (tmp_path / "faces.json").read_bytes() == plain
+    for several in (("--workers", 2), ("--ray", "local")):
+        code, _, err = synergy(*arguments, *bound, *several)
+        assert code == 1 and "not of several workers: say --workers 1" in err
+
+
+def test_no_more_workers_than_pictures(monkeypatch: pytest.MonkeyPatch, bundles: dict[str, Path]) -> None:
+    monkeypatch.setattr(picture_run, "default_workers", lambda threads=1: 64)
+    run = PictureRun(WorkerSetup(bundles["mb05"], "onnx"), InferOptions())
+    assert [picture_run._crew(run, count)[0] for count in (1, 7, 8, 20, 1000)] == [1, 1, 8, 20, 64]
+
+
+def test_a_name_that_is_no_text_is_reported_and_skipped(
+    synergy, arguments: list[str], portrait_bgr: np.ndarray, tmp_path: Path
+) -> None:
+    """Other systems write names in other encodings."""
+    odd = tmp_path / "pictures" / os.fsdecode(b"caf\xe9.png")
+    odd.parent.mkdir()
+    cv2.imwrite(str(odd.with_name("good.png")), portrait_bgr)
+    try:
+        odd.write_bytes(odd.with_name("good.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"good.png": [[180, 72, 270, 184]]}))
+    typed = ["infer", arguments[1], odd.parent, "--engine", "onnx", "--boxes", boxes, "--json", tmp_path / "f.json"]
+    for _ in range(2):
+        code, out, err = synergy(*typed)
+        records = json.loads((tmp_path / "f.json").read_text())["images"]
+        assert code == 1 and "good.png: 1 face" in out and "not UTF-8" in err and "rename" in err
+        assert [len(record["faces"]) for record in records] == [0, 1] and "caf\\xe9.png" in records[0]["path"]
+
+
+def test_nothing_left_to_do_starts_nobody(synergy, arguments: list[str], plain: bytes, tmp_path: Path) -> None:
+    """A run that was stopped after its last record."""
+    good = [*arguments[:2], str(Path(arguments[2]) / "00[0-4].png"), *arguments[3:], "--json", tmp_path / "f.json"]
+    whole = Journal.finish
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "finish", lambda self: None)
+        assert synergy(*good)[0] == 0
+    assert Journal.finish is whole and not (tmp_path / "f.json").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkerSetup, "open", None)
+        code, out, _ = synergy(*good)
+    assert code == 0 and "5 of 5 pictures were done before" in out
+    assert len(json.loads((tmp_path / "f.json").read_text())["images"]) == 5
 
 
 def test_a_few_pictures_need_no_workers(synergy, arguments: list[str], folder: Path) -> None:

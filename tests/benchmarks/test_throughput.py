@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(throughput, "PHOTO_COUNT", 1)
     monkeypatch.setattr(throughput, "PICTURE_SIDE", 256)
     monkeypatch.setattr(HaarDetector, "detect", lambda *_: [Detection(np.array([90.0, 36, 135, 92]), 1.0)])
-    assert synergy("bench", bundles["mb05"], "--throughput", "--json", tmp_path / "t.json")[0] == 0
+    bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")  # what auto finds lies beside it
+    assert synergy("bench", bundle, "--throughput", "--json", tmp_path / "t.json")[0] == 0
     report = msgspec.json.decode((tmp_path / "t.json").read_bytes(), type=ThroughputReport)
     assert not report.failures and {row.work for row in report.rows} == {CROPS, PICTURES, PHOTOS}
     assert [row.workers for row in report.rows if row.who == POOL] == [throughput.default_workers()] * 3

@@ -93,6 +93,17 @@ def test_another_run_begins_anew(tmp_path: Path, pictures: list[Path], key: str)
         assert journal.done == {str(pictures[0])}
 
 
+def test_records_that_are_not_understood_any_more_count(tmp_path: Path, pictures: list[Path]) -> None:
+    """Not a number is null in JSON; and whether a picture is done does not hang on what later versions write."""
+    face = FaceRecord([0.0] * 4, 1.0, [], PoseRecord(float("nan"), 0.0, 0.0), [float("nan")] * 62)
+    with Journal(tmp_path / "faces.json", "key", pictures[:1]) as journal:
+        journal.add(ImageRecord(str(pictures[0]), 1, 1, [face]))
+    with Journal(tmp_path / "faces.json", "key", pictures[:1]) as journal:
+        assert journal.done == {str(pictures[0])}
+        journal.finish()
+    assert b"null" in (tmp_path / "faces.json").read_bytes()
+
+
 @pytest.mark.parametrize("cut", [1, 40, 2000])
 def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path, pictures: list[Path], cut: int) -> None:
     with Journal(tmp_path / "faces.json", "key", pictures) as journal:

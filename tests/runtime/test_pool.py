@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -86,6 +87,10 @@ def test_records_are_those_of_one_process(pool: FacePool, aligner: FaceAligner, 
     assert [record.path for record in found] == [str(job.path) for job in jobs]
     assert [len(record.faces) for record in found] == [1] * 5 + [0] + [1] * 15
     assert "is no picture" in (found[5].error or "")
+
+
+def test_parts_may_be_tuples(pool: FacePool, jobs: list[PictureJob]) -> None:
+    assert list(pool.infer([tuple(jobs[:3])])) == list(pool.infer([jobs[:3]]))
 
 
 @pytest.mark.parametrize("together", [1, 4, 21])
@@ -181,11 +186,12 @@ def test_what_cannot_be_opened_is_said_at_once(bundles: dict[str, Path], tmp_pat
         FacePool.load(bundles["mb05"], engine="onnx", workers=0)
 
 
-def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path]) -> None:
-    setup = WorkerSetup(bundles["mb05"], threads=1).resolved()
+def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path], tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")
+    setup = WorkerSetup(bundle, threads=1).resolved()
     assert setup.engine != "auto" and setup.artifact and setup.threads == 1
     assert setup.resolved() == setup
-    assert WorkerSetup(bundles["mb05"], "onnx").resolved().artifact == "model.onnx"
+    assert WorkerSetup(bundle, "onnx").resolved().artifact == "model.onnx"
 
 
 def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,11 @@ def test_peers_with_json_and_chart(synergy: Run, tiny_bundle: Path, tmp_path: Pa
     ("arguments", "code", "words"),
     [
         (("--chart", "x.svg"), 2, "--chart draws what --peers measures"),
-        (("--peers", "--tune"), 2, "leave --peers out"),
+        (("--peers", "--tune"), 2, "measure different things"),
+        (("--tune", "--batch", "4"), 2, "--tune takes no --batch"),
+        (("--tune", "--json", "x"), 2, "--tune takes no --json"),
+        (("--throughput", "--device", "gpu"), 2, "--throughput takes no --device"),
+        (("--stages", "--rounds", "3", "--all"), 2, "--stages takes no --all, --rounds"),
         (("--peers", "--device", "gpu"), 1, "peers are compared on the CPU only"),
         (("--peers", "--all"), 1, "leave --against and --all out"),
         (("--peers", "--affinity", "0"), 1, "leave them out"),

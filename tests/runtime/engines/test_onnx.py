@@ -285,7 +285,7 @@ def test_threads_are_bound_and_the_callers_is_not(model: ModelFile, tiny: Any) -
 
 
 def test_one_thread_is_the_callers(model: ModelFile) -> None:
-    with pytest.raises(ValueError, match="with 1 thread has none"):
+    with pytest.raises(EngineError, match="with 1 thread has none"):
         OnnxEngine(model, Device(), 1, EngineOptions(affinity=(max(available_cores()),)))
 
 
