@@ -11,7 +11,7 @@ import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, track
+from rich.progress import Progress
 from rich.table import Table
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
@@ -207,19 +207,26 @@ def print_record(record: ImageRecord) -> None:
         print(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
 
 
-def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterable[Item]:
+def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterator[Item]:
     """The same items, with a bar; it runs without an end where `total` is not known."""
-    console = Console(stderr=True)
-    return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
+    with _bar() as bar:
+        yield from bar.track(items, total, description=title)
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[float, str], None]]:
     """A bar that is told the part done, 0 to 1, and what is being done."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar() as bar:
         task = bar.add_task("", total=1.0)
         yield lambda part, doing: bar.update(task, completed=part, description=doing)
+
+
+def _bar() -> Progress:
+    """On stderr, if that is a terminal. Lines that are printed meanwhile stand above it if they go to the terminal too;
+    left to itself it would take those to a file or a pipe there as well."""
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return Progress(console=console, transient=True, disable=hidden, redirect_stdout=sys.stdout.isatty())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from benchmarks.console import print_record, tracked
 from benchmarks.interruption import INTERRUPTED, interruptible
 from runtime.journal import Journal
 from runtime.local_worker import LocalWorker
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import MANIFEST_NAME, PACKAGE
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from runtime.pool import POOL_BATCH, FacePool, default_workers
 from runtime.records import ImageRecord
@@ -106,7 +106,7 @@ def _key(run: PictureRun) -> str:
     setup, boxes, out = run.setup, run.options.boxes, run.options.out
     files = (setup.detector_model, setup.options.lite_config)
     parts = [
-        version("synergy-mindir").encode(),
+        version(PACKAGE).encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
         repr((out and out.absolute(), run.options.mesh)).encode(),

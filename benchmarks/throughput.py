@@ -107,7 +107,9 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
 
 
 class Entrant(Contender):
-    """Who takes turns: `size` of crops or pictures are done in what a turn gives as one run."""
+    """Who takes turns: `size` of crops or pictures are done in what a turn gives as one run. precision: a peer's."""
+
+    precision = ""
 
     def __init__(self, who: str, engine: str, workers: int, threads: int, size: int) -> None:
         super().__init__()
@@ -208,7 +210,7 @@ def _pictures(folder: Path) -> list[PictureJob]:
 def _rows(work: str, finished: Sequence[Entrant], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
     """Ratios are over the fastest single one that computes in the type that the pool does."""
     single = [each for each in finished if each.who != POOL]
-    alike = [each for each in single if precisions is None or getattr(each, "precision", "") in precisions]
+    alike = [each for each in single if precisions is None or each.precision in precisions]
     base = max(alike, key=lambda each: each.per_s, default=None)
     for each in finished:
         ratio = None if base is None else _ratio(base, each)

@@ -39,9 +39,11 @@ class LocalWorker:
 
     def ask(self, request: np.ndarray | Sequence[PictureJob]) -> Any:
         """The answer. Raises what the worker raised, ChildDiedError if it died."""
-        if isinstance(request, np.ndarray) and request.size:
-            return self.child.ask(Crops(self.crops.put([np.ascontiguousarray(request)])))
-        return self.child.ask(request if isinstance(request, np.ndarray) else list(request))
+        if not isinstance(request, np.ndarray):
+            return self.child.ask(list(request))
+        if request.dtype == np.uint8 and request.size:
+            return self.child.ask(Crops(self.crops.put([request])))
+        return self.child.ask(request)  # nothing, or what `predict` refuses in its own words
 
     def close(self) -> None:
         """End the process after its request; calling it twice is harmless."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -231,3 +233,19 @@ def test_options_that_are_not_for_videos(synergy, bundles: dict[str, Path]) -> N
 )
 def test_the_address_may_be_left_out(typed: str, read: str) -> None:
     assert with_address(typed.split()) == read.split()
+
+
+def test_a_bar_on_the_terminal_leaves_stdout_alone(arguments: list[str], tmp_path: Path) -> None:
+    """Where stderr is a terminal and stdout is not, the results still go to stdout."""
+    main, terminal = pty.openpty()
+    few = [*arguments[:2], str(Path(arguments[2]) / "00[0-2].png"), *arguments[3:]]
+    with (tmp_path / "out.txt").open("wb") as out:
+        done = subprocess.Popen(command(few), cwd=ROOT, stdout=out, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while part := os.read(main, 4096):
+            shown += part
+    os.close(main)
+    assert done.wait() == 0 and b"pictures" in shown and b"1 face" not in shown
+    assert (tmp_path / "out.txt").read_text().count(": 1 face\n") == 3

@@ -75,6 +75,10 @@ def test_no_batches(pool: FacePool) -> None:
 def test_wrong_crops_are_refused_and_the_pool_goes_on(pool: FacePool) -> None:
     with pytest.raises(ValueError, match="crops must be uint8"):
         list(pool.predict([crops(1), crops(1).astype(np.float32)]))
+    with pytest.raises(ValueError, match="crops must be uint8"):
+        list(pool.predict([np.array([[None]])]))
+    odd = crops(4)[::2, :, ::-1]  # a view that skips
+    assert np.array_equal(next(pool.predict([odd])).params, next(pool.predict([odd.copy()])).params)
     assert len(list(pool.predict([crops(1)]))) == 1
 
 
