@@ -9,6 +9,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from runtime.picture import check_image
+
 Colour = tuple[int, int, int]  # blue, green, red
 
 # The 68 points of iBUG 300-W, joined: name -> (first, last, closed).
@@ -75,8 +77,7 @@ def draw_faces(image_bgr: np.ndarray, faces: Sequence[FaceLike], layers: Layers 
 
     Raises ValueError if the image is not (H,W,3) uint8 or a face has numbers that are not finite.
     """
-    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
-        raise ValueError(f"the image must be (H, W, 3) uint8 BGR, not {image_bgr.dtype} {image_bgr.shape}")
+    check_image(image_bgr)
     canvas = np.ascontiguousarray(image_bgr).copy()
     for face in faces:
         _draw_face(canvas, face, layers or Layers())

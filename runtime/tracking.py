@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from runtime.aligner import FaceAligner, check_image
-from runtime.association import SAME_FACE, match, overlap
+from runtime.boxes import SAME_FACE, match, overlap
 from runtime.decode import PoseRule, rotation_to_euler_deg
 from runtime.detection import Detection
 from runtime.faces import Face, Pose
