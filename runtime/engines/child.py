@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -23,7 +25,7 @@ from runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
 
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {module} import {function}; "
-    "from runtime.engines.child import serve; serve(int(sys.argv[1]), {function})"
+    "from runtime.engines.child import serve; serve(int(sys.argv[1]), {function}, {awake_s})"
 )
 GRACE_S = 5.0  # how long a child may take to leave before it is killed
 LAST_WORDS = 4096  # bytes of a dead child's stderr that are searched for a cause
@@ -39,13 +41,15 @@ ERRORS: dict[str, type[Exception]] = {
 class Child:
     """A process that runs `function()` of `module` and hands every request to what that returns."""
 
-    def __init__(self, title: str, module: str, function: str, descriptors: Sequence[int] = ()) -> None:
-        """descriptors: open files that the process gets too, under the same numbers."""
+    def __init__(
+        self, title: str, module: str, function: str, descriptors: Sequence[int] = (), awake_s: float = 0.0
+    ) -> None:
+        """descriptors: open files that the process gets too, under the same numbers; awake_s: for how long after an
+        answer it looks for the next request before it sleeps, which takes a core if nobody else wants it."""
         self.title = title
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        self.process, self.connection = _start(
-            BOOTSTRAP.format(module=module, function=function), self.stderr, descriptors
-        )
+        code = BOOTSTRAP.format(module=module, function=function, awake_s=awake_s)
+        self.process, self.connection = _start(code, self.stderr, descriptors)
         self._stop = weakref.finalize(self, _end, self.process, self.connection, self.stderr)
 
     def ask(self, request: Any) -> Any:
@@ -80,7 +84,7 @@ class Child:
         return f"the process of {self.title} died ({how}){': ' + last if last else ''}"
 
 
-def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]]) -> None:
+def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], awake_s: float) -> None:
     """The child's main: answer until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     handle = make_handler()
@@ -91,6 +95,16 @@ def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]]) -> 
             except EOFError:
                 return
             connection.send(answer(handle, request))
+            _await(descriptor, awake_s)
+
+
+def _await(descriptor: int, seconds: float) -> None:
+    """Look for something to read without sleeping; `sched_yield` lets others have the core."""
+    end = time.perf_counter() + seconds
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)
+    while time.perf_counter() < end and not look.poll(0):
+        os.sched_yield()
 
 
 def answer(handle: Callable[[Any], Any], request: Any) -> tuple[str | None, Any]:

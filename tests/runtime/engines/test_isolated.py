@@ -230,6 +230,21 @@ def test_a_crash_during_a_run_is_an_error(model: ModelFile) -> None:
     assert pid not in processes()
 
 
+def test_an_idle_child_sleeps(model: ModelFile, tiny: Any) -> None:
+    """It looks for the next run for a moment only."""
+    engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
+
+    def ticks() -> int:  # of 10 ms, in user and system mode
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    engine.run({"images": tiny.images(1)})
+    time.sleep(0.3)  # threads of the engine spin on for a while
+    before = ticks()
+    time.sleep(1.0)
+    assert ticks() - before < 10
+    engine.close()
+
+
 # --- nothing is left behind ---
 
 
