@@ -1,17 +1,14 @@
-"""What people see in a terminal: tables, progress bars, one line per picture. Results on stdout, bars on stderr."""
+"""What people see in a terminal: tables, and lines for what they cannot hold. All on stdout."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
@@ -20,9 +17,7 @@ if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must
     from benchmarks.latency import BenchReport
     from benchmarks.parity_report import ParityReport
     from export.inspection import BundleInfo, Inspection, ModelInfo, TensorInfo
-    from runtime.records import ImageRecord
     from runtime.tuning import Choice
-    from synergy_model.training_options import Progress as TrainingStep
 
 
 STYLE: dict = {
@@ -194,50 +189,3 @@ def _tensor_facts(inputs: Iterable[TensorInfo], outputs: Iterable[TensorInfo]) -
         for tensor in tensors:
             dims = None if tensor.shape is None else ", ".join("N" if dim < 0 else str(dim) for dim in tensor.shape)
             yield side, f"{tensor.name} {tensor.dtype} {'(shape found at run time)' if dims is None else f'({dims})'}"
-
-
-def print_record(record: ImageRecord) -> None:
-    """A picture's faces with their pose in degrees, or on stderr why there are none."""
-    if record.error:
-        named = record.error if record.path in record.error else f"{record.path}: {record.error}"
-        print(f"error: {named}", file=sys.stderr)
-        return
-    print(f"{record.path}: {len(record.faces)} face{'' if len(record.faces) == 1 else 's'}")
-    for face in record.faces:
-        print(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
-
-
-def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterator[Item]:
-    """The same items, with a bar; it runs without an end where `total` is not known."""
-    with _bar() as bar:
-        yield from bar.track(items, total, description=title)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[float, str], None]]:
-    """A bar that is told the part done, 0 to 1, and what is being done."""
-    with _bar() as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda part, doing: bar.update(task, completed=part, description=doing)
-
-
-def _bar() -> Progress:
-    """On stderr, if that is a terminal. Lines that are printed meanwhile stand above it if they go to the terminal too;
-    left to itself it would take those to a file or a pipe there as well."""
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    return Progress(console=console, transient=True, disable=hidden, redirect_stdout=sys.stdout.isatty())
-
-
-@contextmanager
-def training_progress() -> Iterator[Callable[[TrainingStep], None]]:
-    """A bar that is told every step, and a line for each validation."""
-    with progress() as say:
-
-        def tell(step: TrainingStep) -> None:
-            say(step.step / step.steps, f"step {step.step} of {step.steps}, loss {step.loss:.3f}")
-            if step.validation is not None:
-                found = step.validation
-                print(f"step {step.step}: loss {step.loss:.3f}, NME {found.nme:.3f} %, MAE {found.mae:.3f} deg")
-
-        yield tell

@@ -12,15 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.console import print_record, tracked
 from benchmarks.interruption import INTERRUPTED, interruptible
+from benchmarks.progress import print_record, tracked
 from runtime.journal import Journal
-from runtime.local_worker import LocalWorker
 from runtime.manifest import MANIFEST_NAME, PACKAGE
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
-from runtime.pool import POOL_BATCH, FacePool, default_workers
 from runtime.records import ImageRecord
-from runtime.worker import WorkerSetup
+from runtime.worker import POOL_BATCH, WorkerSetup, default_workers
 
 POOL_FROM = 8  # pictures; workers take a third of a second to start
 
@@ -92,6 +90,9 @@ def _records(
         with setup.open() as aligner:
             yield (record for part in parts for record in infer_pictures(aligner, part))
     else:
+        from runtime.local_worker import LocalWorker
+        from runtime.pool import FacePool
+
         with FacePool(setup, LocalWorker, workers or default_workers()) as pool:
             yield pool.infer(parts)
 

@@ -32,9 +32,9 @@ from runtime.errors import EngineError
 from runtime.local_worker import LocalWorker
 from runtime.media import read_image, write_image
 from runtime.pictures import PictureJob, parts_of
-from runtime.pool import FacePool, default_workers
+from runtime.pool import FacePool
 from runtime.records import image_record
-from runtime.worker import WorkerSetup
+from runtime.worker import WorkerSetup, default_workers
 
 CROPS, PICTURES, PHOTOS = "crops", "pictures, box known", "pictures, face sought"
 BATCH = 16

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.bundle import Bundle, DenseBasis
-from runtime.crop import check_boxes, crop_resize, roi_from_box, roi_to_image
+from runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
 from runtime.decode import dewhiten, rotation, vertices
 from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, open_engine
 from runtime.engines.base import DYNAMIC
@@ -222,11 +222,3 @@ def _to_image(points: np.ndarray | None, rois_xyxy: np.ndarray) -> Sequence[np.n
     if points is None:
         return [None] * len(rois_xyxy)
     return [placed.T for placed in roi_to_image(points, rois_xyxy)]
-
-
-def check_image(image_bgr: np.ndarray) -> None:
-    """Raise ValueError unless the image is (H,W,3) uint8."""
-    if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8 or image_bgr.ndim != 3:
-        raise ValueError("the image must be a (H, W, 3) uint8 array in BGR order, as cv2.imread gives")
-    if image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
-        raise ValueError(f"the image must be (H, W, 3) with H and W above 0, not {image_bgr.shape}")

@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 
 from runtime.boxes import overlap, surest_first, without_parts
+from runtime.crop import check_image
 from runtime.errors import MediaError
 from runtime.faces import Detection
-from runtime.picture import check_image
 
+REINSTALL = "install opencv-python again, or give face boxes"
 FRONTAL, STRICT_FRONTAL, PROFILE = "frontalface_default", "frontalface_alt", "profileface"
 
 
@@ -137,8 +138,13 @@ class HaarDetector:
     """
 
     def __init__(self) -> None:
-        """Raises MediaError if OpenCV came without its cascades."""
-        self._cascades = {name: _cascade(name) for name in (STRICT_FRONTAL, FRONTAL, PROFILE)}
+        """Raises MediaError if OpenCV came without its cascades, which are read when the first picture comes."""
+        self._files = {name: _cascade_file(name) for name in (STRICT_FRONTAL, FRONTAL, PROFILE)}
+
+    @cached_property
+    def _cascades(self) -> dict[str, cv2.CascadeClassifier]:
+        """They take 30 ms, which known boxes do not need."""
+        return {name: _cascade(file) for name, file in self._files.items()}
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         """As `runtime.detection.Detector.detect`. Raises ValueError unless the image is (H,W,3) uint8."""
@@ -237,11 +243,21 @@ class _Grey:
         return self._halves[times]
 
 
-def _cascade(name: str) -> cv2.CascadeClassifier:
+def _cascade_file(name: str) -> Path:
     path = Path(cv2.__file__).parent / "data" / f"haarcascade_{name}.xml"
-    cascade = cv2.CascadeClassifier(str(path))
-    if cascade.empty():
-        raise MediaError(f"OpenCV came without {path.name}: install opencv-python again, or give face boxes")
+    if not path.is_file():
+        raise MediaError(f"OpenCV came without {path.name}: {REINSTALL}")
+    return path
+
+
+def _cascade(path: Path) -> cv2.CascadeClassifier:
+    cascade = cv2.CascadeClassifier()
+    try:
+        is_loaded = cascade.load(str(path))
+    except (cv2.error, SystemError):
+        is_loaded = False
+    if not is_loaded:
+        raise MediaError(f"{path} is damaged: {REINSTALL}")
     return cascade
 
 

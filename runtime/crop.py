@@ -74,6 +74,14 @@ def check_boxes(box_xyxy: np.ndarray) -> np.ndarray:
     return boxes
 
 
+def check_image(image_bgr: np.ndarray) -> None:
+    """Raises ValueError unless the image is (H,W,3) uint8 with pixels in it."""
+    if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8 or image_bgr.ndim != 3:
+        raise ValueError("the image must be a (H, W, 3) uint8 array in BGR order, as cv2.imread gives")
+    if image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
+        raise ValueError(f"the image must be (H, W, 3) with H and W above 0, not {image_bgr.shape}")
+
+
 def crop_resize(
     image_bgr: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE, interpolation: str = "linear"
 ) -> np.ndarray:

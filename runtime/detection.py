@@ -14,9 +14,9 @@ import numpy as np
 
 from runtime.boxes import surest_first
 from runtime.cascades import HaarDetector
+from runtime.crop import check_image
 from runtime.errors import MediaError
 from runtime.faces import Detection
-from runtime.picture import check_image
 
 
 class Detector(Protocol):

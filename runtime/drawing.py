@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from runtime.picture import check_image
+from runtime.crop import check_image
 
 Colour = tuple[int, int, int]  # blue, green, red
 

@@ -28,12 +28,6 @@ def decode_picture(data: bytes) -> np.ndarray:
     return _over_background(image, _decode(data, cv2.IMREAD_UNCHANGED))
 
 
-def check_image(image_bgr: np.ndarray) -> None:
-    """Raises ValueError unless the image is (H,W,3) uint8 with pixels in it."""
-    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
-        raise ValueError(f"the image must be (H, W, 3) uint8 BGR, not {image_bgr.dtype} {image_bgr.shape}")
-
-
 def _check_size(data: bytes) -> None:
     """Refuse a picture before its pixels take memory: a PNG of 5 MB can hold 10 GB."""
     reader = next((reader for magic, reader in _SIZE_READERS.items() if data.startswith(magic)), None)

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.engines import DEFAULT_OPTIONS, EngineOptions, default_threads
+from runtime.engines import DEFAULT_OPTIONS, EngineOptions
 from runtime.errors import ChildDiedError
 from runtime.local_worker import LocalWorker
 from runtime.records import ImageRecord, failed_record
-from runtime.worker import WorkerSetup
+from runtime.worker import POOL_BATCH, WorkerSetup, default_workers
 from runtime.worker_pool import Worker, WorkerPool
 
 if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
     from runtime.faces import Prediction
     from runtime.pictures import PictureJob
-
-POOL_BATCH = 8  # crops: what comes at once where there is much to do
 
 
 class FacePool:
@@ -86,11 +84,6 @@ class FacePool:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def default_workers(threads: int = 1) -> int:
-    """As many as fill the cores that this process may use."""
-    return max(1, default_threads() // threads)
 
 
 def _single(job: np.ndarray | Sequence[PictureJob]) -> Sequence[Any]:

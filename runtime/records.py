@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runtime.faces import Face
-from runtime.tracking import TrackedFace
+
+if TYPE_CHECKING:
+    from runtime.tracking import TrackedFace
 
 
 class PoseRecord(msgspec.Struct, frozen=True):

@@ -14,8 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from runtime.aligner import FaceAligner, check_image
+from runtime.aligner import FaceAligner
 from runtime.boxes import SAME_FACE, match, overlap
+from runtime.crop import check_image
 from runtime.decode import PoseRule, rotation_to_euler_deg
 from runtime.detection import Detection
 from runtime.faces import Face, Pose

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.bundle import Bundle
-from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions
+from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, default_threads
 from runtime.records import ImageRecord
-from runtime.tuning import Wish, tune
 
 if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
     from runtime.aligner import FaceAligner
     from runtime.faces import Prediction
     from runtime.pictures import PictureJob
+
+POOL_BATCH = 8  # crops: what comes at once where there is much to do
+
+
+def default_workers(threads: int = 1) -> int:
+    """As many as fill the cores that this process may use."""
+    return max(1, default_threads() // threads)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class WorkerSetup:
         if self.engine != "auto":
             found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
             return replace(self, artifact=found.file)
+        from runtime.tuning import Wish, tune  # an engine that is named needs none of it
+
         best = tune(bundle, device, Wish(self.threads, self.artifact, self.options, batch))[0]
         return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads)
 

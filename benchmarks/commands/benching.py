@@ -74,8 +74,9 @@ class Wanted:
 
 
 def _engines(wanted: Wanted) -> int:
-    from benchmarks.console import print_bench, progress
+    from benchmarks.console import print_bench
     from benchmarks.latency import bench_bundle
+    from benchmarks.progress import progress
 
     with progress() as say:
         report = bench_bundle(wanted.bundle, wanted.options, say)
@@ -88,8 +89,8 @@ def _tune(wanted: Wanted) -> int:
     from benchmarks.console import print_tuning
     from runtime import Bundle
     from runtime.engines import Device
-    from runtime.pool import POOL_BATCH
     from runtime.tuning import Wish, tune
+    from runtime.worker import POOL_BATCH
 
     bundle, device, options = Bundle.open(wanted.bundle), Device.parse(wanted.options.device), wanted.options
     wish = Wish(options=options.engine_options)
@@ -102,9 +103,9 @@ def _tune(wanted: Wanted) -> int:
 
 
 def _peers(wanted: Wanted) -> int:
-    from benchmarks.console import progress
     from benchmarks.console_peers import print_peers
     from benchmarks.peers import bench_peers
+    from benchmarks.progress import progress
     from benchmarks.report.peer_chart import peers_chart
     from runtime.media import write_file
 
@@ -118,8 +119,8 @@ def _peers(wanted: Wanted) -> int:
 
 
 def _throughput(wanted: Wanted) -> int:
-    from benchmarks.console import progress
     from benchmarks.console_stages import print_throughput
+    from benchmarks.progress import progress
     from benchmarks.throughput import bench_throughput
 
     with progress() as say:
@@ -130,8 +131,8 @@ def _throughput(wanted: Wanted) -> int:
 
 
 def _stages(wanted: Wanted) -> int:
-    from benchmarks.console import progress
     from benchmarks.console_stages import print_stages
+    from benchmarks.progress import progress
     from benchmarks.stages import bench_stages
 
     engines, threads = wanted.options.engines or ("auto",), wanted.options.threads or (None,)

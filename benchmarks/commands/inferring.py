@@ -141,7 +141,7 @@ def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path 
 def _infer_video(
     aligner: FaceAligner, source: Path | Camera, options: VideoOptions, interrupted: threading.Event
 ) -> None:
-    from benchmarks.console import tracked
+    from benchmarks.progress import tracked
     from runtime.video import VideoReader
     from runtime.video_faces import infer_video
 

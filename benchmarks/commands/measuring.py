@@ -73,8 +73,8 @@ def evaluate(
     """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
     from benchmarks.accuracy import format_source, format_table
     from benchmarks.accuracy_files import write_csv, write_montage
-    from benchmarks.console import progress
     from benchmarks.evaluation import EvalOptions, run_eval
+    from benchmarks.progress import progress
 
     chosen = EvalOptions(
         engine.value,
@@ -112,7 +112,7 @@ def report(
     raw: RawOption = None,
 ) -> None:
     """One HTML page to send: what a bundle is, its proof, accuracy, latency, sizes, pictures and limits."""
-    from benchmarks.console import progress
+    from benchmarks.progress import progress
     from benchmarks.report.collect import ReportOptions
     from benchmarks.report.page import write_report
     from benchmarks.report.verdict import objections

@@ -34,7 +34,7 @@ def train(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train a network; the best checkpoint, a log and the learning curve appear in RUN."""
-    from benchmarks.console import training_progress
+    from benchmarks.progress import training_progress
     from synergy_model.losses import LossOptions
     from synergy_model.training import train as run
     from synergy_model.training_data import ListedFiles, listed_data, synthetic_data
@@ -69,7 +69,7 @@ def prepare(
 ) -> None:
     """Build the official evaluation layout from the raw AFLW2000-3D download."""
     from benchmarks.aflw2000 import prepare as prepare_layout
-    from benchmarks.console import progress
+    from benchmarks.progress import progress
 
     with progress() as say:
         count = prepare_layout(raw, out, say)

@@ -103,7 +103,7 @@ class TestDrawFaces:
 
     @pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))])
     def test_other_images(self, image: np.ndarray) -> None:
-        with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
+        with pytest.raises(ValueError, match=r"must be .*\(H, W, 3\)"):
             draw_faces(image, [])
 
     @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from runtime.engines.child import Child
 from runtime.errors import ChildDiedError, EngineUnavailableError
 from runtime.local_worker import LocalWorker
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
-from runtime.pool import FacePool, default_workers
-from runtime.worker import WorkerSetup
+from runtime.pool import FacePool
+from runtime.worker import WorkerSetup, default_workers
 
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
 
@@ -199,5 +199,5 @@ def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path],
 
 
 def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.pool.default_threads", lambda: 8)
+    monkeypatch.setattr("runtime.worker.default_threads", lambda: 8)
     assert [default_workers(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
