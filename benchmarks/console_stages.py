@@ -1,4 +1,4 @@
-"""What `synergy bench --stages` and `--throughput` print."""
+"""What `synergy bench --stages`, `--throughput` and `--start` print."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks.console import FAIL, STYLE, short_ms
 
 if TYPE_CHECKING:
+    from benchmarks.first_face import StartReport
     from benchmarks.stages import StageReport
     from benchmarks.throughput import ThroughputReport
 
@@ -49,5 +50,22 @@ def print_throughput(report: ThroughputReport) -> None:
     )
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
+    for failure in report.failures:
+        console.print(f"{FAIL} {escape(failure)}")
+
+
+def print_start(report: StartReport) -> None:
+    """Seconds of whole processes; ratios over plain scripts."""
+    table = Table(title=f"from nothing to the first face, {report.threads} threads, interleaved", **STYLE)
+    for name in ("given", "who", "engine"):
+        table.add_column(name, no_wrap=True)
+    for name in ("s", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+        table.add_row(row.work, row.who, row.engine, f"{row.seconds:.3f}", ratio)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("[dim]ratio: over the plain script with the same engine from the same; below 1 is faster[/]")
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}")

@@ -39,6 +39,7 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers", help="Beside onnxruntime, OpenVINO and MindSpore alone.")] = False,
     throughput: Annotated[bool, typer.Option("--throughput", help="Workers beside a loop and beside peers.")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="Where time goes, from file to drawn picture.")] = False,
+    start: Annotated[bool, typer.Option("--start", help="From nothing to a face, beside plain scripts.")] = False,
     chart: Annotated[Path | None, typer.Option(help="With --peers: draw faces per second, an SVG file.")] = None,
     json_file: JsonOption = None,
     device_precision: DevicePrecisionOption = "fp32",
@@ -48,7 +49,7 @@ def bench(
     """Latency, cold start and memory of every engine present, interleaved in one run."""
     from benchmarks.latency import BenchOptions
 
-    subjects = {"--tune": tune, "--peers": peers, "--throughput": throughput, "--stages": stages}
+    subjects = {"--tune": tune, "--peers": peers, "--throughput": throughput, "--stages": stages, "--start": start}
     asked = [option for option, given in subjects.items() if given]
     if len(asked) > 1:
         raise typer.BadParameter(f"{' and '.join(asked)} measure different things: give one of them")
@@ -143,17 +144,39 @@ def _stages(wanted: Wanted) -> int:
     return 0
 
 
+def _start(wanted: Wanted) -> int:
+    from benchmarks.console_stages import print_start
+    from benchmarks.first_face import bench_start
+    from benchmarks.progress import progress
+    from runtime.engines import DEFAULT_OPTIONS
+
+    if wanted.options.engine_options != DEFAULT_OPTIONS:
+        raise ValueError("plain scripts know no --device-precision, --affinity or --lite-config: leave them out")
+    threads = wanted.options.threads or (None,)
+    with progress() as say:
+        report = bench_start(wanted.bundle, threads[0], say)
+    print_start(report)
+    write_json(wanted.json_file, report)
+    return 1 if report.failures else 0
+
+
 SUBJECTS: dict[str, Callable[[Wanted], int]] = {
     "": _engines,
     "--tune": _tune,
     "--peers": _peers,
     "--throughput": _throughput,
     "--stages": _stages,
+    "--start": _start,
 }
 
 
 # What a subject takes besides --device-precision, --affinity and --lite-config; the others check it themselves.
-TAKES = {"--tune": {"--device"}, "--throughput": {"--json"}, "--stages": {"--engine", "--threads", "--json"}}
+TAKES = {
+    "--tune": {"--device"},
+    "--throughput": {"--json"},
+    "--stages": {"--engine", "--threads", "--json"},
+    "--start": {"--threads", "--json"},
+}
 
 
 def _check(subject: str, options: BenchOptions, json_file: Path | None) -> None:

@@ -124,9 +124,7 @@ class TestHaar:
         for file in (Path(cv2.__file__).parent / "data").glob("*face*.xml"):
             (tmp_path / "data" / file.name).write_bytes(file.read_bytes()[:5000])
         monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))
-        with pytest.raises(
-            MediaError, match=r"frontalface_alt.xml is damaged: install opencv-python again"
-        ):
+        with pytest.raises(MediaError, match=r"frontalface_alt.xml is damaged: install opencv-python again"):
             HaarDetector().detect(portrait_bgr)
 
 
