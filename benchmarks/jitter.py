@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
 from runtime.aligner import FaceAligner
-from runtime.detection import Detection
+from runtime.faces import Detection
 from runtime.media import read_image
 from runtime.smoothing import OneEuro, jitter
 from runtime.tracking import FaceTracker, TrackOptions

@@ -5,10 +5,12 @@ Each stage is run on its own, in this process, in rounds: what disturbs the mach
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import cv2
 import msgspec
@@ -18,9 +20,9 @@ from benchmarks.host import Host, describe_host
 from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
 from benchmarks.rounds import Progress
 from runtime.aligner import FaceAligner
-from runtime.detection import Detection
 from runtime.drawing import draw_faces
-from runtime.engines import DEFAULT_OPTIONS, EngineOptions
+from runtime.engines import DEFAULT_OPTIONS, Engine, EngineOptions
+from runtime.faces import Detection
 from runtime.media import read_image
 from runtime.picture import decode_picture
 from runtime.records import image_record
@@ -80,19 +82,30 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     inputs = {aligner.input.name: cut.crops_bgr}
     found = aligner.align_cuts([cut])[0]
     canvas = draw_faces(image, found)
+    answered = copy.copy(aligner)
+    answered.engine = cast(Engine, _Answered(aligner.engine.run(inputs)))
     stages: dict[str, Callable[[], object]] = {
         "decode": lambda: decode_picture(jpeg),
         "detect": lambda: aligner.detect(image),
         "crop": lambda: aligner.cut(image, detections),
         "network": lambda: aligner.engine.run(inputs),
-        "all but network": lambda: aligner.align_cuts([cut]),
+        "geometry": lambda: answered.align_cuts([cut]),
         "json": lambda: msgspec.json.encode(image_record("portrait.jpg", (side, side), found)),
         "draw": lambda: draw_faces(image, found),
         "encode png": lambda: cv2.imencode(".png", canvas),
     }
     taken = _medians(stages)
-    taken["geometry"] = max(0.0, taken.pop("all but network") - taken["network"])
     return StageRow(side, faces, {stage: taken[stage] for stage in STAGES})
+
+
+class _Answered:
+    """In an engine's place: the outputs, at no cost."""
+
+    def __init__(self, outputs: dict[str, np.ndarray]) -> None:
+        self.outputs = outputs
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(self.outputs)
 
 
 def _picture(side: int, faces: int) -> tuple[bytes, list[Detection]]:

@@ -18,8 +18,7 @@ from runtime.aligner import FaceAligner
 from runtime.boxes import SAME_FACE, match, overlap
 from runtime.crop import check_image
 from runtime.decode import PoseRule, rotation_to_euler_deg
-from runtime.detection import Detection
-from runtime.faces import Face, Pose
+from runtime.faces import Detection, Face, Pose
 from runtime.look import Look, box_of, probe_roi
 from runtime.smoothing import OneEuro, OneEuroFilter, face_size
 

@@ -41,6 +41,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     assert code == 0 and (report.engine, report.artifact, report.threads) == ("onnx", "model.onnx", 1)
     assert [(row.side, row.faces) for row in report.rows] == [(128, 1), (256, 1), (256, 4), (256, 16)]
     assert all(tuple(row.ms) == STAGES and min(row.ms.values()) >= 0 for row in report.rows)
+    assert all(row.ms["geometry"] > 0.01 for row in report.rows)
     one, many = report.rows[1].ms, report.rows[3].ms
     assert many["network"] > 2 * one["network"] and "encode png" in out
 

@@ -22,8 +22,9 @@ from benchmarks.throughput import (
     bench_throughput,
     clocked,
 )
-from runtime.detection import Detection, HaarDetector
+from runtime.cascades import HaarDetector
 from runtime.engines import DEFAULT_OPTIONS
+from runtime.faces import Detection
 
 
 class Told(Entrant):

@@ -16,11 +16,10 @@ import pytest
 from runtime import tuning
 from runtime.aligner import MAX_BATCH, FaceAligner
 from runtime.bundle import Bundle
-from runtime.detection import Detection
 from runtime.engines import ENGINES, Availability, Device, available
 from runtime.engines.base import Engine
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
-from runtime.faces import Face, Prediction
+from runtime.faces import Detection, Face, Prediction
 from runtime.tuning import Wish, tune
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]

@@ -15,9 +15,8 @@ import pytest
 
 from runtime.aligner import FaceAligner
 from runtime.decode import SYNERGYNET_POSE, rotation_to_euler_deg
-from runtime.detection import Detection
 from runtime.engines import available
-from runtime.faces import Face, Pose
+from runtime.faces import Detection, Face, Pose
 from runtime.look import MAX_UNSTEADY, Look, roi_from_landmarks
 from runtime.smoothing import OneEuro, jitter
 from runtime.tracking import PROBE_EVERY, FaceTracker, TrackedFace, TrackOptions

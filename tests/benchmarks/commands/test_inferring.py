@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from runtime import detection
-from runtime.detection import Detection
+from runtime.faces import Detection
 from runtime.video import VideoReader
 
 ROOT = Path(__file__).resolve().parents[3]
