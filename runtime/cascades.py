@@ -19,6 +19,7 @@ from runtime.boxes import overlap, surest_first, without_parts
 from runtime.crop import check_image
 from runtime.errors import MediaError
 from runtime.faces import Detection
+from runtime.grey_picture import GreyPicture, mirrored
 
 REINSTALL = "install opencv-python again, or give face boxes"
 FRONTAL, STRICT_FRONTAL, PROFILE = "frontalface_default", "frontalface_alt", "profileface"
@@ -75,8 +76,6 @@ LOOKS = (
 )
 NEEDED_VOTES = 3.5  # both of "alt", or "default" twice and "profileface"
 FULL_VOTES = 8.0  # more makes no one surer
-WINDOW_FACE = 64  # pixels: what a proposed square measures in its window, if the picture has as many
-WINDOW_SIDE = 2.0  # of the proposed square
 WINDOW_SIZES = (0.6, 1.6)  # of the proposed square: what is sought in its window
 WINDOW_STEP = 1.1
 SAME_PLACE, SAME_SIZE = 0.2, 1.4  # two proposals of one face: distance in sides, and ratio of the sides
@@ -149,7 +148,7 @@ class HaarDetector:
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         """As `runtime.detection.Detector.detect`. Raises ValueError unless the image is (H,W,3) uint8."""
         check_image(image_bgr)
-        grey = _Grey(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY))
+        grey = GreyPicture(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY))
         faces: list[_Face] = []
         for degrees, searches in groupby(SEARCHES, key=lambda search: search.degrees):
             proposals = _distinct(square for search in searches for square in self._proposals(grey, search))
@@ -157,7 +156,7 @@ class HaarDetector:
             faces += _best([face for face in seen if face.votes >= NEEDED_VOTES])
         return without_parts(surest_first(face.detection() for face in _joined(faces)))
 
-    def _proposals(self, grey: _Grey, search: Search) -> Iterator[_Square]:
+    def _proposals(self, grey: GreyPicture, search: Search) -> Iterator[_Square]:
         """Larger and larger squares, in a smaller and smaller picture."""
         long_side = min(search.long_side, max(grey.image.shape))
         while long_side >= SMALLEST:
@@ -170,11 +169,11 @@ class HaarDetector:
                 return
             long_side //= OCTAVE
 
-    def _looked_at(self, grey: _Grey, proposal: _Square, degrees: int) -> _Face:
+    def _looked_at(self, grey: GreyPicture, proposal: _Square, degrees: int) -> _Face:
         """The hits on a proposed square; fewer than there may be once they can no longer suffice."""
-        window, to_image, side = grey.window(proposal, degrees)
+        window, to_image, side = grey.window(proposal.centre, proposal.side, degrees)
         smallest, largest = (int(side * share) for share in WINDOW_SIZES)
-        views = [(window, to_image), _mirrored(window, to_image)]
+        views = [(window, to_image), mirrored(window, to_image)]
         looks = [(look, view) for look in LOOKS if look.degrees == degrees for view in views]
         hits: list[_Hit] = []
         missing = NEEDED_VOTES
@@ -199,50 +198,6 @@ class HaarDetector:
         return [(left, top, side) for left, top, side, _ in np.asarray(found).reshape(-1, 4).tolist()]
 
 
-class _Grey:
-    """A picture without colour, and smaller copies of it."""
-
-    def __init__(self, image: np.ndarray) -> None:
-        self.image = image
-        self._halves = [image]
-
-    def turned(self, long_side: int, degrees: int) -> tuple[np.ndarray, np.ndarray]:
-        """The picture at `long_side` pixels, turned about its centre on a canvas that holds all of it; and the (2,3)
-        map from there to the picture."""
-        scale = long_side / max(self.image.shape)
-        width, height = (max(1, round(side * scale)) for side in self.image.shape[::-1])
-        small = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else self.image
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-        cos, sin = np.abs(turn[0, :2])
-        canvas = np.ceil([width * cos + height * sin, width * sin + height * cos])
-        turn[:, 2] += (canvas - (width, height)) / 2
-        turned = cv2.warpAffine(small, turn, canvas.astype(int).tolist()) if degrees else small
-        return turned, cv2.invertAffineTransform(turn) / scale
-
-    def window(self, square: _Square, degrees: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """What is around a square, turned and at most as large as in the picture; the map from there to the picture,
-        and the square's side there."""
-        scale = min(1.0, WINDOW_FACE / square.side)
-        step = 0
-        while scale * 2 ** (step + 1) <= 1:  # bilinear sampling of a picture more than twice as large skips pixels
-            step += 1
-        pixels = round(WINDOW_SIDE * scale * square.side)
-        turn = cv2.getRotationMatrix2D(square.centre.tolist(), degrees, scale)
-        turn[:, 2] += pixels / 2 - square.centre
-        to_image = cv2.invertAffineTransform(turn)
-        half = self._half(step)
-        to_half = to_image / 2**step
-        to_half[:, 2] += 0.5**step / 2 - 0.5  # pixel centres: 0 of the half lies between 0 and 1 of the whole
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        window = cv2.warpAffine(half, to_half, (pixels, pixels), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        return window, to_image, scale * square.side
-
-    def _half(self, times: int) -> np.ndarray:
-        while len(self._halves) <= times:
-            self._halves.append(cv2.pyrDown(self._halves[-1]))
-        return self._halves[times]
-
-
 def _cascade_file(name: str) -> Path:
     path = Path(cv2.__file__).parent / "data" / f"haarcascade_{name}.xml"
     if not path.is_file():
@@ -259,12 +214,6 @@ def _cascade(path: Path) -> cv2.CascadeClassifier:
     if not is_loaded:
         raise MediaError(f"{path} is damaged: {REINSTALL}")
     return cascade
-
-
-def _mirrored(view: np.ndarray, to_image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mirror image of a view, and its own map to the picture."""
-    mirror = np.array([[-1.0, 0, view.shape[1]], [0, 1, 0], [0, 0, 1]])
-    return cv2.flip(view, 1), to_image @ mirror
 
 
 def _moved(found: tuple[int, int, int], to_image: np.ndarray) -> _Square:
