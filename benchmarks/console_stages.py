@@ -66,6 +66,6 @@ def print_start(report: StartReport) -> None:
         table.add_row(row.work, row.who, row.engine, f"{row.seconds:.3f}", ratio)
     console = Console(highlight=False)
     console.print(table)
-    console.print("[dim]ratio: over the plain script with the same engine from the same; below 1 is faster[/]")
+    console.print("[dim]ratio: over a script that only loads and runs the same engine; below 1 is faster[/]")
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}")

@@ -1,6 +1,7 @@
-"""The first face: from starting a process to its end, with one result in between, beside plain scripts for the same.
+"""The first face: from starting a process to its end, with one result in between, beside plain scripts.
 
-The scripts are what somebody would write around a bare session. All take turns, as in `rounds`.
+The scripts open a bare session and run it once, on a picture's crop where there is one; they make no landmarks of the
+result and check nothing. All take turns, as in `rounds`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ OUR_COMMAND = "import sys; from cli import main; main()"
 
 class StartRow(msgspec.Struct, frozen=True):
     """Seconds of a process, median. work: what it is given, a ready crop, or a picture file with a box, or those on
-    the command line. ratio: over the plain script with the same engine for the same work, median over the rounds."""
+    the command line. ratio: over the plain script with the same engine and input, median over the rounds."""
 
     work: str
     who: str
@@ -111,7 +112,7 @@ class Start(Contender):
         return self.who in BARE.values()
 
     def __str__(self) -> str:
-        return f"{self.who} from {self.work}"
+        return f"{self.who} on {self.engine} from {self.work}"
 
     def play(self, number: int) -> list[float]:
         start = time.perf_counter()
@@ -135,6 +136,7 @@ def bench_start(folder: str | Path, threads: int | None = None, progress: Progre
     say = progress or (lambda part, doing: None)
     host, bundle, threads = describe_host(), Bundle.open(folder), threads or default_threads()
     failures: list[str] = []
+    say(0.0, "choosing what auto takes")
     best = tune(bundle, Device(), Wish(threads))[0]  # so that "auto" finds it measured, as from the second start on
     with tempfile.TemporaryDirectory() as report:
         starts = list(_starts(bundle, threads, best.engine, Path(report)))

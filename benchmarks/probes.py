@@ -80,7 +80,7 @@ def probe_opencv() -> str:
         raise ImportError(f"OpenCV {cv2.__version__} is installed, this program needs {OPENCV_RANGE}")
     from runtime.detection import HaarDetector
 
-    HaarDetector()
+    HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are read when the first picture comes
     return cv2.__version__
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from runtime.faces import Detection
 
-SAME_FACE = 0.3  # intersection over union of a detection's box, which has a forehead, and the landmarks' box
+TRACKED_FACE = 0.3  # intersection over union of a detection's box, which has a forehead, and the landmarks' box
 INSIDE = 0.6  # of the smaller box: a mouth or an eye in a face, not another face
 
 
@@ -32,7 +32,7 @@ def match(boxes_xyxy: Sequence[np.ndarray], others_xyxy: Sequence[np.ndarray]) -
     pairs = [(overlap(one, other), i, j) for i, one in enumerate(boxes_xyxy) for j, other in enumerate(others_xyxy)]
     matched: dict[int, int] = {}
     for shared, i, j in sorted(pairs, key=lambda pair: -pair[0]):
-        if shared > SAME_FACE and i not in matched and j not in matched.values():
+        if shared > TRACKED_FACE and i not in matched and j not in matched.values():
             matched[i] = j
     return matched
 

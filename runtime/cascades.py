@@ -1,7 +1,7 @@
 """Faces by OpenCV's own cascades (Viola and Jones, CVPR 2001), which need no download.
 
-A cascade that looks at every place of a large picture takes seconds. Here a coarse search proposes places, a few dozen
-at most, and all cascades then look closely at a small window around each, and vote.
+A cascade that looks at every place of a large picture takes seconds. Here a coarse search proposes places, and
+all cascades then look closely at a small window around each, and vote; what they agree on is looked at once more.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ SEARCHES = (
     Search(STRICT_FRONTAL, 427, 25),
     Search(STRICT_FRONTAL, 427, -25),
 )
-# At twice the cascades' own 20 pixels and above, OpenCV looks at every pixel of the shrunk picture instead of every
-# second one. Larger faces are therefore sought in a picture of half the size, up to a quarter of the windows.
+# From twice the cascades' own size on (20 pixels, "default" 24) OpenCV looks at every pixel of the shrunk picture
+# instead of every second one, which is four times the work. So larger faces are sought in a picture of half the size.
 OCTAVE = 2
 SEARCH_NEIGHBOURS, SEARCH_STEP = 1, 1.1
 
@@ -52,32 +52,31 @@ SEARCH_NEIGHBOURS, SEARCH_STEP = 1, 1.1
 class Look:
     """One cascade's look at a window, which is done twice: as it is and mirrored.
 
-    degrees: of the search that proposed the window; votes: what a hit counts; neighbours: hits beside it that it needs.
+    degrees: of the search that proposed the window; votes: what a hit counts.
     """
 
     cascade: str
     degrees: int
     votes: float
-    neighbours: int
 
 
 # Measured on 13 faces (yaw 0 to 90 degrees, roll to 25) in 11 photos, and on 21 pictures without faces: the cascade
 # "alt" is precise but misses full profiles; "default" with "profileface" finds these, yet each alone sees faces in
 # coins and gravel. Of a true face, nearly always, the picture and its mirror image both give a hit, of texture they do
 # not. These numbers find all 13 and nothing else. In 198 versions of the photos (mirrored, smaller, turned by 12 and 25
-# degrees, small on gravel) they find 208 of 234 faces and see 3 false ones; in all 32 pictures turned by 90, 180 and
-# 270 degrees, 4: two portraits on coins, a clock, and a true face lying on its side.
+# degrees, small on gravel) they find 206 of 234 faces and see 3 false ones; in all 32 pictures turned by 90, 180 and
+# 270 degrees they see 5.
 LOOKS = (
-    Look(STRICT_FRONTAL, 0, votes=2.0, neighbours=4),
-    Look(FRONTAL, 0, votes=1.0, neighbours=4),
-    Look(PROFILE, 0, votes=1.5, neighbours=4),
-    Look(STRICT_FRONTAL, 25, votes=2.0, neighbours=6),
-    Look(STRICT_FRONTAL, -25, votes=2.0, neighbours=6),
+    Look(STRICT_FRONTAL, 0, votes=2.0),
+    Look(FRONTAL, 0, votes=1.0),
+    Look(PROFILE, 0, votes=1.5),
+    Look(STRICT_FRONTAL, 25, votes=2.0),
+    Look(STRICT_FRONTAL, -25, votes=2.0),
 )
-NEEDED_VOTES = 3.5  # both of "alt", or "default" twice and "profileface"
+NEEDED_VOTES = 3.5  # two of "alt", or one and one of "profileface", or one of that and two of "default"
 FULL_VOTES = 8.0  # more makes no one surer
 WINDOW_SIZES = (0.6, 1.6)  # of the proposed square: what is sought in its window
-WINDOW_STEP = 1.1
+WINDOW_NEIGHBOURS, WINDOW_STEP = 4, 1.1
 SAME_PLACE, SAME_SIZE = 0.2, 1.4  # two proposals of one face: distance in sides, and ratio of the sides
 SAME_FACE = 0.4  # overlap (intersection over union) of two boxes of one face
 # A tight box (FaceBoxes' own for 4 faces, from the landmarks' box for 8) against the frontal cascades' square of side
@@ -116,13 +115,23 @@ class _Face:
     def votes(self) -> float:
         return sum(hit.look.votes for hit in self.hits)
 
+    @property
+    def is_one(self) -> bool:
+        return self.votes >= NEEDED_VOTES
+
     @cached_property
-    def box_xyxy(self) -> np.ndarray:
-        """The tight box: the mean of the frontal hits, since the squares of "profileface" are of no one size."""
+    def square(self) -> _Square:
+        """The mean of the frontal hits, since the squares of "profileface" are of no one size."""
         squares = [hit.square for hit in self.hits if hit.look.cascade != PROFILE]
         squares = squares or [hit.square for hit in self.hits]
-        side = np.mean([square.side for square in squares])
-        centre = np.mean([square.centre for square in squares], axis=0) + side * np.array([0, BOX_SHIFT_Y])
+        centre = np.mean([square.centre for square in squares], axis=0)
+        return _Square(centre, float(np.mean([square.side for square in squares])))
+
+    @cached_property
+    def box_xyxy(self) -> np.ndarray:
+        """The tight box."""
+        side = self.square.side
+        centre = self.square.centre + side * np.array([0, BOX_SHIFT_Y])
         half = side * np.array([BOX_WIDTH, BOX_HEIGHT]) / 2
         return np.concatenate([centre - half, centre + half])
 
@@ -153,7 +162,8 @@ class HaarDetector:
         for degrees, searches in groupby(SEARCHES, key=lambda search: search.degrees):
             proposals = _distinct(square for search in searches for square in self._proposals(grey, search))
             seen = (self._looked_at(grey, square, degrees) for square in proposals)
-            faces += _best([face for face in seen if face.votes >= NEEDED_VOTES])
+            again = (self._looked_at(grey, face.square, degrees) for face in seen if face.is_one)
+            faces += _best([face for face in again if face.is_one])
         return without_parts(surest_first(face.detection() for face in _joined(faces)))
 
     def _proposals(self, grey: GreyPicture, search: Search) -> Iterator[_Square]:
@@ -170,7 +180,7 @@ class HaarDetector:
             long_side //= OCTAVE
 
     def _looked_at(self, grey: GreyPicture, proposal: _Square, degrees: int) -> _Face:
-        """The hits on a proposed square; fewer than there may be once they can no longer suffice."""
+        """The hits on a square; fewer than there may be once they can no longer suffice."""
         window, to_image, side = grey.window(proposal.centre, proposal.side, degrees)
         smallest, largest = (int(side * share) for share in WINDOW_SIZES)
         views = [(window, to_image), mirrored(window, to_image)]
@@ -180,7 +190,7 @@ class HaarDetector:
         left = sum(look.votes for look, _ in looks)
         for look, (view, view_to_image) in looks:
             left -= look.votes
-            found = self._squares(view, look.cascade, look.neighbours, smallest, largest, WINDOW_STEP)
+            found = self._squares(view, look.cascade, WINDOW_NEIGHBOURS, smallest, largest, WINDOW_STEP)
             if found:
                 hits.append(_Hit(_moved(_most_central(found, view.shape[0]), view_to_image), look))
                 missing -= look.votes

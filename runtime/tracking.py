@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from runtime.aligner import FaceAligner
-from runtime.boxes import SAME_FACE, match, overlap
+from runtime.boxes import TRACKED_FACE, match, overlap
 from runtime.crop import check_image
 from runtime.decode import PoseRule, rotation_to_euler_deg
 from runtime.faces import Detection, Face, Pose
@@ -161,7 +161,7 @@ class FaceTracker:
 
     def _start(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
         for score, look in self._settled(frame_bgr, detections):
-            if any(overlap(look.box_xyxy, track.box_xyxy) > SAME_FACE for track in self._tracks):
+            if any(overlap(look.box_xyxy, track.box_xyxy) > TRACKED_FACE for track in self._tracks):
                 continue  # followed already: the detector's box was off
             known = match([look.box_xyxy], [track.box_xyxy for track in self._lost])
             if known:

@@ -197,6 +197,9 @@ def _check(subject: str, options: BenchOptions, json_file: Path | None) -> None:
     surplus = [option for option, is_given in given.items() if is_given and option not in TAKES.get(subject, given)]
     if surplus:
         raise typer.BadParameter(f"{subject} takes no {', '.join(surplus)}: leave it out")
+    for option, values in {"--engine": options.engines, "--threads": options.threads}.items():
+        if subject in ("--stages", "--start") and len(values or ()) > 1:
+            raise typer.BadParameter(f"{subject} takes one {option}")
 
 
 def _some(values: list[int] | None) -> tuple[int, ...] | None:

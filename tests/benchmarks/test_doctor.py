@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import msgspec
 import pytest
 
@@ -33,6 +34,7 @@ from benchmarks.doctor import (
     judge_engines,
     run_doctor,
 )
+from runtime.errors import MediaError
 from runtime.native.build import COMPILER_HINT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,6 +177,15 @@ def test_python(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_opencv() -> None:
     assert check_opencv().ok
+
+
+def test_opencv_with_damaged_cascades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    for file in (Path(cv2.__file__).parent / "data").glob("*face*.xml"):
+        (tmp_path / "data" / file.name).write_bytes(file.read_bytes()[:5000])
+    monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(MediaError, match="is damaged: install opencv-python again"):
+        probes.probe_opencv()
 
 
 @pytest.mark.parametrize("version", ["5.0.0", "4.7.0"])

@@ -1,7 +1,8 @@
-"""Whole processes are clocked, beside scripts that do the same work with the same engine."""
+"""Whole processes are clocked, beside scripts that load and run the same engine."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from benchmarks import first_face
 from benchmarks.first_face import COMMAND, CROP, PICTURE, Script, Start, StartReport, _rows
 from runtime.errors import EngineError
+from runtime.tuning import Choice
 
 
 def start(code: str, who: str = "predict", work: str = CROP) -> Start:
@@ -25,6 +27,7 @@ def test_a_process_from_its_start_to_its_end() -> None:
 def test_a_process_that_fails_says_why() -> None:
     with pytest.raises(EngineError, match=r"^ValueError: no such face$"):
         start("raise ValueError('no such face')").play(0)
+    assert str(start("pass")) == "predict on onnx from a crop"
     with pytest.raises(EngineError, match="exit status 3"):
         start("raise SystemExit(3)").play(0)
 
@@ -48,7 +51,9 @@ def test_ratios_are_over_the_script_for_the_same_work() -> None:
 def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(first_face, "ENGINES", ("onnx", "openvino"))
     monkeypatch.setattr(first_face, "ROUNDS", 1)
-    code, out, err = synergy("bench", bundles["mb05"], "--start", "--threads", 1, "--json", tmp_path / "s.json")
+    monkeypatch.setattr(first_face, "tune", lambda *_: [Choice("onnx", "model.onnx", 1, 1.0)])
+    bundle = shutil.copytree(bundles["mb05"], tmp_path / "bundle")  # what auto takes is written beside it
+    code, out, err = synergy("bench", bundle, "--start", "--threads", 1, "--json", tmp_path / "s.json")
     assert code == 0, err
     report = msgspec.json.decode((tmp_path / "s.json").read_bytes(), type=StartReport)
     assert report.failures == () and report.threads == 1
@@ -63,5 +68,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
 def test_what_it_does_not_take(synergy, tmp_path: Path) -> None:
     code, _, err = synergy("bench", tmp_path, "--start", "--rounds", 3)
     assert code == 2 and "--start takes no --rounds" in " ".join(err.split())
+    code, _, err = synergy("bench", tmp_path, "--start", "--threads", 1, "--threads", 2)
+    assert code == 2 and "--start takes one --threads" in " ".join(err.split())
     code, _, err = synergy("bench", tmp_path, "--start", "--device-precision", "bf16")
     assert code == 1 and "plain scripts know no --device-precision" in err

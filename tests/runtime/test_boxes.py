@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from runtime.boxes import SAME_FACE, match, overlap, surest_first, without_parts
+from runtime.boxes import TRACKED_FACE, match, overlap, surest_first, without_parts
 from runtime.faces import Detection
 
 
@@ -28,7 +28,7 @@ def test_overlap_is_intersection_over_union(other: Sequence[float], shared: floa
 def test_match_takes_the_largest_overlaps_first_and_each_box_once() -> None:
     boxes = [np.array([x, 0.0, x + 10, 10]) for x in (0, 2, 40)]
     others = [np.array([x, 0.0, x + 10, 10]) for x in (2.5, 5, 80)]
-    assert match(boxes, others) == {1: 0, 0: 1} and overlap(boxes[0], others[1]) > SAME_FACE
+    assert match(boxes, others) == {1: 0, 0: 1} and overlap(boxes[0], others[1]) > TRACKED_FACE
     assert match([], others) == match(boxes, []) == {}
 
 
