@@ -12,10 +12,10 @@ from benchmarks.evaluation_data import EvaluationData
 from benchmarks.parity import cell_outputs
 from benchmarks.parity_report import Accuracy
 from benchmarks.predictions import Predictions, Predictor, bundle_predictor, label_euler_deg
+from benchmarks.ways import Way, ways
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
-from runtime.engines import available, engines_for, open_engine
-from runtime.manifest import Artifact, Precision
+from runtime.engines import open_engine
 from synergy_model.synergynet import SynergyNet
 
 CELL = "Cell"
@@ -36,9 +36,10 @@ class DriftLimit:
 # fp32: a hundredth of the last digit of published tables; landmarks within parity's 0.01 px could move the NME by
 # that much at most if all erred the same way. Reduced precisions: what may be given for their size and speed without
 # being asked; beyond, the one who exports has to accept it.
-DRIFT_LIMITS: dict[Precision, DriftLimit] = {
+DRIFT_LIMITS = {
     "fp32": DriftLimit(0.001, 0.01),
     "fp16": DriftLimit(0.02, 0.05),
+    "bf16": DriftLimit(0.05, 0.1),
     "int8": DriftLimit(0.15, 0.3),
 }
 # The limits hold up to these errors, in percent and degrees. Beyond, as an untrained network has them, landmarks lie
@@ -48,12 +49,13 @@ NOMINAL_NME, NOMINAL_MAE = 10.0, 10.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What one artifact, or the Cell, reached on one engine."""
+    """What one artifact, or the Cell, reached on one engine; `computing` and `precision` as in `parity.Way`."""
 
     artifact: str
     engine: str
     report: AccuracyReport
-    precision: Precision = "fp32"
+    computing: str = "fp32"
+    precision: str = "fp32"
 
 
 def cell_predictor(network: SynergyNet) -> Predictor:
@@ -77,10 +79,8 @@ def measure_bundle(bundle: Bundle, network: SynergyNet, data: EvaluationData) ->
     """
     yield Measured(CELL, CELL_ENGINE, evaluate(cell_predictor(network), data))
     for artifact in bundle.manifest.artifacts:
-        for name in engines_for(artifact):
-            if available(name).ok:
-                report = _evaluate_artifact(bundle, artifact, name, data)
-                yield Measured(artifact.file, name, report, artifact.precision)
+        for way in ways(artifact):
+            yield Measured(artifact.file, way.engine, _evaluate(bundle, way, data), way.computing, way.precision)
 
 
 def drift_rows(measured: Sequence[Measured]) -> tuple[Accuracy, ...]:
@@ -88,9 +88,9 @@ def drift_rows(measured: Sequence[Measured]) -> tuple[Accuracy, ...]:
     return tuple(_row(entry, measured[0].report) for entry in measured)
 
 
-def _evaluate_artifact(bundle: Bundle, artifact: Artifact, engine: str, data: EvaluationData) -> AccuracyReport:
-    opened = open_engine(engine, bundle.model_file(artifact), isolated=True)
-    with FaceAligner(bundle, artifact, opened) as aligner:
+def _evaluate(bundle: Bundle, way: Way, data: EvaluationData) -> AccuracyReport:
+    opened = open_engine(way.engine, bundle.model_file(way.artifact), isolated=True, options=way.options)
+    with FaceAligner(bundle, way.artifact, opened) as aligner:
         return evaluate(bundle_predictor(aligner), data)
 
 
@@ -102,4 +102,6 @@ def _row(entry: Measured, cell: AccuracyReport) -> Accuracy:
     if report.mae is not None and cell.mae is not None:
         mae, mae_drift = report.mae.mean, abs(report.mae.mean - cell.mae.mean)
         passed = passed and mae_drift <= limit.mae * max(1.0, cell.mae.mean / NOMINAL_MAE)
-    return Accuracy(entry.artifact, entry.engine, report.nme.mean, nme_drift, mae, mae_drift, passed)
+    return Accuracy(
+        entry.artifact, entry.engine, report.nme.mean, nme_drift, mae, mae_drift, passed, computing=entry.computing
+    )

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runtime.engines.base import engine_label
+
 if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
     from benchmarks.demo import DemoAccuracy, DemoReport
     from benchmarks.doctor import DoctorReport
@@ -40,7 +42,7 @@ def print_parity(report: ParityReport) -> None:
     table.add_column("")
     for check in report.checks:
         numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.1e}", f"{check.spread:.2g}")
-        table.add_row(check.artifact, check.engine, check.output, *numbers, PASS if check.passed else FAIL)
+        table.add_row(check.artifact, check.where, check.output, *numbers, PASS if check.passed else FAIL)
     console = Console()
     console.print(table)
     if report.accuracy:
@@ -60,7 +62,7 @@ def _accuracy_table(report: ParityReport) -> Table:
         mae = "-" if row.mae is None else f"{row.mae:.3f}"
         mae_drift = "-" if row.mae_drift is None else f"{row.mae_drift:.1e}"
         verdict = PASS if row.passed else ACCEPTED if row.accepted else FAIL
-        table.add_row(row.artifact, row.engine, f"{row.nme:.3f}", f"{row.nme_drift:.1e}", mae, mae_drift, verdict)
+        table.add_row(row.artifact, row.where, f"{row.nme:.3f}", f"{row.nme_drift:.1e}", mae, mae_drift, verdict)
     return table
 
 
@@ -75,7 +77,7 @@ def print_demo(report: DemoReport) -> None:
     for name in (*bins, "NME", "drift", "MAE", "ms", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.accuracy:
-        table.add_row(row.artifact, row.engine, *_demo_numbers(row))
+        table.add_row(row.artifact, row.where, *_demo_numbers(row))
     console = Console()
     console.print(table)
     console.print("NME in % by yaw in degrees, their mean, its drift from the Cell; ms: of one crop\n")
@@ -100,7 +102,7 @@ def print_bench(report: BenchReport) -> None:
         ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.2f}"
         speed = (short_ms(row.median_ms), short_ms(row.p95_ms), f"{row.fps:.0f}")
         start = (f"{row.cold_start_s:.2f}", f"{row.rss_mb:.0f}")
-        table.add_row(row.engine, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
+        table.add_row(row.where, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
     console = Console()
     console.print(table)
     console.print("ratio: time over onnxruntime's in the same rounds; fps: crops; start: to first output")
@@ -116,7 +118,12 @@ def print_tuning(title: str, choices: Sequence[Choice]) -> None:
     for name in ("threads", "ms"):
         table.add_column(name, justify="right")
     for choice in choices:
-        table.add_row(choice.engine, choice.artifact, str(choice.threads), short_ms(choice.median_ms))
+        table.add_row(
+            engine_label(choice.engine, choice.precision),
+            choice.artifact,
+            str(choice.threads),
+            short_ms(choice.median_ms),
+        )
     Console().print(table)
 
 

@@ -45,7 +45,7 @@ def print_throughput(report: ThroughputReport) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        "[dim]size: sessions x threads of each; ratio: over the fastest single one that computes in the same type; "
+        "[dim]size: sessions x threads of each; ratio: over the fastest single one, in float32 if the pool is; "
         "above 1 is more[/]"
     )
     for note in report.notes:

@@ -81,14 +81,14 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
 
 def accuracy_rows(measured: Sequence[Measured], bench: BenchReport, manifest: Manifest) -> tuple[DemoAccuracy, ...]:
     """The Cell, then every artifact on every engine, each with all that is known of it."""
-    times = {(row.artifact, row.engine): row.median_ms for row in bench.rows}
+    times = {(row.artifact, row.where): row.median_ms for row in bench.rows}
     sizes = {artifact.file: artifact.bytes for artifact in manifest.artifacts}
     sizes[CELL] = DEMO_CHECKPOINT.stat().st_size
     return tuple(
         DemoAccuracy(
             **msgspec.structs.asdict(row),
             bins=entry.report.nme.bins,
-            median_ms=times.get((row.artifact, row.engine)),
+            median_ms=times.get((row.artifact, row.where)),
             bytes=sizes[row.artifact],
         )
         for row, entry in zip(drift_rows(measured), measured, strict=True)

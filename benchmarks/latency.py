@@ -9,7 +9,7 @@ import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from benchmarks.cold_start import Job, start_several
 from benchmarks.host import Host, describe_host
 from benchmarks.inputs import noise_crops, real_crops
 from benchmarks.rounds import TURN_S, Contender, Progress, play_rounds, ratio_by_round
+from benchmarks.ways import computable
 from runtime.bundle import Bundle
 from runtime.engines import (
     DEFAULT_OPTIONS,
@@ -30,7 +31,7 @@ from runtime.engines import (
     engine_class,
     readable,
 )
-from runtime.engines.base import DYNAMIC
+from runtime.engines.base import DYNAMIC, engine_label
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.manifest import Artifact
 
@@ -68,13 +69,13 @@ class BenchOptions:
                 raise ValueError(f"{option} must be 1 or more, not {', '.join(map(str, numbers)) or 'nothing'}")
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
 
     artifact: its file, with its bundle's name before it where two were compared. cold_start_s: start of a process to
     its first output. rss_mb: peak resident memory until then, 10^6 bytes. ratio_to_onnxruntime: median over rounds of
     this time over onnxruntime's with the same threads and batch in the same round, so below 1 is faster; None where
-    onnxruntime was not measured.
+    onnxruntime was not measured. computing: what the engine computes in, where that is not float32.
     """
 
     engine: str
@@ -88,6 +89,12 @@ class Row(msgspec.Struct, frozen=True):
     cold_start_s: float
     rss_mb: float
     ratio_to_onnxruntime: float | None
+    computing: str = "fp32"
+
+    @property
+    def where(self) -> str:
+        """The engine, and what it computes in."""
+        return engine_label(self.engine, self.computing)
 
 
 class BenchReport(msgspec.Struct, frozen=True):
@@ -108,11 +115,12 @@ class Configuration:
     threads: int
     batch: int
     bundle: Bundle
+    computing: str
 
     def __str__(self) -> str:
         plural = "" if self.threads == 1 else "s"
-        path = f"{self.bundle.folder.name}/{self.artifact.file}"
-        return f"{path} on {self.engine}, {self.threads} thread{plural}, batch {self.batch}"
+        path, where = f"{self.bundle.folder.name}/{self.artifact.file}", engine_label(self.engine, self.computing)
+        return f"{path} on {where}, {self.threads} thread{plural}, batch {self.batch}"
 
 
 class EngineContender(Contender):
@@ -167,8 +175,9 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], li
         else:
             chosen = artifacts if options.all_artifacts else artifacts[:1]
             found += (
-                Configuration(name, artifact, device, count, batch, bundle)
+                Configuration(name, artifact, device, count, batch, bundle, computing)
                 for artifact, count, batch in itertools.product(chosen, threads, batches)
+                for computing in computable(name, artifact, device, options.engine_options)
             )
     if not found:
         raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
@@ -196,7 +205,15 @@ def _start_all(
         model = each.bundle.model_file(each.artifact)
         try:
             contender = EngineContender(
-                each, Job(each.engine, model, each.device, each.threads, _inputs(each), options)
+                each,
+                Job(
+                    each.engine,
+                    model,
+                    each.device,
+                    each.threads,
+                    _inputs(each),
+                    replace(options, precision=each.computing),
+                ),
             )
             stack.callback(contender.process.close)
             contender.process.turn(TURN_S)  # warms up, and leaves it at rest for the next to start
@@ -242,6 +259,7 @@ def _row(contender: EngineContender, baseline: EngineContender | None, several: 
         cold_start_s=statistics.median(start.cold_start_s for start in contender.starts),
         rss_mb=statistics.median(start.rss_mb for start in contender.starts),
         ratio_to_onnxruntime=None if baseline is None else ratio_by_round(contender.turns, baseline.turns),
+        computing=configuration.computing,
     )
 
 

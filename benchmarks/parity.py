@@ -13,12 +13,13 @@ import numpy as np
 
 from benchmarks.inputs import noise_crops, real_crops
 from benchmarks.parity_report import Check, ParityReport
+from benchmarks.ways import Way, ways
 from runtime.bundle import Bundle
 from runtime.decode import LandmarkFrame, dewhiten, vertices
 from runtime.engines import Engine, available, engines_for, open_engine
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError
-from runtime.manifest import Artifact, Manifest
+from runtime.manifest import Manifest
 from synergy_model.checkpoint import Checkpoint
 from synergy_model.morphable import FRAMES
 from synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, RefinedNetwork, SynergyNet
@@ -32,9 +33,9 @@ DEEP_FACTOR = 5.0
 # network answers noise, float32 rounds in proportion.
 NOMINAL = {"params": 5.0, "landmarks": 120.0, "refined_landmarks": 120.0, "vertices": 120.0}
 # A reduced precision is judged by its task accuracy (`accuracy_drift`). Its numbers are compared on real crops only,
-# noise being outside what int8 was calibrated for, and within this many tolerances: 1 px for fp16, 20 px for int8.
-# That is far above their rounding and far below what a wrong layout or colour order does.
-PRECISION_FACTORS = {"fp32": 1.0, "fp16": 100.0, "int8": 2000.0}
+# noise being outside what int8 was calibrated for, and within this many tolerances: 1 px for fp16, 5 px for bf16, 20 px
+# for int8. That is far above their rounding and far below what a wrong layout or colour order does.
+PRECISION_FACTORS = {"fp32": 1.0, "fp16": 100.0, "bf16": 500.0, "int8": 2000.0}
 # Outputs must move between crops of one face by this many tolerances: a network that ignores its input would
 # agree with anything.
 SPREAD_FACTOR = 100.0
@@ -53,9 +54,9 @@ class Reference:
         beyond = max(1.0, float(np.abs(self.outputs[output]).max()) / NOMINAL[output])
         return TOLERANCES[output] * beyond * (DEEP_FACTOR if arch in DEEP_ARCHS else 1.0)
 
-    def compared(self, artifact: Artifact) -> int:
-        """How many of the crops, from the first, an artifact is compared on."""
-        return len(self.crops) if artifact.precision == "fp32" else self.real
+    def compared(self, precision: str) -> int:
+        """How many of the crops, from the first, are compared."""
+        return len(self.crops) if precision == "fp32" else self.real
 
     def spread(self, output: str) -> float:
         """Median over the output's values of their range over the real crops."""
@@ -68,16 +69,16 @@ def check_bundle(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:
     checks: list[Check] = []
     failures: list[str] = []
     for artifact in bundle.manifest.artifacts:
-        engines = engines_for(artifact)
-        present = [name for name in engines if available(name).ok]
-        if not present:
+        found = ways(artifact)
+        if not found:
+            engines = engines_for(artifact)
             reasons = "; ".join(f"{available(name).detail}, {available(name).fix}" for name in engines)
             failures.append(f"{artifact.file} was run on no engine ({reasons})")
-        for name in present:
+        for way in found:
             try:
-                checks.extend(_check_engine(bundle, artifact, name, reference))
+                checks.extend(_check_way(bundle, way, reference))
             except EngineError as error:
-                failures.append(f"{artifact.file} on {name}: {error}")
+                failures.append(f"{way}: {error}")
     passed = bool(checks) and not failures and all(check.passed for check in checks)
     return ParityReport(passed, tuple(checks), failures=tuple(failures))
 
@@ -119,18 +120,18 @@ def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:
     return vertices(dewhiten(params.astype(np.float64), mean, std), dense.u, dense.w_shp, dense.w_exp, frame)
 
 
-def _check_engine(bundle: Bundle, artifact: Artifact, name: str, reference: Reference) -> Iterator[Check]:
-    count = reference.compared(artifact)
+def _check_way(bundle: Bundle, way: Way, reference: Reference) -> Iterator[Check]:
+    count = reference.compared(way.precision)
     crops = reference.crops[:count]
-    with open_engine(name, bundle.model_file(artifact), isolated=True) as engine:
+    with open_engine(way.engine, bundle.model_file(way.artifact), isolated=True, options=way.options) as engine:
         runs = [_run_in_batches(engine, crops, size) for size in _batch_sizes(bundle, count)]
     for output, expected in reference.outputs.items():
         differences = [np.abs(run[output] - expected[:count]).max() for run in runs]
         max_abs = float(np.max(differences))  # max() would lose a NaN
         rounding, spread = reference.tolerance(output, bundle.manifest.arch), reference.spread(output)
-        tolerance = rounding * PRECISION_FACTORS[artifact.precision]
+        tolerance = rounding * PRECISION_FACTORS[way.precision]
         passed = max_abs <= tolerance and spread >= SPREAD_FACTOR * rounding
-        yield Check(artifact.file, name, output, max_abs, spread, tolerance, passed)
+        yield Check(way.artifact.file, way.engine, output, max_abs, spread, tolerance, passed, way.computing)
 
 
 def _batch_sizes(bundle: Bundle, count: int) -> tuple[int, ...]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from runtime.engines.base import engine_label
 
-class Check(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
-    """One output of one artifact on one engine. `spread` is how far the Cell's output moves with the input."""
+
+class Check(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
+    """One output of one artifact on one engine. `spread` is how far the Cell's output moves with the input.
+
+    `computing`: what the engine computes in, where that is not float32.
+    """
 
     artifact: str
     engine: str
@@ -15,12 +20,19 @@ class Check(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
     spread: float
     tolerance: float
     passed: bool
+    computing: str = "fp32"
+
+    @property
+    def where(self) -> str:
+        """The engine, and what it computes in."""
+        return engine_label(self.engine, self.computing)
 
 
 class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
     """NME in percent, MAE in degrees (null where the data has no poses), and their drift from the Cell.
 
-    `accepted`: the drift of a reduced precision is beyond its limit, and was accepted at export.
+    `computing`: as in `Check`. `accepted`: the drift of a reduced precision is beyond its limit, and was accepted at
+    export.
     """
 
     artifact: str
@@ -31,6 +43,12 @@ class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed"
     mae_drift: float | None
     passed: bool
     accepted: bool = False
+    computing: str = "fp32"
+
+    @property
+    def where(self) -> str:
+        """The engine, and what it computes in."""
+        return engine_label(self.engine, self.computing)
 
 
 class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
@@ -59,7 +77,7 @@ def summary(report: ParityReport) -> str:
         f"the network's {name} hardly move with its input, which proves nothing" for name in moves if not moves[name]
     ]
     wrong = (check for check in report.checks if not check.max_abs <= check.tolerance)
-    failed = sorted({f"{check.artifact} on {check.engine}" for check in wrong})
+    failed = sorted({f"{check.artifact} on {check.where}" for check in wrong})
     drifted = [_drifted(row) for row in report.accuracy if not row.passed and not row.accepted]
     reasons = [*still, *(f"{name} does not match the Cell" for name in failed), *drifted, *report.failures]
     return "parity failed, the artifacts must not be used: " + "; ".join(reasons)
@@ -67,4 +85,4 @@ def summary(report: ParityReport) -> str:
 
 def _drifted(row: Accuracy) -> str:
     mae = "" if row.mae_drift is None else f", MAE by {row.mae_drift:.3f} deg"
-    return f"{row.artifact} on {row.engine} drifts from the Cell: NME by {row.nme_drift:.3f} points{mae}"
+    return f"{row.artifact} on {row.where} drifts from the Cell: NME by {row.nme_drift:.3f} points{mae}"

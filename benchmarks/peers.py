@@ -96,7 +96,9 @@ def _our_seats(bundle: Bundle, options: BenchOptions) -> tuple[list[Seat], list[
         options = dataclasses.replace(options, batches=DEFAULT_BATCHES)
     configurations, obstacles = plan(bundle, options)
     batches = tuple(sorted({each.batch for each in configurations}))
-    seats = {(each.engine, each.artifact.file, each.threads): each for each in configurations}
+    seats = {
+        (each.engine, each.artifact.file, each.threads): each for each in configurations if each.computing == "fp32"
+    }
     return [
         Seat(each.engine, True, bundle.folder, file, bundle.model_file(each.artifact), threads, batches)
         for (_, file, threads), each in seats.items()

@@ -55,7 +55,7 @@ def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
         if journal is not None:
             journal.finish()
     who = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
-    print(f"{setup.artifact} on {setup.engine}, {setup.device}{who}")
+    print(f"{setup.artifact} on {setup.label}, {setup.device}{who}")
     return 1 if failed else 0
 
 

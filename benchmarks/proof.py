@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,59 +13,87 @@ from benchmarks.parity import check_bundle
 from benchmarks.parity_report import Accuracy, ParityError, ParityReport, summary
 from export.bundle import Proof
 from runtime.bundle import Bundle
-from runtime.manifest import Drift
+from runtime.manifest import Artifact, Drift
 from synergy_model.checkpoint import Checkpoint
+
+Key = tuple[str, str]  # an artifact's file, and what it is computed in
 
 
 def prove_bundle(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | None = None) -> ParityReport:
     """Compare every artifact on every engine with the Cell: outputs, then NME and MAE on `data`.
 
     Without data, held-out synthetic faces are used. Accuracy is not measured where the outputs already fail. A
-    drift beyond its limit passes only for artifacts whose manifest says that it was accepted.
+    drift beyond its limit passes only where the manifest says that it was accepted.
     """
-    accepted = [entry.file for entry in bundle.manifest.artifacts if entry.drift and entry.drift.accepted]
+    drifts = {
+        (entry.file, computing): drift for entry in bundle.manifest.artifacts for computing, drift in _drifts(entry)
+    }
+    accepted = [key for key, drift in drifts.items() if drift and drift.accepted]
     return _prove(bundle, checkpoint, data or _faces(bundle), accepted)
 
 
 def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False) -> Proof:
     """Prove the unpublished bundle in `folder`, or raise ParityError.
 
-    `accept_drift`: artifacts of a reduced precision may drift beyond their limit; the proof says so.
+    `accept_drift`: what is of a reduced precision may drift beyond its limit; the proof says so.
     """
     bundle = Bundle.open(folder)
     data = data or _faces(bundle)
-    reduced = [entry.file for entry in bundle.manifest.artifacts if entry.precision != "fp32"]
+    reduced = [key for entry in bundle.manifest.artifacts for key in _reduced(entry)]
     report = _prove(bundle, checkpoint, data, reduced if accept_drift else ())
     if not report.passed:
         raise ParityError(_with_cure(report, reduced), report)
-    files = [entry.file for entry in bundle.manifest.artifacts]
-    drift = {file: _worst(file, report, data.source) for file in files}
-    return Proof(msgspec.json.format(msgspec.json.encode(report), indent=2), drift)
+    drift = {entry.file: _worst((entry.file, "fp32"), report, data.source) for entry in bundle.manifest.artifacts}
+    computing = {
+        entry.file: tuple(
+            msgspec.structs.replace(each, drift=_worst((entry.file, each.precision), report, data.source))
+            for each in entry.computing
+        )
+        for entry in bundle.manifest.artifacts
+    }
+    return Proof(msgspec.json.format(msgspec.json.encode(report), indent=2), drift, computing)
 
 
 def _faces(bundle: Bundle) -> EvaluationData:
-    exact = all(entry.precision == "fp32" for entry in bundle.manifest.artifacts)
-    return synthetic_data(PARITY_FACES if exact else REDUCED_FACES)
+    reduced = [key for entry in bundle.manifest.artifacts for key in _reduced(entry)]
+    return synthetic_data(REDUCED_FACES if reduced else PARITY_FACES)
 
 
-def _prove(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[str]) -> ParityReport:
+def _drifts(entry: Artifact) -> Iterator[tuple[str, Drift | None]]:
+    """By what the engine computes in; "fp32" stands for the file's own precision."""
+    yield "fp32", entry.drift
+    yield from ((each.precision, each.drift) for each in entry.computing)
+
+
+def _reduced(entry: Artifact) -> Iterator[Key]:
+    """What may drift further than rounding does."""
+    yield from ((entry.file, each.precision) for each in entry.computing)
+    if entry.precision != "fp32":
+        yield (entry.file, "fp32")
+
+
+def _prove(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[Key]) -> ParityReport:
     report = check_bundle(bundle, checkpoint)
     if not report.passed:
         return report
     rows = drift_rows(tuple(measure_bundle(bundle, checkpoint.network, data)))
-    rows = tuple(msgspec.structs.replace(row, accepted=not row.passed and row.artifact in accepted) for row in rows)
+    rows = tuple(msgspec.structs.replace(row, accepted=not row.passed and _key(row) in accepted) for row in rows)
     return msgspec.structs.replace(report, accuracy=rows, passed=all(row.passed or row.accepted for row in rows))
 
 
-def _with_cure(report: ParityReport, reduced: Collection[str]) -> str:
+def _key(row: Accuracy) -> Key:
+    return (row.artifact, row.computing)
+
+
+def _with_cure(report: ParityReport, reduced: Collection[Key]) -> str:
     beyond = [row for row in report.accuracy if not row.passed]
-    only_reduced = bool(beyond) and all(row.artifact in reduced for row in beyond)
+    only_reduced = bool(beyond) and all(_key(row) in reduced for row in beyond)
     cure = ". Another precision or --calibration may help; --accept-drift exports it nevertheless"
     return summary(report) + (cure if only_reduced else "")
 
 
-def _worst(file: str, report: ParityReport, data: str) -> Drift:
-    rows: list[Accuracy] = [row for row in report.accuracy if row.artifact == file]
+def _worst(key: Key, report: ParityReport, data: str) -> Drift:
+    rows: list[Accuracy] = [row for row in report.accuracy if _key(row) == key]
     mae = [row.mae_drift for row in rows if row.mae_drift is not None]
     accepted = any(row.accepted for row in rows)
     return Drift(max(row.nme_drift for row in rows), max(mae, default=None), data, accepted)

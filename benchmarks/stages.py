@@ -71,7 +71,7 @@ def bench_stages(
         for done, (side, faces) in enumerate(settings):
             say(done / len(settings), f"{side} x {side} pixels, {faces} faces")
             rows.append(measure(aligner, side, faces))
-        return StageReport(host, aligner.engine.name, aligner.artifact.file, aligner.engine.threads, tuple(rows))
+        return StageReport(host, aligner.engine.label, aligner.artifact.file, aligner.engine.threads, tuple(rows))
 
 
 def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:

@@ -26,7 +26,7 @@ from benchmarks.peers import crop_load, peer_seats
 from benchmarks.rounds import Contender, Progress, play_rounds, ratio_by_round
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
-from runtime.engines import DEFAULT_OPTIONS, EngineOptions, default_threads
+from runtime.engines import EngineOptions, default_threads
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError
 from runtime.local_worker import LocalWorker
@@ -102,7 +102,7 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
         ):
             say((1 + done) / 4, f"measuring {work}")
             finished = play_rounds(contenders, ROUNDS[work], failures, lambda part, doing: None, NO_LIMIT_S)
-            rows += _rows(work, finished, EXACT if options.precision == DEFAULT_OPTIONS.precision else None)
+            rows += _rows(work, finished, EXACT if pool.setup.options.computing == "fp32" else None)
     return ThroughputReport(host, tuple(rows), tuple(notes), tuple(failures))
 
 
@@ -140,7 +140,7 @@ class Loop(Entrant):
     """One picture at a time, in this process with all threads."""
 
     def __init__(self, aligner: FaceAligner, pictures: Sequence[PictureJob]) -> None:
-        super().__init__("one at a time", aligner.engine.name, 1, aligner.engine.threads, len(pictures))
+        super().__init__("one at a time", aligner.engine.label, 1, aligner.engine.threads, len(pictures))
         self.aligner, self.pictures = aligner, pictures
 
     def play(self, number: int) -> list[float]:
@@ -158,7 +158,7 @@ class PooledCrops(Entrant):
     """Batches of crops through the pool."""
 
     def __init__(self, pool: FacePool, crops: np.ndarray) -> None:
-        super().__init__(POOL, pool.setup.engine, pool.workers, pool.setup.threads or 0, len(crops) * CROP_BATCHES)
+        super().__init__(POOL, pool.setup.label, pool.workers, pool.setup.threads or 0, len(crops) * CROP_BATCHES)
         self.pool, self.crops = pool, crops
 
     def play(self, number: int) -> list[float]:
@@ -169,7 +169,7 @@ class PooledPictures(Entrant):
     """Pictures through the pool, in parts as `synergy infer` makes of so many."""
 
     def __init__(self, pool: FacePool, pictures: Sequence[PictureJob]) -> None:
-        super().__init__(POOL, pool.setup.engine, pool.workers, pool.setup.threads or 0, len(pictures))
+        super().__init__(POOL, pool.setup.label, pool.workers, pool.setup.threads or 0, len(pictures))
         self.pool, self.parts = pool, parts_of(pictures)
 
     def play(self, number: int) -> list[float]:
@@ -208,7 +208,7 @@ def _pictures(folder: Path) -> list[PictureJob]:
 
 
 def _rows(work: str, finished: Sequence[Entrant], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
-    """Ratios are over the fastest single one that computes in the type that the pool does."""
+    """Ratios are over the fastest single one; those that compute in less than float32 count if the pool does."""
     single = [each for each in finished if each.who != POOL]
     alike = [each for each in single if precisions is None or each.precision in precisions]
     base = max(alike, key=lambda each: each.per_s, default=None)

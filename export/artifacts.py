@@ -14,7 +14,9 @@ from export.lowering import lower_mindir
 from export.mindir import write_mindir
 from export.onnx import write_onnx
 from export.quantization import calibration_crops, quantize_onnx
-from runtime.manifest import HEADS, Format, Precision
+from runtime.engines import Device, engine_class
+from runtime.errors import EngineUnavailableError
+from runtime.manifest import HEADS, Computing, Format, Precision
 from runtime.native.home import locate
 from synergy_model.checkpoint import Checkpoint, load_checkpoint
 
@@ -32,6 +34,9 @@ REDUCED: dict[Precision, dict[str, Format]] = {
     "fp16": {"lite": "ms"},
     "int8": {"onnx": "onnx"},  # Lite 2.0 runs no int8 convolutions (docs/precision.md)
 }
+# What is not stored, but computed in by an engine, on artifacts that stay fp32.
+COMPUTED: dict[str, tuple[str, str]] = {"bf16": ("onnx", "openvino")}  # in `FORMATS`; the engine
+PRECISIONS = (*REDUCED, *COMPUTED)
 
 Say = Callable[[str], None]
 
@@ -41,7 +46,7 @@ class ExportOptions:
     """What to write.
 
     formats: a subset of `FORMATS`; batch: crops per run, None for any number; replace: an existing bundle may go;
-    head: one of `runtime.manifest.HEADS`; precision: fp32, fp16 or int8; calibration: crops (N,120,120,3) uint8 BGR
+    head: one of `runtime.manifest.HEADS`; precision: one of `PRECISIONS`; calibration: crops (N,120,120,3) uint8 BGR
     from which int8 learns its ranges, None for synthetic faces.
     """
 
@@ -49,7 +54,7 @@ class ExportOptions:
     batch: int | None = None
     replace: bool = False
     head: str = "landmarks"
-    precision: Precision = "fp32"
+    precision: str = "fp32"
     calibration: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,22 +65,40 @@ class ExportOptions:
             raise ValueError(f"batch must be 1 or more, or dynamic, not {self.batch}")
         if self.head not in HEADS:
             raise ValueError(f"unknown head {self.head!r}: use {', '.join(HEADS)}")
-        if self.precision not in REDUCED:
-            raise ValueError(f"unknown precision {self.precision!r}: use {', '.join(REDUCED)}")
-        fitting = REDUCED[self.precision]
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}: use {', '.join(PRECISIONS)}")
+        fitting = COMPUTED[self.precision][:1] if self.precision in COMPUTED else tuple(self._stored)
         if fitting and not set(fitting) & set(self.formats):
-            raise ValueError(f"{self.precision} is stored in {' or '.join(fitting)}: add it to the formats")
+            how = "computed from" if self.precision in COMPUTED else "stored in"
+            raise ValueError(f"{self.precision} is {how} {' or '.join(fitting)}: add it to the formats")
 
     def precision_of(self, kind: Format) -> Precision:
         """The precision of the artifact of that format."""
-        return self.precision if kind in REDUCED[self.precision].values() else "fp32"
+        return self.precision if kind in self._stored.values() else "fp32"  # type: ignore[return-value] # a key of it
+
+    def computing_of(self, kind: Format) -> tuple[Computing, ...]:
+        """What the artifact of that format is to be proved in beside float32."""
+        if self.precision not in COMPUTED or COMPUTED[self.precision][0] != kind:
+            return ()
+        return (Computing(COMPUTED[self.precision][1], self.precision),)  # type: ignore[arg-type] # a key of COMPUTED
+
+    @property
+    def _stored(self) -> dict[str, Format]:
+        return REDUCED.get(self.precision, {})  # type: ignore[call-overload] # none of what is only computed
 
 
 def check_tools(checkpoint: Checkpoint, options: ExportOptions) -> None:
-    """What can be known before minutes of work: raises HeadError, EngineUnavailableError without MindSpore Lite."""
+    """What can be known before minutes of work.
+
+    Raises HeadError, EngineUnavailableError without MindSpore Lite, or where nothing here computes in the precision.
+    """
     check_head(checkpoint, options.head)
     if "lite" in options.formats:
         locate()
+    if options.precision in COMPUTED:
+        status = engine_class(COMPUTED[options.precision][1]).computes(options.precision, Device())
+        if not status.ok:
+            raise EngineUnavailableError(f"{options.precision} cannot be proved here: {status.detail}: {status.fix}")
 
 
 def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: ExportOptions, say: Say) -> None:
@@ -101,7 +124,7 @@ def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: E
 
 def kept_fp32(options: ExportOptions) -> tuple[str, ...]:
     """Files that stay fp32 though another precision was asked for: their formats have no other."""
-    if options.precision == "fp32":
+    if options.precision == "fp32" or options.precision in COMPUTED:
         return ()
     written: dict[str, tuple[Format, ...]] = {"mindir": ("mindir",), "onnx": ("onnx",), "lite": ("mindir_v1", "ms")}
     kinds = [kind for name in options.formats for kind in written[name]]

@@ -26,11 +26,11 @@ from runtime.manifest import (
     PACKAGE,
     SCHEMA,
     Artifact,
+    Computing,
     Drift,
     FileEntry,
     Format,
     Manifest,
-    Precision,
     Preprocessing,
     Source,
     Tensor,
@@ -54,10 +54,12 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Proof:
-    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name."""
+    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name; `computing` has
+    the artifacts' own, with drift, of those that have any."""
 
     report: bytes
     drift: Mapping[str, Drift] = field(default_factory=dict)
+    computing: Mapping[str, tuple[Computing, ...]] = field(default_factory=dict)
 
 
 Prove = Callable[[Path, Checkpoint], Proof]
@@ -109,7 +111,7 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
         landmark_frame=LandmarkFrame(**asdict(FRAMES[convention])),
         toolchain=_toolchain(options),
         source=Source(ckpt.name, _sha256(ckpt)),
-        artifacts=tuple(_artifact(path, kind, options.precision_of(kind)) for kind, path in files),
+        artifacts=tuple(_artifact(path, kind, options) for kind, path in files),
         morphable=FileEntry(**_entry(stage / MORPHABLE_NAME)),
     )
 
@@ -117,7 +119,10 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
 def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
     (stage / PARITY_NAME).write_bytes(proof.report)
     artifacts = tuple(
-        msgspec.structs.replace(artifact, drift=proof.drift.get(artifact.file)) for artifact in manifest.artifacts
+        msgspec.structs.replace(
+            artifact, drift=proof.drift.get(artifact.file), computing=proof.computing.get(artifact.file, ())
+        )
+        for artifact in manifest.artifacts
     )
     parity = FileEntry(**_entry(stage / PARITY_NAME))
     return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity)
@@ -137,9 +142,10 @@ def _output(name: str, batch: int, checkpoint: Checkpoint) -> Tensor:
     return Tensor(name, (batch, *shape), "float32", layout, meaning)
 
 
-def _artifact(path: Path, kind: Format, precision: Precision) -> Artifact:
+def _artifact(path: Path, kind: Format, options: ExportOptions) -> Artifact:
     ir = mind_ir_version(path) if kind.startswith("mindir") else None
-    return Artifact(**_entry(path), format=kind, precision=precision, mind_ir_version=ir)
+    precision, computing = options.precision_of(kind), options.computing_of(kind)
+    return Artifact(**_entry(path), format=kind, precision=precision, mind_ir_version=ir, computing=computing)
 
 
 def _entry(path: Path) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -51,10 +52,10 @@ class FaceAligner:
     ) -> FaceAligner:
         """Open the bundle in `folder`.
 
-        engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact and number of threads,
-        measured once per machine and bundle (`runtime.tuning`). device: cpu, gpu[:N] or ascend[:N]. threads: None for
-        all cores. artifact: a file or format of the bundle instead of the engine's preferred one. isolated: run the
-        engine in a child process. options: precision, cores, Lite's own settings.
+        engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact, number of threads and proved
+        precision, measured once per machine and bundle (`runtime.tuning`). device: cpu, gpu[:N] or ascend[:N].
+        threads: None for all cores. artifact: a file or format of the bundle instead of the engine's preferred one.
+        isolated: run the engine in a child process. options: precision, cores, Lite's own settings.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
         """
         bundle = Bundle.open(folder)
@@ -64,6 +65,7 @@ class FaceAligner:
 
             best = tune(bundle, where, Wish(threads, artifact, options))[0]
             engine, artifact, threads = best.engine, best.artifact, best.threads
+            options = replace(options, precision=best.precision)
         chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
         opened = open_engine(engine, bundle.model_file(chosen), where, threads, isolated, options)
         try:

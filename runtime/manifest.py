@@ -16,7 +16,8 @@ from runtime.decode import LandmarkFrame, PoseRule
 from runtime.engines.base import DYNAMIC, TensorSpec
 from runtime.errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
+OLDEST_SCHEMA = 1  # lacks `Artifact.computing`, which it needs not have
 PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
@@ -63,13 +64,28 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: bool = False
 
 
+class Computing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An engine may compute the artifact in less than float32: it was proved so, with this drift."""
+
+    engine: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,32}\Z")]
+    precision: Literal["bf16"]
+    drift: Drift | None = None
+
+
 class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
-    """One exported model."""
+    """One exported model. `computing`: what it was proved in beside float32, none unless the export asked for it."""
 
     format: Format
     precision: Precision
     mind_ir_version: int | None = None
     drift: Drift | None = None
+    computing: tuple[Computing, ...] = ()
+
+    def precisions(self, engine: str) -> tuple[str, ...]:
+        """What it was proved in on an engine, within the limits of drift; "fp32" first, which stands for the file's
+        own."""
+        proved = (each for each in self.computing if each.engine == engine and each.drift)
+        return ("fp32", *(each.precision for each in proved if each.drift and not each.drift.accepted))
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,14 +176,14 @@ class _Versioned(msgspec.Struct):
 
 
 def _check_schema(found: _Versioned, path: Path) -> None:
-    if found.schema == SCHEMA:
+    if OLDEST_SCHEMA <= found.schema <= SCHEMA:
         return
     writer = found.toolchain.get(PACKAGE) if isinstance(found.toolchain, dict) else None
     named = isinstance(writer, str) and re.fullmatch(r"[0-9][0-9A-Za-z.+]{0,30}", writer)
     cure = "export the bundle again"
     if found.schema > SCHEMA:
         cure = f"{PACKAGE} {writer} wrote it: upgrade to that or newer" if named else f"upgrade {PACKAGE}"
-    raise BundleError(f"{path} has schema {found.schema}, this version reads {SCHEMA}: {cure}")
+    raise BundleError(f"{path} has schema {found.schema}, this version reads {OLDEST_SCHEMA} to {SCHEMA}: {cure}")
 
 
 def _unusable(manifest: Manifest) -> str:

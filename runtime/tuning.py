@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -30,24 +30,29 @@ from runtime.engines import (
     open_engine,
     readable,
 )
-from runtime.engines.base import DYNAMIC
+from runtime.engines.base import AUTO, DYNAMIC
 from runtime.errors import EngineError, EngineUnavailableError, MediaError
 from runtime.manifest import MANIFEST_NAME, Artifact
 
 ROUNDS = 9
 SETTLE_S = 0.25
 REST_S = 0.04  # before a turn: threads of the engine before spin on for 25 ms and would take its cores
+WORTH_MORE = 1.05  # a twentieth of the time is not worth less exact numbers
 RUNS_PER_ROUND = 4  # of a few milliseconds each: a turn shorter than what disturbs a machine
 TUNING_LIMIT = 1 << 20  # bytes
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One way to run a bundle, and the median time of one run (of `Wish.batch`, or the bundle's own) in ms."""
+    """One way to run a bundle, and the median time of one run (of `Wish.batch`, or the bundle's own) in ms.
+
+    precision: what the engine computes in, one of `runtime.engines.base.PRECISIONS`.
+    """
 
     engine: str
     artifact: str
     threads: int
     median_ms: float
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class Candidate:
     engine: str
     artifact: Artifact
     threads: int
+    precision: str
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        return (self.engine, self.artifact.file, self.threads, self.precision)
 
 
 def tune(bundle: Bundle, device: Device, wish: Wish, again: bool = False) -> tuple[Choice, ...]:
@@ -88,10 +98,10 @@ def tune(bundle: Bundle, device: Device, wish: Wish, again: bool = False) -> tup
     ways = candidates(bundle, device, wish)
     key = _key(bundle, device, wish, ways)
     known = {entry.key: entry for entry in _read(bundle)}
-    possible = {(way.engine, way.artifact.file, way.threads) for way in ways}
+    possible = {way.key for way in ways}
     if key in known and not again:
         choices = known[key].choices
-        if choices and all((each.engine, each.artifact, each.threads) in possible for each in choices):
+        if choices and all((each.engine, each.artifact, each.threads, each.precision) in possible for each in choices):
             return choices
     choices = measure(bundle, ways, device, wish)
     _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, choices)])
@@ -102,7 +112,8 @@ def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
     """Every way that this machine has to run the bundle.
 
     Artifacts whose drift had to be accepted are left out unless there is no other; so is MindSpore, which takes
-    seconds to load and on a CPU several times as long to run. Raises EngineUnavailableError naming all obstacles.
+    seconds to load and on a CPU several times as long to run. What an artifact was proved to be computed in counts on
+    CPUs, where that was proved. Raises EngineUnavailableError naming all obstacles.
     """
     artifacts = (bundle.artifact(wish.artifact),) if wish.artifact else bundle.manifest.artifacts
     present, obstacles = [], []
@@ -119,7 +130,19 @@ def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
     sound = [(name, artifact) for name, artifact in present if not (artifact.drift and artifact.drift.accepted)]
     light = [(name, artifact) for name, artifact in sound if name != "mindspore"]
     counts = dict.fromkeys((1, default_threads()) if wish.threads is None else (wish.threads,))
-    return [Candidate(name, artifact, count) for name, artifact in light or sound or present for count in counts]
+    return [
+        Candidate(name, artifact, count, precision)
+        for name, artifact in light or sound or present
+        for count in counts
+        for precision in precisions(name, artifact, device, wish.options)
+    ]
+
+
+def precisions(engine: str, artifact: Artifact, device: Device, options: EngineOptions) -> tuple[str, ...]:
+    """What the engine may compute an artifact in: where the options leave it open, all that it was proved in (which was
+    on CPUs)."""
+    is_free = options.precision == AUTO and device.kind == "cpu"
+    return artifact.precisions(engine) if is_free else (options.computing,)
 
 
 def _best_per_precision(best_first: Sequence[Artifact]) -> list[Artifact]:
@@ -138,9 +161,8 @@ def measure(bundle: Bundle, ways: Sequence[Candidate], device: Device, wish: Wis
         problem: EngineError | None = None
         for way in ways:
             try:
-                engine = open_engine(
-                    way.engine, bundle.model_file(way.artifact), device, way.threads, options=wish.options
-                )
+                options = replace(wish.options, precision=way.precision)
+                engine = open_engine(way.engine, bundle.model_file(way.artifact), device, way.threads, options=options)
                 stack.callback(engine.close)
                 _settle(engine, crop)
                 opened.append((way, engine))
@@ -151,10 +173,15 @@ def measure(bundle: Bundle, ways: Sequence[Candidate], device: Device, wish: Wis
         times = [[_turn(engine, crop) for _, engine in opened] for _ in range(ROUNDS)]
     medians = np.median(times, axis=0).tolist()
     found = [
-        Choice(way.engine, way.artifact.file, way.threads, 1e3 * median)
+        Choice(way.engine, way.artifact.file, way.threads, 1e3 * median, way.precision)
         for (way, _), median in zip(opened, medians, strict=True)
     ]
-    return tuple(sorted(found, key=lambda choice: choice.median_ms))
+    return tuple(sorted(found, key=_cost))
+
+
+def _cost(choice: Choice) -> float:
+    """What is no faster than `WORTH_MORE` in less than float32 comes after it."""
+    return choice.median_ms * (1.0 if choice.precision == "fp32" else WORTH_MORE)
 
 
 def _settle(engine: Engine, crop: dict[str, np.ndarray]) -> None:
@@ -186,7 +213,7 @@ def _key(bundle: Bundle, device: Device, wish: Wish, ways: Sequence[Candidate]) 
     """What the result depends on: the bundle's files, this machine, and the ways there are."""
     manifest = (bundle.folder / MANIFEST_NAME).read_bytes()
     versions = [f"{name} {available(name).detail}" for name in dict.fromkeys(way.engine for way in ways)]
-    named = [f"{way.engine} {way.artifact.file} {way.threads}" for way in ways]
+    named = [" ".join(map(str, way.key)) for way in ways]
     host = [
         platform.node(),
         platform.machine(),

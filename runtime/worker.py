@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.bundle import Bundle
 from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, default_threads
+from runtime.engines.base import engine_label
 from runtime.records import ImageRecord
 
 if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
@@ -43,6 +44,11 @@ class WorkerSetup:
     detector: str = "haar"
     detector_model: Path | None = None
 
+    @property
+    def label(self) -> str:
+        """As `Engine.label`."""
+        return engine_label(self.engine, self.options.computing)
+
     def resolved(self, batch: int = 1) -> WorkerSetup:
         """With "auto" replaced by what is fastest here for so many crops at once, so that it is measured once and not
         by every worker; and with the artifact's file."""
@@ -53,7 +59,8 @@ class WorkerSetup:
         from runtime.tuning import Wish, tune  # an engine that is named needs none of it
 
         best = tune(bundle, device, Wish(self.threads, self.artifact, self.options, batch))[0]
-        return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads)
+        options = replace(self.options, precision=best.precision)
+        return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
 
     def open(self) -> FaceAligner:
         """The aligner that it describes. Raises as `FaceAligner.load` and `make_detector`."""

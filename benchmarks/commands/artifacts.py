@@ -12,7 +12,7 @@ import typer
 from benchmarks.commands.options import JsonOption, RawOption, RootOption, accuracy_data, formats_here, write_json
 
 if TYPE_CHECKING:
-    from runtime.manifest import Artifact
+    from runtime.manifest import Artifact, Drift
 
 
 class Head(str, Enum):
@@ -25,10 +25,11 @@ class Head(str, Enum):
 
 
 class PrecisionName(str, Enum):
-    """`runtime.manifest.Precision`."""
+    """`export.artifacts.PRECISIONS`."""
 
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
 
 
@@ -57,7 +58,9 @@ def export(
     formats: Annotated[str | None, typer.Option(help="mindir,onnx,lite; all that this machine can make.")] = None,
     batch: Annotated[str, typer.Option(help="Crops per run: a number, or dynamic.")] = "dynamic",
     head: Annotated[Head, typer.Option(help="What the graph ends in.")] = Head.landmarks,
-    precision: Annotated[PrecisionName, typer.Option(help="fp16: .ms; int8: ONNX.")] = PrecisionName.fp32,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="fp16: .ms; bf16: on OpenVINO; int8: ONNX.")
+    ] = PrecisionName.fp32,
     calibration: Annotated[Path | None, typer.Option(help="Folder of face crops from which int8 learns.")] = None,
     accept_drift: Annotated[bool, typer.Option("--accept-drift", help="Also where accuracy suffers.")] = False,
     root: RootOption = None,
@@ -104,14 +107,17 @@ def inspect(
 
 
 def artifact_line(artifact: Artifact) -> str:
-    """One artifact in words: file, precision, size, hash, and the drift of a reduced precision."""
+    """One artifact in words: file, precision, size, hash, and the drift of reduced precisions."""
     line = f"{artifact.file:16} {artifact.precision} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}"
     drift = artifact.drift
-    if drift is None or artifact.precision == "fp32":
-        return line
+    parts = [] if drift is None or artifact.precision == "fp32" else [_drift(drift)]
+    parts += [f"{each.engine} in {each.precision}: {_drift(each.drift)}" for each in artifact.computing if each.drift]
+    return "  ".join([line, *parts])
+
+
+def _drift(drift: Drift) -> str:
     mae = "" if drift.mae is None else f", MAE by {drift.mae:.3f} deg"
-    accepted = ", accepted" if drift.accepted else ""
-    return f"{line}  NME drifts by {drift.nme:.3f} points{mae}{accepted}"
+    return f"NME drifts by {drift.nme:.3f} points{mae}{', accepted' if drift.accepted else ''}"
 
 
 def _batch(text: str) -> int | None:

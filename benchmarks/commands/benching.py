@@ -42,7 +42,7 @@ def bench(
     start: Annotated[bool, typer.Option("--start", help="From nothing to a face, beside plain scripts.")] = False,
     chart: Annotated[Path | None, typer.Option(help="With --peers: draw faces per second, an SVG file.")] = None,
     json_file: JsonOption = None,
-    device_precision: DevicePrecisionOption = "fp32",
+    device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
 ) -> None:

@@ -72,7 +72,7 @@ def infer(
     mesh: Annotated[bool, typer.Option("--mesh", help="Also write an OBJ per face (needs --out).")] = False,
     redetect: Annotated[int, typer.Option(min=1, help="Video: frames between searches for new faces.")] = 50,
     smooth: Annotated[bool, typer.Option(help="Video: smooth landmarks and pose.")] = True,
-    device_precision: DevicePrecisionOption = "fp32",
+    device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
 ) -> None:

@@ -66,7 +66,7 @@ def evaluate(
     json_file: JsonOption = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
     montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
-    device_precision: DevicePrecisionOption = "fp32",
+    device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
 ) -> None:

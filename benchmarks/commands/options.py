@@ -30,7 +30,9 @@ BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy ex
 EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
-DevicePrecisionOption = Annotated[str, typer.Option(help="fp32 exactly; fp16, bf16 where a device is faster with it.")]
+DevicePrecisionOption = Annotated[
+    str, typer.Option(help="fp32, fp16 or bf16; auto: fp32, and what was proved for --engine auto.")
+]
 AffinityOption = Annotated[str | None, typer.Option(help="CPU cores for the engine's threads, e.g. 0,1.")]
 LiteConfigOption = Annotated[Path | None, typer.Option(help="MindSpore Lite's own configuration file.")]
 RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]

@@ -19,12 +19,13 @@ from benchmarks.parity_report import ParityReport
 from benchmarks.peer_process import BARE
 from benchmarks.predictions import Predictions, bundle_predictor
 from benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
+from benchmarks.ways import Way, computable
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
 from runtime.engines import Device, available, default_threads, engine_class, engines_for
 from runtime.engines.base import DYNAMIC
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
-from runtime.manifest import Artifact, Manifest
+from runtime.manifest import Manifest
 
 BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
 Progress = Callable[[float, str], None]
@@ -55,12 +56,11 @@ class ReportOptions:
 class Run:
     """What one artifact reached on one engine."""
 
-    artifact: Artifact
-    engine: str
+    way: Way
     report: AccuracyReport
 
     def __str__(self) -> str:
-        return f"{self.artifact.file} on {self.engine}"
+        return str(self.way)
 
 
 @dataclass
@@ -169,19 +169,19 @@ def read_bench(path: Path, bundle: Bundle) -> BenchReport:
 def _measure(
     bundle: Bundle, data: EvaluationData, options: ReportOptions, found: Findings, say: Progress
 ) -> Iterator[tuple[Run, Predictions]]:
-    pairs = list(_runnable(bundle, options, found))
-    for done, (artifact, engine) in enumerate(pairs):
-        say(done / len(pairs), f"accuracy of {artifact.file} on {engine}")
+    runnable = list(_runnable(bundle, options, found))
+    for done, way in enumerate(runnable):
+        say(done / len(runnable), f"accuracy of {way}")
         try:
-            with _open(bundle, artifact, engine, options) as aligner:
+            with _open(bundle, way, options) as aligner:
                 predictions = run_predictor(bundle_predictor(aligner), data)
-            yield Run(artifact, engine, score(predictions, data)), predictions
+            yield Run(way, score(predictions, data)), predictions
         except (EngineError, DataError) as error:  # the labels are checked already: it is the prediction
-            found.failures.append(f"{artifact.file} on {engine}: {error}")
+            found.failures.append(f"{way}: {error}")
 
 
-def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[tuple[Artifact, str]]:
-    """Every artifact with every engine that reads it and is here; the others are noted."""
+def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[Way]:
+    """Every artifact with every engine that reads it and is here, and in all it was proved in; others are noted."""
     for artifact in bundle.manifest.artifacts:
         for engine in engines_for(artifact, options.device):
             status = available(engine)
@@ -190,7 +190,10 @@ def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterat
             elif not status.ok:
                 found.not_run.append(f"{artifact.file} on {engine}: {status.detail}")
             else:
-                yield artifact, engine
+                yield from (
+                    Way(artifact, engine, computing)
+                    for computing in computable(engine, artifact, Device.parse(options.device))
+                )
 
 
 def _bench(bundle: Bundle, options: ReportOptions, found: Findings, say: Progress) -> BenchReport | None:
@@ -214,11 +217,17 @@ def _bench(bundle: Bundle, options: ReportOptions, found: Findings, say: Progres
 
 
 def _portrait(bundle: Bundle, run: Run, options: ReportOptions) -> np.ndarray:
-    with _open(bundle, run.artifact, run.engine, options) as aligner:
+    with _open(bundle, run.way, options) as aligner:
         return portrait_overlay(aligner)
 
 
-def _open(bundle: Bundle, artifact: Artifact, engine: str, options: ReportOptions) -> FaceAligner:
+def _open(bundle: Bundle, way: Way, options: ReportOptions) -> FaceAligner:
     return FaceAligner.load(
-        bundle.folder, engine, options.device, options.threads, artifact.file, isolated=True
-    )  # isolated: MindSpore and Lite follow one another here, and cannot share a process
+        bundle.folder,
+        way.engine,
+        options.device,
+        options.threads,
+        way.artifact.file,
+        isolated=True,  # MindSpore and Lite follow one another here, and cannot share a process
+        options=way.options,
+    )

@@ -46,7 +46,7 @@ def one_per_precision(runs: Sequence[Run]) -> list[Run]:
     """The first run of each: artifacts of one precision agree within parity, so more lines would hide each other."""
     first: dict[str, Run] = {}
     for run in runs:
-        first.setdefault(run.artifact.precision, run)
+        first.setdefault(run.way.precision, run)
     return list(first.values())
 
 
@@ -104,7 +104,7 @@ def outline(landmarks: np.ndarray) -> str:
 def _latency_bar(row: Row) -> Bar:
     device = "" if row.device == "cpu" else f", {row.device}"
     batch = "" if row.batch == 1 else f", batch {row.batch}"
-    label = f"{row.engine}: {row.artifact} ({counted(row.threads, 'thread')}{device}{batch})"
+    label = f"{row.where}: {row.artifact} ({counted(row.threads, 'thread')}{device}{batch})"
     series = row.engine if row.engine in ENGINES else "other"
     value = row.median_ms / row.batch
     return Bar(label, value, f"{milliseconds(value)} ms", series, row.p95_ms / row.batch)

@@ -85,7 +85,7 @@ def _tiles(data: ReportData) -> Html:
         tiles.insert(0, (f"{nme.mean:.2f} %", "NME, mean of yaw bins", f"{len(data.yaw_deg)} faces, {data.runs[0]}"))
     if data.bench is not None:
         fastest = min(data.bench.rows, key=lambda row: row.median_ms / row.batch)
-        what = f"{fastest.artifact} on {fastest.engine}, {counted(fastest.threads, 'thread')}"
+        what = f"{fastest.artifact} on {fastest.where}, {counted(fastest.threads, 'thread')}"
         tiles.insert(1, (f"{milliseconds(fastest.median_ms / fastest.batch)} ms", "fastest, per face", what))
     if data.parity is not None and data.parity.checks:
         share, count = max(share_used(check) for check in data.parity.checks), len(data.parity.checks)

@@ -21,7 +21,7 @@ def parity_table(parity: ParityReport) -> Html:
     """Every check, with how far below its tolerance the largest difference is."""
     rows = [
         [
-            name(check.artifact, check.engine),
+            name(check.artifact, check.where),
             cell(check.output, f"moves by {check.spread:.2g}"),
             number(tiny(check.max_abs), f"limit {tiny(check.tolerance)}"),
             mark(check_holds(check), _headroom(check.max_abs, check.tolerance)),
@@ -35,7 +35,7 @@ def drift_table(parity: ParityReport, manifest: Manifest) -> Html:
     """Accuracy of the Cell and of every artifact when they were exported."""
     rows = [
         [
-            name(row.artifact, row.engine),
+            name(row.artifact, row.where),
             number(f"{row.nme:.3f}", f"drift {tiny(row.nme_drift)}"),
             number(NOTHING) if row.mae is None else number(f"{row.mae:.3f}", f"drift {tiny(row.mae_drift or 0.0)}"),
             tag("td", tag("span", "accepted", css="fail")) if row.accepted and not row.passed else mark(row.passed),
@@ -52,7 +52,7 @@ def accuracy_table(runs: Sequence[Run]) -> Html:
     bins = [lines(span(each.range), f"n = {each.count}") for each in runs[0].report.nme.bins]
     rows = [
         [
-            name(run.artifact.file, run.engine),
+            name(run.way.artifact.file, run.way.where),
             *(_bin(each) for each in run.report.nme.bins),
             number(f"{run.report.nme.mean:.3f}", f"± {run.report.nme.std:.2f}"),
             _pose(run.report.mae),
@@ -67,7 +67,7 @@ def latency_table(bench: BenchReport) -> Html:
     """Every configuration that was clocked."""
     rows = [
         [
-            name(row.artifact, f"{row.engine}, {row.device}, {counted(row.threads, 'thread')}, batch {row.batch}"),
+            name(row.artifact, f"{row.where}, {row.device}, {counted(row.threads, 'thread')}, batch {row.batch}"),
             number(milliseconds(row.median_ms), f"p95 {milliseconds(row.p95_ms)}"),
             number(f"{row.fps:.0f}"),
             number(f"{row.cold_start_s:.2f} s", f"{row.rss_mb:.0f} MB"),

@@ -31,7 +31,7 @@ def objections(manifest: Manifest, parity: ParityReport | None) -> list[str]:
         return ["the bundle has no parity report"]
     wrong = [_disagreement(each) for each in parity.checks if not check_holds(each)]
     drifted = [row for row in parity.accuracy if not (row.passed or row.accepted)]
-    wrong += [f"{row.artifact} on {row.engine}: NME drifts by {row.nme_drift:.3g} points" for row in drifted]
+    wrong += [f"{row.artifact} on {row.where}: NME drifts by {row.nme_drift:.3g} points" for row in drifted]
     checked = {each.artifact for each in parity.checks}
     wrong += [f"{each.file}: never compared" for each in manifest.artifacts if each.file not in checked]
     wrong += parity.failures
@@ -39,7 +39,7 @@ def objections(manifest: Manifest, parity: ParityReport | None) -> list[str]:
 
 
 def _disagreement(check: Check) -> str:
-    what = f"{check.artifact} on {check.engine}: {check.output}"
+    what = f"{check.artifact} on {check.where}: {check.output}"
     if check.max_abs <= check.tolerance:
         return f"{what} moves by {check.spread:.2g} only when the input changes, which proves nothing"
     return f"{what} differs by {check.max_abs:.2g}, the limit is {check.tolerance:.2g}"

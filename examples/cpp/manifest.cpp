@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr int kSchema = 1;          // both as in runtime/manifest.py
+constexpr int kOldestSchema = 1, kSchema = 2;  // these and the next as in runtime/manifest.py
 constexpr int kMaxCropSize = 4096;  // pixels
 
 void Require(bool holds, const std::string &problem) {
@@ -54,7 +54,9 @@ std::string FindModel(const FlatJson &json, const std::string &bundle) {
 }
 
 Manifest Read(const FlatJson &json, const std::string &bundle) {
-  Require(json.Integer("schema") == kSchema, "its schema is not " + std::to_string(kSchema));
+  const int64_t schema = json.Integer("schema");
+  Require(kOldestSchema <= schema && schema <= kSchema,
+          "its schema is not " + std::to_string(kOldestSchema) + " to " + std::to_string(kSchema));
   Manifest manifest{FindModel(json, bundle),
                     json.Integer("preprocessing.size"),
                     ReadCropRule(json),

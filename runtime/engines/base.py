@@ -21,6 +21,7 @@ WITHOUT_CARD = "--device cpu works without"
 # code, ten times slower and more. Read when MindSpore runs its first operator in the process.
 FAST_CONVOLUTIONS = ("ONEDNN_MAX_CPU_ISA", "AVX2")
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # what engines compute in
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,29 @@ class EngineOptions:
 
     precision: "fp32" puts neither float16 nor TF32 in float32's place (nor HF32, where the engine can switch it off:
     MindSpore); a card that cannot do so refuses. "fp16" lets a card compute in float16; "fp16" and "bf16" let OpenVINO
-    do so on a CPU that has these types. affinity: CPU cores that the engine's threads are bound to, empty for none.
+    do so on a CPU that has these types. "auto" is "fp32", but engine "auto" may also take what the bundle was proved
+    in (`export --precision bf16`). affinity: CPU cores that the engine's threads are bound to, empty for none.
     batches: sizes for which a card compiles a model whose batch is open; others are filled up to them or cut.
     lite_config: a file in MindSpore Lite's own format, whose entries come before the generated ones.
     """
 
-    precision: str = "fp32"
+    precision: str = AUTO
     affinity: tuple[int, ...] = ()
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     lite_config: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {self.precision!r}: use one of {', '.join(PRECISIONS)}")
+        if self.precision not in (AUTO, *PRECISIONS):
+            raise ValueError(f"unknown precision {self.precision!r}: use one of {', '.join((AUTO, *PRECISIONS))}")
         if len(set(self.affinity)) != len(self.affinity):
             raise ValueError(f"affinity names a core twice: {_listed(self.affinity)}")
         if not self.batches or self.batches[0] < 1 or tuple(sorted(set(self.batches))) != self.batches:
             raise ValueError(f"batches must be rising numbers from 1, not {_listed(self.batches) or 'none'}")
+
+    @property
+    def computing(self) -> str:
+        """What an engine that was named computes in: one of `PRECISIONS`."""
+        return "fp32" if self.precision == AUTO else self.precision
 
 
 DEFAULT_OPTIONS = EngineOptions()
@@ -143,6 +150,12 @@ class Engine(ABC):
         self.model = model
         self.device = device
         self.threads = threads
+        self.computing = options.computing
+
+    @property
+    def label(self) -> str:
+        """For people: its name, and what it computes in where that is not float32."""
+        return engine_label(self.name, self.computing)
 
     @classmethod
     def formats_on(cls, device: Device) -> tuple[str, ...]:
@@ -163,6 +176,16 @@ class Engine(ABC):
         return f"reads {', '.join(cls.formats_on(device))}{''.join(f', not {each}' for each in cls.unread)}"
 
     @classmethod
+    def computes(cls, precision: str, device: Device) -> Availability:
+        """Whether it computes in one of `PRECISIONS` on this device, which is asked where that takes more than knowing
+        the engine."""
+        try:
+            _check_precision(cls, device, precision)
+        except EngineError as error:
+            return Availability(False, str(error), "use another device or precision")
+        return Availability(True, f"engine {cls.name} computes in {PRECISIONS[precision]} on {device}")
+
+    @classmethod
     def check_device(cls, device: Device) -> None:
         """Refuse a kind of device that it never runs on. Raises EngineUnavailableError."""
         if device.kind not in cls.devices:
@@ -178,7 +201,7 @@ class Engine(ABC):
             raise EngineError(f"engine {cls.name} cannot read {model.format} files{on}: it reads {', '.join(fits)}")
         if model.precision in cls.unread:
             raise EngineError(f"engine {cls.name} cannot read {model.precision} files: {cls.unread[model.precision]}")
-        _check_precision(cls, device, options.precision)
+        _check_precision(cls, device, options.computing)
         if options.affinity and not cls.binds_threads:
             raise EngineError(f"engine {cls.name} cannot bind its threads to cores: leave affinity out")
         if options.lite_config is not None and not cls.reads_lite_config:
@@ -214,6 +237,11 @@ class Engine(ABC):
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def engine_label(name: str, computing: str) -> str:
+    """For people: "openvino", "openvino bf16"."""
+    return name if computing == "fp32" else f"{name} {computing}"
 
 
 def _check_precision(kind: type[Engine], device: Device, wanted: str) -> None:

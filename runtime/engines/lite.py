@@ -90,7 +90,7 @@ class LiteEngine(Engine):
         super().__init__(model, device, threads, options)
         kind = LiteModel if _package_in_use() is None else VendorModel
         settings = lite_settings(device, options, model.inputs)
-        if device.kind == "gpu" and options.precision == "fp32":
+        if device.kind == "gpu" and options.computing == "fp32":
             os.environ.setdefault(*EXACT_PRODUCTS)
         self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads, settings)
         is_compiled_for_sizes = device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC

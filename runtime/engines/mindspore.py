@@ -100,7 +100,7 @@ def _choose_precision(device: Device, options: EngineOptions) -> None:
 
     if device.kind == "ascend":
         ascend = ms.device_context.ascend.op_precision
-        ascend.precision_mode("force_fp16" if options.precision == "fp16" else "must_keep_origin_dtype")
+        ascend.precision_mode("force_fp16" if options.computing == "fp16" else "must_keep_origin_dtype")
         ascend.conv_allow_hf32(False)
         ascend.matmul_allow_hf32(False)
     elif device.kind == "gpu":

@@ -60,6 +60,17 @@ class OpenVinoEngine(Engine):
             return Availability(False, "openvino is not installed", "pip install 'synergy-mindir[openvino]'")
         return Availability(True, "openvino is installed")
 
+    @classmethod
+    def computes(cls, precision: str, device: Device) -> Availability:
+        status = super().computes(precision, device)
+        if not status.ok or precision == "fp32":
+            return status
+        if not cls.available().ok:
+            return cls.available()
+        with _all_instructions():
+            obstacle = _cpu_obstacle(import_openvino().Core(), precision)
+        return Availability(False, obstacle, "use a CPU that has it") if obstacle else status
+
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
     ) -> None:
@@ -71,9 +82,11 @@ class OpenVinoEngine(Engine):
         try:
             with _all_instructions():
                 self._core = openvino.Core()
-                _check_cpu(self._core, options.precision)
+                obstacle = _cpu_obstacle(self._core, options.computing)
+                if obstacle:
+                    raise EngineError(obstacle)
                 compiled = self._core.compile_model(self._network(), "CPU", self._settings)
-            _check_compiled(compiled, options.precision)
+            _check_compiled(compiled, options.computing)
             self.input_places = _places(model.inputs, compiled.inputs)
             self.output_places = _places(model.outputs, compiled.outputs)
             self.request = compiled.create_infer_request()
@@ -130,7 +143,7 @@ def settings(threads: int, options: EngineOptions) -> dict[str, Any]:
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,  # as many threads as asked for, not as there are physical cores
-        "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[options.precision],
+        "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[options.computing],
     }
 
 
@@ -164,15 +177,16 @@ def _all_instructions() -> Iterator[None]:
             os.environ[name] = limit
 
 
-def _check_cpu(core: Any, precision: str) -> None:
+def _cpu_obstacle(core: Any, precision: str) -> str:
     """Without the instructions OpenVINO emulates bfloat16, three times slower than float32, and ignores float16."""
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision in _CAPABILITIES and _CAPABILITIES[precision] not in able:
-        has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
-        raise EngineError(
-            f"this CPU does not compute in {PRECISIONS[precision]}, OpenVINO would only emulate it: "
-            f"use precision {' or '.join(has)}"
-        )
+    if precision not in _CAPABILITIES or _CAPABILITIES[precision] in able:
+        return ""
+    has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
+    return (
+        f"this CPU does not compute in {PRECISIONS[precision]}, OpenVINO would only emulate it: "
+        f"use precision {' or '.join(has)}"
+    )
 
 
 def _check_compiled(compiled: Any, precision: str) -> None:

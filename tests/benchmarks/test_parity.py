@@ -17,15 +17,18 @@ import pytest
 
 from benchmarks import parity as module
 from benchmarks import proof
+from benchmarks import ways as ways_module
 from benchmarks.parity import NOMINAL, SPREAD_FACTOR, TOLERANCES, Reference, cell_outputs, check_bundle, make_reference
 from benchmarks.parity_report import Accuracy, Check, ParityError, ParityReport, summary
 from benchmarks.proof import gate
+from benchmarks.ways import Way
 from export.artifacts import ExportOptions
 from export.bundle import export_bundle
 from runtime.bundle import Bundle
 from runtime.engines import available
-from runtime.engines.base import Availability, Device, Engine
+from runtime.engines.base import Availability, Device, Engine, EngineOptions
 from runtime.errors import BundleError, EngineError
+from runtime.manifest import Artifact
 from synergy_model.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy_model.synergynet import SynergyNet
 
@@ -206,7 +209,12 @@ def checked(
 ) -> Callable[..., ParityReport]:
     """Check a bundle with one artifact on an engine that gives the Cell's outputs, changed by `change`."""
 
-    def checked(change: Change, reference: Reference = reference, batch: int = -1) -> ParityReport:
+    def checked(
+        change: Change,
+        reference: Reference = reference,
+        batch: int = -1,
+        found: Callable[[Artifact], list[Way]] = lambda artifact: [Way(artifact, "onnx", "fp32")],
+    ) -> ParityReport:
         class Puppet(Engine):
             name, formats = "onnx", ("onnx",)
 
@@ -223,8 +231,8 @@ def checked(
                 pass
 
         monkeypatch.setattr(module, "make_reference", lambda *_: reference)
-        monkeypatch.setattr(module, "engines_for", lambda artifact: ["onnx"])
-        monkeypatch.setattr(module, "open_engine", lambda name, model, isolated: Puppet(model, Device(), 1))
+        monkeypatch.setattr(module, "ways", found)
+        monkeypatch.setattr(module, "open_engine", lambda name, model, isolated, options: Puppet(model, Device(), 1))
         return check_bundle(keep(copied, "model.onnx", batch=batch), checkpoint)
 
     return checked
@@ -357,11 +365,11 @@ def test_all_failures_together(
 ) -> None:
     """One broken engine hides no other."""
 
-    def fail(name: str, model: object, isolated: bool) -> Engine:
+    def fail(name: str, model: object, isolated: bool, options: EngineOptions) -> Engine:
         raise EngineError(f"{name} is broken")
 
     monkeypatch.setattr(module, "open_engine", fail)
-    monkeypatch.setattr(module, "available", lambda name: Availability(True, "here"))
+    monkeypatch.setattr(ways_module, "available", lambda name: Availability(True, "here"))
     report = check_bundle(Bundle.open(copied), checkpoint)
     assert report.passed is False and report.checks == ()
     assert [failure.split(": ")[0] for failure in report.failures] == [
@@ -377,7 +385,8 @@ def test_all_failures_together(
 def test_an_artifact_that_nothing_here_can_run_is_not_proved(
     once: None, copied: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
+    for each in (module, ways_module):
+        monkeypatch.setattr(each, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     report = check_bundle(Bundle.open(copied), checkpoint)
     assert report.passed is False and len(report.failures) == 4
     missing = "onnx is missing, get onnx; openvino is missing, get openvino"
@@ -389,12 +398,12 @@ def test_every_engine_runs_in_its_own_process(
 ) -> None:
     asked: list[tuple[str, bool]] = []
 
-    def note(name: str, model: object, isolated: bool) -> Engine:
+    def note(name: str, model: object, isolated: bool, options: EngineOptions) -> Engine:
         asked.append((name, isolated))
         raise EngineError("enough")
 
     monkeypatch.setattr(module, "open_engine", note)
-    monkeypatch.setattr(module, "available", lambda name: Availability(True, "here"))
+    monkeypatch.setattr(ways_module, "available", lambda name: Availability(True, "here"))
     check_bundle(Bundle.open(copied), checkpoint)
     assert len(asked) == 5 and all(isolated for _, isolated in asked)
 
@@ -469,6 +478,55 @@ def test_reduced_precisions_are_compared_on_real_crops(checked: Callable[..., Pa
     reduced(copied, "int8")
     assert checked(off_by(1000.0, "landmarks", lambda places: places >= 10)).passed
     assert not checked(off_by(1000.0, "landmarks", lambda places: places == 9)).passed
+
+
+@pytest.mark.parametrize(("px", "passes"), [(4.9, True), (5.5, False)])
+def test_computing_in_less_may_round_more(
+    checked: Callable[..., ParityReport], copied: Path, px: float, passes: bool
+) -> None:
+    """It is judged beside float32 of the same file, on real crops."""
+    change = off_by(px, "landmarks", lambda places: places == 9)
+    report = checked(change, found=lambda artifact: [Way(artifact, "openvino", "bf16")])
+    assert report.passed is passes
+    assert [(each.engine, each.computing, each.where) for each in report.checks] == [
+        ("openvino", "bf16", "openvino bf16")
+    ] * len(report.checks)
+    noise = off_by(1000.0, "landmarks", lambda places: places >= 10)
+    assert checked(noise, found=lambda artifact: [Way(artifact, "openvino", "bf16")]).passed
+    assert not checked(noise).passed
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_drift_of_what_is_computed_in_less(
+    once: None, copied: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, accept: bool
+) -> None:
+    """It is that of the computing, not of the artifact, whose float32 is exact; and accepting it is said there."""
+    content = json.loads((copied / "manifest.json").read_text())
+    for entry in content["artifacts"]:
+        if entry["file"] == "model.onnx":
+            entry["computing"] = [{"engine": "openvino", "precision": "bf16", "drift": None}]
+    (copied / "manifest.json").write_text(json.dumps(content))
+    bundle = keep(copied, "model.onnx")
+    rows = (
+        Accuracy("Cell", "mindspore", 3.0, 0.0, 2.0, 0.0, True),
+        Accuracy("model.onnx", "onnx", 3.0, 0.0, 2.0, 0.0, True),
+        Accuracy("model.onnx", "openvino", 3.2, 0.2, 2.0, 0.0, False, computing="bf16"),
+    )
+    monkeypatch.setattr(proof, "measure_bundle", lambda *_: ())
+    monkeypatch.setattr(proof, "drift_rows", lambda _: rows)
+    if not accept:
+        with pytest.raises(ParityError, match=r"model\.onnx on openvino bf16 drifts.*--accept-drift"):
+            gate(copied, checkpoint)
+        return
+    given = gate(copied, checkpoint, accept_drift=True)
+    (computing,) = given.computing["model.onnx"]
+    assert computing.drift is not None and computing.drift.nme == 0.2 and computing.drift.accepted
+    assert given.drift["model.onnx"].nme == 0.0 and not given.drift["model.onnx"].accepted
+    last = json.loads(given.report)["accuracy"][-1]
+    assert (last["computing"], last["accepted"]) == ("bf16", True)
+    proved = msgspec.structs.replace(bundle.manifest.artifacts[0], computing=(computing,))
+    again = Bundle(copied, msgspec.structs.replace(bundle.manifest, artifacts=(proved,)))
+    assert proof.prove_bundle(again, checkpoint).passed  # accepted once
 
 
 @pytest.mark.parametrize(("accept", "drift"), [(False, None), (True, True)])

@@ -139,6 +139,7 @@ def test_own_calibration_never_sees_the_faces_that_are_scored() -> None:
         ("fp16", ("lite",), ["ms"], ("model.v1.mindir",)),
         ("int8", ("onnx", "lite"), ["onnx"], ("model.v1.mindir", "model.ms")),
         ("int8", ("onnx",), ["onnx"], ()),
+        ("bf16", ("onnx", "lite"), [], ()),
     ],
 )
 def test_precision_of_formats(precision: str, formats: tuple, reduced: list[str], kept: tuple[str, ...]) -> None:
@@ -154,6 +155,14 @@ def test_a_precision_that_no_format_has(precision: str, formats: tuple[str, ...]
         ExportOptions(formats, precision=precision)
 
 
+def test_bfloat16_is_computed_from_onnx() -> None:
+    options = ExportOptions(precision="bf16")
+    assert [(each.engine, each.precision) for each in options.computing_of("onnx")] == [("openvino", "bf16")]
+    assert options.computing_of("ms") == () and ExportOptions().computing_of("onnx") == ()
+    with pytest.raises(ValueError, match="bf16 is computed from onnx: add it"):
+        ExportOptions(("mindir", "lite"), precision="bf16")
+
+
 def test_unknown_precision() -> None:
-    with pytest.raises(ValueError, match="use fp32, fp16, int8"):
+    with pytest.raises(ValueError, match="use fp32, fp16, int8, bf16"):
         ExportOptions(precision="int4")

@@ -12,7 +12,15 @@ import pytest
 
 from runtime.engines.base import TensorSpec
 from runtime.errors import BundleError
-from runtime.manifest import MANIFEST_LIMIT, MANIFEST_NAME, SCHEMA, Manifest, encode_manifest, read_manifest
+from runtime.manifest import (
+    MANIFEST_LIMIT,
+    MANIFEST_NAME,
+    OLDEST_SCHEMA,
+    SCHEMA,
+    Manifest,
+    encode_manifest,
+    read_manifest,
+)
 
 SHA = "0123456789abcdef" * 4
 
@@ -85,6 +93,46 @@ def test_round_trip(read: Callable[[Any], Manifest]) -> None:
     assert encode_manifest(manifest).endswith(b"}\n") and b'\n  "arch": "mb05"' in encode_manifest(manifest)
 
 
+def test_bundles_of_the_first_schema_are_read(read: Callable[[Any], Manifest]) -> None:
+    """They have no `computing`."""
+    manifest = read(changed("schema", OLDEST_SCHEMA))
+    assert manifest.schema == OLDEST_SCHEMA < SCHEMA and manifest.artifacts[0].computing == ()
+
+
+DRIFT = {"nme": 0.01, "mae": None, "data": "faces"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "precisions"),
+    [
+        ({"engine": "openvino", "precision": "bf16", "drift": DRIFT}, ("fp32", "bf16")),
+        ({"engine": "onnx", "precision": "bf16", "drift": DRIFT}, ("fp32",)),
+        ({"engine": "openvino", "precision": "bf16", "drift": {**DRIFT, "accepted": True}}, ("fp32",)),
+        ({"engine": "openvino", "precision": "bf16", "drift": None}, ("fp32",)),
+    ],
+    ids=["proved", "on another engine", "accepted", "not proved"],
+)
+def test_what_an_artifact_was_proved_in(
+    read: Callable[[Any], Manifest], entry: dict[str, Any], precisions: tuple[str, ...]
+) -> None:
+    manifest = read(changed("artifacts.0.computing", [entry]))
+    assert manifest.artifacts[0].precisions("openvino") == precisions
+    assert read(encode_manifest(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"engine": "openvino", "precision": "fp64"},
+        {"engine": "open vino", "precision": "bf16"},
+        {"engine": "openvino"},
+        {"engine": "openvino", "precision": "bf16", "drift": DRIFT, "x": 1},
+    ],
+)
+def test_what_no_artifact_is_proved_in(read: Callable[[Any], Manifest], entry: dict[str, Any]) -> None:
+    refused(read, changed("artifacts.0.computing", [entry]))
+
+
 def test_a_bundle_that_is_being_proved_has_no_parity_yet(read: Callable[[Any], Manifest]) -> None:
     assert read(changed("parity", ...)).parity is None
 
@@ -105,7 +153,7 @@ def test_no_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "cure"), [(SCHEMA + 1, "upgrade"), (SCHEMA - 1, "export the bundle again"), (-5, "")]
+    ("schema", "cure"), [(SCHEMA + 1, "upgrade"), (OLDEST_SCHEMA - 1, "export the bundle again"), (-5, "")]
 )
 def test_other_schemas_name_the_cure(read: Callable[[Any], Manifest], schema: int, cure: str) -> None:
     message = refused(read, changed("schema", schema))

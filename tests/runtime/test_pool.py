@@ -14,12 +14,14 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime import tuning
 from runtime.aligner import FaceAligner
 from runtime.engines.child import Child
 from runtime.errors import ChildDiedError, EngineUnavailableError
 from runtime.local_worker import LocalWorker
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from runtime.pool import FacePool
+from runtime.tuning import Choice
 from runtime.worker import WorkerSetup, default_workers
 
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
@@ -196,6 +198,18 @@ def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path],
     assert setup.engine != "auto" and setup.artifact and setup.threads == 1
     assert setup.resolved() == setup
     assert WorkerSetup(bundle, "onnx").resolved().artifact == "model.onnx"
+
+
+def test_what_is_proved_in_less_than_float32_goes_to_the_workers(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They must not each choose: the same picture would have other numbers."""
+    choice = Choice("openvino", "model.onnx", 1, 1.0, "bf16")
+    monkeypatch.setattr(tuning, "tune", lambda *_: (choice,))
+    setup = WorkerSetup(bundles["mb05"], threads=1).resolved()
+    assert setup.options.computing == "bf16" and setup.label == "openvino bf16"
+    named = WorkerSetup(bundles["mb05"], "openvino").resolved()
+    assert named.options.computing == "fp32" and named.label == "openvino"
 
 
 def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

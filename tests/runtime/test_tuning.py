@@ -16,8 +16,8 @@ from runtime import tuning
 from runtime.bundle import Bundle
 from runtime.engines import Availability, Device, Engine, EngineOptions, ModelFile
 from runtime.errors import EngineError, EngineUnavailableError
-from runtime.manifest import Drift
-from runtime.tuning import Wish, candidates, tune
+from runtime.manifest import Computing, Drift
+from runtime.tuning import Choice, Wish, candidates, tune
 
 CPU = Device()
 sizes: list[int] = []  # of the batches that the stand-ins ran
@@ -30,8 +30,8 @@ def bundle(bundles: dict[str, Path], tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
-    """Stand-ins: each run takes 1 ms on lite, 3 ms on onnx and 8 ms on openvino, half of it with two threads. Notes
-    what was opened."""
+    """Stand-ins: each run takes 1 ms on lite, 3 ms on onnx and 8 ms on openvino, half of it with two threads and a
+    twentieth in bf16. Notes what was opened."""
     seen: list[tuple[str, str, int]] = []
     sizes.clear()
 
@@ -44,7 +44,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 
         def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
             sizes.append(len(arrays[0]))
-            time.sleep({"lite": 0.001, "openvino": 0.008}.get(self.name, 0.003) / self.threads)
+            exact_s = {"lite": 0.001, "openvino": 0.008}.get(self.name, 0.003) / self.threads
+            time.sleep(exact_s / (20 if self.computing == "bf16" else 1))
             shapes = [(len(arrays[0]), *spec.shape[1:]) for spec in self.model.outputs]
             return [np.zeros(shape, np.float32) for shape in shapes]
 
@@ -53,8 +54,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 
     def open_engine(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
         seen.append((name, model.format, threads))
-        kind = type(name, (Puppet,), {"name": name})
-        return kind(model, device, threads)
+        kind = type(name, (Puppet,), {"name": name, "reduced": {"bf16": ("cpu",)} if name == "openvino" else {}})
+        return kind(model, device, threads, options)
 
     monkeypatch.setattr(tuning, "SETTLE_S", 0.0)
     monkeypatch.setattr(tuning, "REST_S", 0.0)
@@ -158,6 +159,62 @@ def test_what_an_engine_cannot_read_or_run_on_is_no_candidate(bundle: Bundle, op
     reduced = manifest_with(bundle, lambda a: msgspec.structs.replace(a, precision="int8") if a.format == "onnx" else a)
     assert {way.engine for way in candidates(reduced, CPU, Wish())} == {"lite", "onnx"}
     assert {way.engine for way in candidates(bundle, Device("gpu"), Wish())} == {"lite", "onnx"}
+
+
+PROVED = Computing("openvino", "bf16", Drift(0.002, 0.002, "test"))
+
+
+def computed(bundle: Bundle, computing: Computing = PROVED) -> Bundle:
+    """With one more thing that `model.onnx` was proved in."""
+    add = {"computing": (computing,)}
+    return manifest_with(bundle, lambda a: msgspec.structs.replace(a, **add) if a.format == "onnx" else a)
+
+
+def test_what_was_proved_in_less_than_float32_competes(bundle: Bundle, opened: list) -> None:
+    found = tune(computed(bundle), CPU, Wish())
+    assert [(each.engine, each.threads, each.precision) for each in found[:2]] == [
+        ("openvino", 2, "bf16"),
+        ("openvino", 1, "bf16"),
+    ]
+    assert [each.precision for each in found[2:]] == ["fp32"] * 6
+    assert tune(computed(bundle), CPU, Wish()) == found
+
+
+@pytest.mark.parametrize("drift", [None, Drift(1.0, 1.0, "test", accepted=True)], ids=["not proved", "accepted"])
+def test_what_was_not_proved_does_not(bundle: Bundle, opened: list, drift: Drift | None) -> None:
+    found = tune(computed(bundle, Computing("openvino", "bf16", drift)), CPU, Wish())
+    assert {each.precision for each in found} == {"fp32"} and found[0].engine == "lite"
+
+
+def test_who_asks_for_a_precision_gets_it(bundle: Bundle, opened: list) -> None:
+    """Also what was not proved; and float32 of a bundle that was proved in less."""
+    exact = tune(computed(bundle), CPU, Wish(options=EngineOptions("fp32")))
+    assert {each.precision for each in exact} == {"fp32"} and exact[0].engine == "lite"
+    asked = tune(bundle, CPU, Wish(options=EngineOptions("bf16")))
+    assert {(each.engine, each.precision) for each in asked} == {("openvino", "bf16")}
+
+
+def test_the_proof_is_one_for_cpus(bundle: Bundle) -> None:
+    assert {way.precision for way in candidates(computed(bundle), CPU, Wish())} == {"fp32", "bf16"}
+    assert {way.precision for way in candidates(computed(bundle), Device("gpu"), Wish())} == {"fp32"}
+
+
+def test_a_cpu_without_the_type_is_no_obstacle(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = tuning.open_engine
+
+    def refuse(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
+        if options.computing == "bf16":
+            raise EngineError("this CPU does not compute in bfloat16")
+        return sound(name, model, device, threads, options)
+
+    monkeypatch.setattr(tuning, "open_engine", refuse)
+    assert {each.precision for each in tune(computed(bundle), CPU, Wish())} == {"fp32"}
+
+
+@pytest.mark.parametrize(("reduced_ms", "first"), [(0.94, "bf16"), (0.97, "fp32"), (1.2, "fp32")])
+def test_a_little_time_is_not_worth_less_exact_numbers(reduced_ms: float, first: str) -> None:
+    choices = [Choice("openvino", "model.onnx", 2, reduced_ms, "bf16"), Choice("openvino", "model.onnx", 2, 1.0)]
+    assert min(choices, key=tuning._cost).precision == first
 
 
 def test_wishes_are_kept(bundle: Bundle, opened: list) -> None:

@@ -280,7 +280,7 @@ def test_devices(text: str, device: Device) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "half"}, "unknown precision 'half': use one of fp32, fp16, bf16"),
+        ({"precision": "half"}, "unknown precision 'half': use one of auto, fp32, fp16, bf16"),
         ({"affinity": (1, 0, 1)}, "affinity names a core twice: 1, 0, 1"),
         ({"batches": ()}, "rising numbers from 1, not none"),
         ({"batches": (0, 1)}, "rising numbers from 1, not 0, 1"),
