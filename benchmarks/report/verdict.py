@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from benchmarks.parity_report import Check, ParityReport
 from benchmarks.report.collect import ReportData
 from runtime.engines import Device
-from runtime.manifest import Manifest
+from runtime.manifest import Drift, Manifest
 
 FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
 UNITS = {"params": "whitened units"}  # every other output is in crop pixels
@@ -65,10 +65,11 @@ def _devices(data: ReportData) -> Iterator[str]:
 
 
 def _tolerances(manifest: Manifest, parity: ParityReport) -> str:
-    precision = {artifact.file: f" in {artifact.precision}" for artifact in manifest.artifacts}
+    precision = {artifact.file: artifact.precision for artifact in manifest.artifacts}
     largest: dict[str, float] = {}
     for check in parity.checks:
-        what = check.output + precision.get(check.artifact, "")
+        less = precision.get(check.artifact, "") if check.computing == "fp32" else check.computing
+        what = f"{check.output} in {less}" if less else check.output
         largest[what] = max(check.tolerance, largest.get(what, 0.0))
     named = [f"{what} {limit:.2g} {UNITS.get(what.split()[0], OTHER_UNIT)}" for what, limit in largest.items()]
     return (
@@ -80,13 +81,16 @@ def _tolerances(manifest: Manifest, parity: ParityReport) -> str:
 def _drifts(manifest: Manifest) -> Iterator[str]:
     for artifact in manifest.artifacts:
         if artifact.drift is not None and (artifact.precision != "fp32" or artifact.drift.accepted):
-            drift = artifact.drift
-            mae = "" if drift.mae is None else f" and {drift.mae:.3f}° MAE"
-            beyond = " This is beyond the limit and was accepted by whoever exported it." if drift.accepted else ""
-            yield (
-                f"{artifact.file} is {artifact.precision}: it drifts from the Cell by {drift.nme:.3f} points of NME"
-                f"{mae} ({drift.data}).{beyond}"
-            )
+            yield _drift(f"{artifact.file} is {artifact.precision}", artifact.drift)
+        for each in artifact.computing:
+            if each.drift is not None:
+                yield _drift(f"{artifact.file} may be computed in {each.precision} on {each.engine}", each.drift)
+
+
+def _drift(what: str, drift: Drift) -> str:
+    mae = "" if drift.mae is None else f" and {drift.mae:.3f}° MAE"
+    beyond = " This is beyond the limit and was accepted by whoever exported it." if drift.accepted else ""
+    return f"{what}: it drifts from the Cell by {drift.nme:.3f} points of NME{mae} ({drift.data}).{beyond}"
 
 
 def _faces(data: ReportData) -> Iterator[str]:

@@ -31,6 +31,7 @@ from benchmarks.report.markup import Html, escaped, joined, tag
 from benchmarks.report.page import render, write_report
 from benchmarks.report.pictures import face_pictures, ranked
 from benchmarks.report.verdict import limits, objections
+from benchmarks.ways import Way
 from runtime.bundle import Bundle
 from runtime.engines.base import Availability
 from runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
@@ -122,7 +123,8 @@ def data(faces: EvaluationData) -> ReportData:
     shift[:, 0] = np.arange(FACES)[:, None] / 10
     predictions = Predictions(faces.landmarks + shift, faces.pose_deg + 1.25)
     report = evaluate(lambda crops: predictions, faces)
-    runs = tuple(Run(each, engine, report) for each, engine in zip(manifest().artifacts, ("onnx", "lite"), strict=True))
+    pairs = zip(manifest().artifacts, ("onnx", "lite"), strict=True)
+    runs = tuple(Run(Way(each, engine, "fp32"), report) for each, engine in pairs)
     return ReportData(
         name="my-bundle",
         manifest=manifest(),
@@ -341,6 +343,17 @@ class TestPage:
         assert not objections(reduced, proof) and "accepted" in found.text and "on 256 faces" in found.text
         assert "it drifts from the Cell by 0.310 points of NME (256 faces). This is beyond the limit" in found.text
 
+    def test_what_is_computed_in_less_has_its_own_drift(self, data: ReportData) -> None:
+        drift = {"nme": 0.02, "mae": 0.1, "data": "256 faces"}
+        computing = [{"engine": "openvino", "precision": "bf16", "drift": drift}]
+        proved = manifest(
+            artifacts=[artifact("model.onnx", "onnx") | {"computing": computing}, artifact("model.ms", "ms")]
+        )
+        less = Check("model.onnx", "openvino", "params", 0.01, 0.3, 0.1, True, "bf16")
+        found = page(data, manifest=proved, parity=parity(check(), less, check("model.ms")))
+        assert "may be computed in bf16 on openvino: it drifts from the Cell by 0.020 points of NME" in found.text
+        assert "openvino bf16" in found.text and "params in bf16 0.1 whitened units" in found.text
+
     def test_failure_now_is_said_at_the_top(self, data: ReportData) -> None:
         found = page(data, failures=("model.ms on lite: it broke",))
         assert found.text.index("it broke") < found.text.index("What it is")
@@ -362,8 +375,8 @@ class TestPage:
         assert "4 only" in text and "uint8 (4, 120, 120, 3)" in text and "2.00 ms" in text  # per face
 
     def test_one_line_per_precision(self, data: ReportData) -> None:
-        int8 = msgspec.structs.replace(data.runs[0].artifact, precision="int8", file="model.int8.onnx")
-        runs = (*data.runs, Run(int8, "onnx", data.runs[0].report))
+        int8 = msgspec.structs.replace(data.runs[0].way.artifact, precision="int8", file="model.int8.onnx")
+        runs = (*data.runs, Run(Way(int8, "onnx", "fp32"), data.runs[0].report))
         assert one_per_precision(runs) == [runs[0], runs[2]]
         assert page(data, runs=runs, yaw_deg=np.linspace(-25, 25, FACES)).all("line", "median-1")
 
