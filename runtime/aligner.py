@@ -14,7 +14,7 @@ import numpy as np
 from runtime.bundle import Bundle, DenseBasis
 from runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
 from runtime.decode import dewhiten, rotation, vertices
-from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, open_engine
+from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
 from runtime.engines.base import DYNAMIC
 from runtime.errors import BundleError
 from runtime.faces import Cut, Detection, Face, Pose, PoseDecoder, Prediction
@@ -67,7 +67,10 @@ class FaceAligner:
             engine, artifact, threads = best.engine, best.artifact, best.threads
             options = replace(options, precision=best.precision)
         chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
-        opened = open_engine(engine, bundle.model_file(chosen), where, threads, isolated, options)
+        model = bundle.reading(chosen)
+        if not isolated:
+            load_library(engine)  # while the model is hashed
+        opened = open_engine(engine, model(), where, threads, isolated, options)
         try:
             return cls(bundle, chosen, opened, detector)
         except BundleError:

@@ -6,19 +6,20 @@ import hashlib
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from runtime.engines import Device, engine_class, readable
 from runtime.engines.base import ModelFile
 from runtime.errors import BundleError
 from runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
+from runtime.overlap import begun
 
 
-@dataclass(frozen=True)
-class DenseBasis:
+class DenseBasis(msgspec.Struct, frozen=True, eq=False):
     """The mesh of V vertices, x, y, z interleaved: u (3V,1), w_shp (3V,40), w_exp (3V,10) float32.
 
     triangles (T,3) int32, 0-based; T is 0 where the source gave no triangles.
@@ -30,8 +31,7 @@ class DenseBasis:
     triangles: np.ndarray
 
 
-@dataclass(frozen=True)
-class Morphable:
+class Morphable(msgspec.Struct, frozen=True, eq=False):
     """Whitening, sparse bases of the 68 landmarks, and the dense basis where one was exported; float32.
 
     param_mean, param_std (62,); u_base (204,1), w_shp_base (204,40), w_exp_base (204,10), x, y, z interleaved.
@@ -72,15 +72,22 @@ class Bundle:
 
     def read(self, entry: FileEntry) -> bytes:
         """A file's bytes, after size and sha256 were compared with the manifest's."""
+        data = self._bytes(entry)
+        self._check_hash(entry, hashlib.sha256(data).hexdigest())
+        return data
+
+    def _bytes(self, entry: FileEntry) -> bytes:
         path = self.folder / entry.file
         if not path.is_file() or path.is_symlink():
             raise BundleError(f"{path} is missing: copy the bundle again, it is one directory")
         if path.stat().st_size != entry.bytes:
             raise BundleError(f"{path} has {path.stat().st_size} bytes instead of {entry.bytes}: copy the bundle again")
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
+        return path.read_bytes()
+
+    def _check_hash(self, entry: FileEntry, sha256: str) -> None:
+        if sha256 != entry.sha256:
+            path = self.folder / entry.file
             raise BundleError(f"{path} was altered: its sha256 is not the manifest's. Copy or export the bundle again")
-        return data
 
     def artifact(self, format_or_file: str) -> Artifact:
         """The artifact of that format or file name. Raises BundleError naming those there are."""
@@ -108,9 +115,21 @@ class Bundle:
 
     def model_file(self, artifact: Artifact) -> ModelFile:
         """What an engine loads: the verified bytes with the shapes they promise."""
-        inputs = tuple(tensor.spec for tensor in self.manifest.inputs)
-        outputs = tuple(tensor.spec for tensor in self.manifest.outputs)
-        return ModelFile(self.read(artifact), artifact.format, inputs, outputs, artifact.precision)
+        return self.reading(artifact)()
+
+    def reading(self, artifact: Artifact) -> Callable[[], ModelFile]:
+        """As `model_file`, once what is returned is called: until then a thread hashes it, which leaves Python's lock
+        to the caller."""
+        data = self._bytes(artifact)
+        digest = begun(lambda: hashlib.sha256(data).hexdigest())
+
+        def verified() -> ModelFile:
+            self._check_hash(artifact, digest())
+            inputs = tuple(tensor.spec for tensor in self.manifest.inputs)
+            outputs = tuple(tensor.spec for tensor in self.manifest.outputs)
+            return ModelFile(data, artifact.format, inputs, outputs, artifact.precision)
+
+        return verified
 
     def morphable(self) -> Morphable:
         """Bases and whitening. Raises BundleError if the file does not hold what it should."""

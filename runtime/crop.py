@@ -6,9 +6,9 @@ trained to see around it, and the crop of that region. The ROI keeps its fractio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 CROP_SIZE = 120  # pixels; what all networks here were trained at
@@ -16,8 +16,7 @@ MAX_ROI_SIDE = 16384  # pixels; a larger padded region needs over 800 MB, and no
 INTERPOLATIONS = {"linear": "INTER_LINEAR", "lanczos4": "INTER_LANCZOS4"}  # as OpenCV calls them
 
 
-@dataclass(frozen=True)
-class CropRule:
+class CropRule(msgspec.Struct, frozen=True):
     """How a tight face box becomes the square ROI; what SynergyNet and 3DDFA_V2 do differently, as data.
 
     side_of: the base length, either the box's height or the mean of its width and height.

@@ -7,8 +7,7 @@ z out of the picture; images have y down, hence the `LandmarkFrame`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 PARAMS = 62
@@ -19,8 +18,7 @@ TINY = np.finfo(np.float64).tiny
 YZX, ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
-@dataclass(frozen=True)
-class PoseRule:
+class PoseRule(msgspec.Struct, frozen=True):
     """Which entries of the rotation R give the angles: the conventions differ between the networks, as data.
 
     yaw = asin(R[2,0]); pitch = atan2(R[pitch_rc], R[2,2]); roll = atan2(R[roll_rc], R[0,0]).
@@ -34,8 +32,7 @@ class PoseRule:
             raise ValueError("a pose rule names entries of a 3x3 matrix: (row, column), each 0 to 2")
 
 
-@dataclass(frozen=True)
-class LandmarkFrame:
+class LandmarkFrame(msgspec.Struct, frozen=True):
     """From model axes, in crop pixels, to the crop's own: y down, and the origins that each network's code uses.
 
     y = y_from - y; x and z move by x_shift and z_shift; z_min_to_zero then moves z so that its least value, over the

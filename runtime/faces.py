@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import msgspec
 import numpy as np
 
 from runtime.decode import PoseRule, dewhiten, euler_deg
 
 
-@dataclass(frozen=True)
-class Detection:
+class Detection(msgspec.Struct, frozen=True, eq=False):
     """A face box (4,) float64 x1, y1, x2, y2 in image pixels, and how sure the detector is, 0 to 1."""
 
     box_xyxy: np.ndarray
     score: float
 
 
-@dataclass(frozen=True)
-class Pose:
+class Pose(msgspec.Struct, frozen=True):
     """Head pose in degrees, by the convention of the network that made it (`pose` in the manifest)."""
 
     yaw: float
@@ -27,8 +26,7 @@ class Pose:
     roll: float
 
 
-@dataclass(frozen=True)
-class PoseDecoder:
+class PoseDecoder(msgspec.Struct, frozen=True, eq=False):
     """From a network's parameters to angles: its whitening (62,) and its convention."""
 
     param_mean: np.ndarray
@@ -40,7 +38,7 @@ class PoseDecoder:
         return euler_deg(dewhiten(params, self.param_mean, self.param_std), self.rule)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth.
 
@@ -59,7 +57,7 @@ class Prediction:
         return self.pose.euler_deg(self.params)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """One face in image coordinates.
 
@@ -80,8 +78,7 @@ class Face:
     vertices: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True, eq=False):
     """Faces cut out of one image: crops_bgr (F,120,120,3) uint8, their squares rois_xyxy (F,4) float64 in image px,
     and how each was found."""
 

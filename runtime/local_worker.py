@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.engines.child import Child
+from runtime.engines.isolated import AWAKE_S
 from runtime.engines.shared import Place, SharedArrays
 from runtime.worker import WorkerSetup, open_in_worker, work
 
@@ -30,7 +31,7 @@ class LocalWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         """Raises as `FaceAligner.load`."""
         self.crops = SharedArrays.create()
-        self.child = Child("a worker", __name__, "make_handler", (self.crops.descriptor,))
+        self.child = Child("a worker", __name__, "make_handler", (self.crops.descriptor,), AWAKE_S)
         try:
             self.child.ask((self.crops.descriptor, setup))
         except BaseException:

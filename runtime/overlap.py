@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
@@ -32,6 +32,20 @@ def ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     finally:
         stopped.set()
         thread.join()
+
+
+def begun(function: Callable[[], Item]) -> Callable[[], Item]:
+    """Call `function` in a thread, now; what is returned gives its result, or raises what it raised, once."""
+    queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(2)  # the result, and that there is no other
+    Thread(target=_fill, args=((call() for call in (function,)), queue, Event()), daemon=True).start()
+
+    def result() -> Item:
+        is_item, value = queue.get()
+        if not is_item:
+            raise value  # type: ignore[misc]
+        return value  # type: ignore[return-value]
+
+    return result
 
 
 def _fill(items: Iterable[Item], queue: Queue[tuple[bool, Item | BaseException | None]], stopped: Event) -> None:

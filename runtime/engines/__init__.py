@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ __all__ = [
     "engine_class",
     "engine_formats",
     "engines_for",
+    "load_library",
     "open_engine",
     "readable",
 ]
@@ -87,6 +89,12 @@ def engines_for(file: Readable, device: Device | str = "cpu") -> list[str]:
 def available(name: str) -> Availability:
     """Whether the engine works on this machine, without loading it."""
     return engine_class(name).available()
+
+
+def load_library(name: str) -> None:
+    """Load an engine's library before there is a model for it. What goes wrong is said when the engine is opened."""
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        engine_class(name).load_library()
 
 
 def open_engine(

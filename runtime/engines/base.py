@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from runtime.errors import EngineError, EngineUnavailableError
@@ -24,17 +25,12 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # what 
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(msgspec.Struct, frozen=True):
     """Name, shape and dtype of one input or output; `DYNAMIC` marks the batch dimension, which comes first."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    numpy_dtype: np.dtype = field(init=False, repr=False, compare=False)  # resolved once, not at every run
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "numpy_dtype", np.dtype(self.dtype))
 
     def fits(self, array: np.ndarray) -> bool:
         """Whether an array has this dtype and shape."""
@@ -42,7 +38,7 @@ class TensorSpec:
             return False
         shape, wanted = array.shape, self.shape
         return (
-            array.dtype == self.numpy_dtype
+            array.dtype == self.dtype
             and len(shape) == len(wanted)
             and shape[1:] == wanted[1:]
             and wanted[0] in (DYNAMIC, shape[0])
@@ -53,8 +49,7 @@ class TensorSpec:
         return f"{self.dtype} ({shape})"
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """Where an engine runs: `kind` is cpu, gpu or ascend; `index` counts cards from 0."""
 
     kind: str = "cpu"
@@ -108,8 +103,7 @@ class EngineOptions:
 DEFAULT_OPTIONS = EngineOptions()
 
 
-@dataclass(frozen=True)
-class Availability:
+class Availability(msgspec.Struct, frozen=True):
     """Whether something works here; `detail` says what was found, `fix` how to get it where it does not."""
 
     ok: bool
@@ -214,6 +208,10 @@ class Engine(ABC):
     @abstractmethod
     def available(cls) -> Availability:
         """Whether this engine's libraries are here, found out without loading them."""
+
+    @classmethod  # noqa: B027 - most have nothing that can be loaded ahead
+    def load_library(cls) -> None:
+        """Load what every engine of this kind needs, if that can be done ahead; errors are those of the library."""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once. Arrays must match the specs exactly; outputs are the caller's own copies.

@@ -55,6 +55,10 @@ class OnnxEngine(Engine):
             return Availability(False, "onnxruntime is not installed", "pip install 'synergy-mindir[onnx]'")
         return Availability(True, "onnxruntime is installed")
 
+    @classmethod
+    def load_library(cls) -> None:
+        import onnxruntime  # noqa: F401 - the import is what is wanted
+
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
     ) -> None:

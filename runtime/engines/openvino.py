@@ -61,6 +61,10 @@ class OpenVinoEngine(Engine):
         return Availability(True, "openvino is installed")
 
     @classmethod
+    def load_library(cls) -> None:
+        import_openvino()
+
+    @classmethod
     def computes(cls, precision: str, device: Device) -> Availability:
         status = super().computes(precision, device)
         if not status.ok or precision == "fp32":

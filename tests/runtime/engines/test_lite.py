@@ -115,7 +115,7 @@ def test_a_batch_fixed_by_the_manifest(tiny_ms: bytes, tiny: Any) -> None:
 @pytest.mark.parametrize(
     "inputs",
     [
-        (replace(IMAGES, dtype="float32"),),
+        (TensorSpec(IMAGES.name, IMAGES.shape, "float32"),),
         (replace(IMAGES, shape=(DYNAMIC, 3, 8, 8)),),
         (replace(IMAGES, shape=(DYNAMIC, 192)),),
         (IMAGES, replace(IMAGES, name="more")),
@@ -147,7 +147,7 @@ def test_refuses_results_that_are_not_what_the_manifest_says(
 def test_lowered_mindir(mindirs: dict[str, bytes]) -> None:
     values = np.array([[-1, 2, -3, 4]], np.float32)
     spec = TensorSpec("x", (DYNAMIC, 4), "float32")
-    file = ModelFile(mindirs["v1"], "mindir_v1", (spec,), (replace(spec, name="y"),))
+    file = ModelFile(mindirs["v1"], "mindir_v1", (spec,), (TensorSpec("y", spec.shape, spec.dtype),))
     with LiteEngine(file, CPU, 1) as engine:
         assert np.array_equal(engine.run({"x": values})["y"], np.maximum(values, 0))
 
@@ -166,7 +166,7 @@ def test_damaged(tiny_ms: bytes) -> None:
 @pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(precision="fp16")], ids=["fp32", "fp16"])
 def test_a_device_that_is_not_here(mindirs: dict[str, bytes], device: str, words: str, options: EngineOptions) -> None:
     spec = TensorSpec("x", (DYNAMIC, 4), "float32")
-    file = ModelFile(mindirs["v1"], "mindir_v1", (spec,), (replace(spec, name="y"),))
+    file = ModelFile(mindirs["v1"], "mindir_v1", (spec,), (TensorSpec("y", spec.shape, spec.dtype),))
     with pytest.raises(EngineUnavailableError, match=f"{words}.*--device cpu") as raised:
         LiteEngine(file, Device.parse(device), 1, options)
     assert "\n" not in str(raised.value)
@@ -253,7 +253,7 @@ def test_the_cpu_takes_any_batch_and_so_does_a_card_with_a_fixed_one(card: type[
     with LiteEngine(model_file(b"any"), CPU, 1) as engine:
         engine.run({"images": tiny.images(9)})
         assert engine._session.batches == [9]
-    fixed = [replace(spec, shape=(9, *spec.shape[1:])) for spec in (IMAGES, POOLED, SCORES)]
+    fixed = [TensorSpec(spec.name, (9, *spec.shape[1:]), spec.dtype) for spec in (IMAGES, POOLED, SCORES)]
     file = ModelFile(b"any", "mindir_v1", tuple(fixed[:1]), tuple(fixed[1:]))
     with LiteEngine(file, Device("ascend"), 1) as engine:
         engine.run({"images": tiny.images(9)})

@@ -324,7 +324,7 @@ def test_a_rare_size_stays_with_the_open_model(engine: OpenVinoEngine, tiny: Any
 
 def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORTH_S", 0.0)
-    fixed = [replace(spec, shape=(2, *spec.shape[1:])) for spec in model.inputs]
+    fixed = [TensorSpec(spec.name, (2, *spec.shape[1:]), spec.dtype) for spec in model.inputs]
     with OpenVinoEngine(replace(model, inputs=tuple(fixed)), Device(), 1) as engine:
         for _ in range(3):
             engine.run({"images": tiny.images(2)})
