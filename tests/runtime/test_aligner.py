@@ -18,6 +18,7 @@ from runtime.aligner import MAX_BATCH, FaceAligner
 from runtime.bundle import Bundle
 from runtime.engines import ENGINES, Availability, Device, available
 from runtime.engines.base import Engine
+from runtime.engines.onnx import OnnxEngine
 from runtime.errors import BundleError, EngineError, EngineUnavailableError
 from runtime.faces import Detection, Face, Prediction
 from runtime.tuning import Wish, tune
@@ -502,6 +503,22 @@ def test_an_exception_closes_too(bundles: dict[str, Path], emma: dict[str, np.nd
         raise KeyboardInterrupt
     with pytest.raises(EngineError):
         aligner.predict(emma["crop_bgr_u8"])
+
+
+def test_a_library_that_does_not_load_is_said_as_ever(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded while the model is hashed; what goes wrong then is no error of its own."""
+
+    def fail(*_: object) -> None:
+        raise ImportError("libonnxruntime is broken")
+
+    monkeypatch.setattr(OnnxEngine, "load_library", fail)
+    with FaceAligner.load(bundles["mb05"], "onnx") as aligner:  # the library is well: only its early load failed
+        assert len(aligner.predict(np.zeros((1, 120, 120, 3), np.uint8)).params) == 1
+    monkeypatch.setattr(OnnxEngine, "__init__", fail)
+    with pytest.raises(ImportError, match="libonnxruntime is broken"):
+        FaceAligner.load(bundles["mb05"], "onnx")
 
 
 def test_any_engine_may_be_put_in(bundles: dict[str, Path], emma: dict[str, np.ndarray]) -> None:

@@ -220,6 +220,21 @@ def test_model_file_carries_bytes_and_shapes(folder: Path) -> None:
     assert [spec.shape for spec in (*model.inputs, *model.outputs)] == [(-1, 120, 120, 3), (-1, 62), (-1, 3, 68)]
 
 
+def test_reading_ahead_hands_out_nothing_unverified(folder: Path) -> None:
+    """An altered file is refused when the bytes are asked for, a missing one at once."""
+    bundle = Bundle.open(folder)
+    artifact = bundle.artifact("onnx")
+    assert bundle.reading(artifact)() == bundle.model_file(artifact)
+    path = folder / artifact.file
+    path.write_bytes(path.read_bytes()[::-1])
+    model = bundle.reading(artifact)
+    with pytest.raises(BundleError, match="was altered"):
+        model()
+    path.unlink()
+    with pytest.raises(BundleError, match="is missing"):
+        bundle.reading(artifact)
+
+
 def test_real_bundles_are_whole(bundles: dict[str, Path]) -> None:
     for folder in bundles.values():
         bundle = Bundle.open(folder)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.overlap import ahead
+from runtime.overlap import ahead, begun
 
 
 def stages() -> int:
@@ -82,4 +82,30 @@ def test_closing_early_leaves_no_thread() -> None:
     stream = ahead(itertools.count(), 2)
     next(stream)
     stream.close()
+    assert stages() == before
+
+
+def test_begun_is_under_way_before_it_is_asked_for() -> None:
+    started = threading.Event()
+
+    def work() -> int:
+        started.set()
+        return 7
+
+    result = begun(work)
+    assert started.wait(5)
+    assert result() == 7
+
+
+def test_what_was_begun_raises_where_it_is_asked_for() -> None:
+    def fail() -> int:
+        raise ValueError("no such thing")
+
+    before = stages()
+    result = begun(fail)
+    with pytest.raises(ValueError, match="no such thing"):
+        result()
+    end = time.monotonic() + 5
+    while stages() > before and time.monotonic() < end:
+        time.sleep(0.01)
     assert stages() == before
