@@ -28,8 +28,6 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
 CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 # operator: which of its inputs is the left matrix
 PRODUCTS = {"MatMul": 0, "Gemm": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
-# onnxruntime's own operators, of which onnx knows no shapes: the standard ones that have the same, and their inputs
-STANDARD = {"QLinearAdd": ("Add", (0, 3)), "QLinearMul": ("Mul", (0, 3))}
 
 
 class Peak(Contender):
@@ -116,11 +114,6 @@ def _one_face(graph: Any) -> int:
     for tensor in [*graph.input, *graph.output]:
         tensor.type.tensor_type.shape.dim[0].dim_value = batch
     del graph.value_info[:]
-    for node in graph.node:
-        if node.op_type in STANDARD:
-            node.op_type, which = STANDARD[node.op_type]
-            node.domain, inputs = "", [node.input[index] for index in which]
-            node.input[:] = inputs
     return batch
 
 

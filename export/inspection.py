@@ -176,12 +176,10 @@ def _model(name: str, data: bytes, content: Content) -> ModelInfo:
 
 def _engine(name: str, content: Content) -> EngineInfo:
     kind = engine_class(name)
-    formats, precision = kind.formats_on(Device()), _precision(content.weights) or ""
+    formats = kind.formats_on(Device())
     if content.format not in formats:
         this = f"MindIR {content.versions['MindIR']}" if "MindIR" in content.versions else FORMAT_NAMES[content.format]
         return EngineInfo(name, False, f"reads {', '.join(FORMAT_NAMES[each] for each in formats)}, not {this}")
-    if precision in kind.unread:
-        return EngineInfo(name, False, f"reads no {precision}: {kind.unread[precision]}")
     status = available(name)
     return EngineInfo(name, status.ok, status.detail if status.ok else f"{status.detail}: {status.fix}")
 

@@ -127,7 +127,7 @@ class Bundle:
             self._check_hash(artifact, digest())
             inputs = tuple(tensor.spec for tensor in self.manifest.inputs)
             outputs = tuple(tensor.spec for tensor in self.manifest.outputs)
-            return ModelFile(data, artifact.format, inputs, outputs, artifact.precision)
+            return ModelFile(data, artifact.format, inputs, outputs)
 
         return verified
 

@@ -54,9 +54,6 @@ class Readable(Protocol):
     @property
     def format(self) -> str: ...
 
-    @property
-    def precision(self) -> str: ...
-
 
 File = TypeVar("File", bound=Readable)
 
@@ -77,7 +74,7 @@ def engine_formats(name: str, device: Device | str = "cpu") -> tuple[str, ...]:
 def readable(name: str, files: Iterable[File], device: Device | str = "cpu") -> list[File]:
     """Those that the engine can run here on this device, the best format first."""
     kind, where = engine_class(name), _parsed(device)
-    found = [each for each in files if kind.reads(each.format, each.precision, where)]
+    found = [each for each in files if kind.reads(each.format, where)]
     return sorted(found, key=lambda each: kind.formats_on(where).index(each.format))
 
 

@@ -115,15 +115,13 @@ class Availability(msgspec.Struct, frozen=True):
 class ModelFile:
     """A model as verified bytes, never as a path: what was hashed is what is loaded.
 
-    `format` is one of "mindir" (as MindSpore writes it), "mindir_v1" (lowered for older Lite), "onnx", "ms";
-    `precision` what its manifest says of it: "fp32", "fp16" or "int8".
+    `format` is one of "mindir" (as MindSpore writes it), "mindir_v1" (lowered for older Lite), "onnx", "ms".
     """
 
     data: bytes
     format: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    precision: str = "fp32"
 
 
 class Engine(ABC):
@@ -132,7 +130,6 @@ class Engine(ABC):
     name: str
     formats: tuple[str, ...]
     devices: tuple[str, ...] = Device.KINDS
-    unread: ClassVar[Mapping[str, str]] = {}  # precisions of files in its formats that it cannot read, and why
     reduced: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # below fp32 it can compute in these, on these devices
     binds_threads = False
     reads_lite_config = False
@@ -157,17 +154,16 @@ class Engine(ABC):
         return cls.formats
 
     @classmethod
-    def reads(cls, model_format: str, precision: str, device: Device) -> bool:
+    def reads(cls, model_format: str, device: Device) -> bool:
         """Whether it can run such a file here on this device."""
-        is_readable = model_format in cls.formats_on(device) and precision not in cls.unread
-        return is_readable and device.kind in cls.devices
+        return model_format in cls.formats_on(device) and device.kind in cls.devices
 
     @classmethod
     def reading(cls, device: Device) -> str:
         """In words what `reads` decides by."""
         if device.kind not in cls.devices:
             return f"runs on {' and '.join(cls.devices)} only, not on {device}"
-        return f"reads {', '.join(cls.formats_on(device))}{''.join(f', not {each}' for each in cls.unread)}"
+        return f"reads {', '.join(cls.formats_on(device))}"
 
     @classmethod
     def computes(cls, precision: str, device: Device) -> Availability:
@@ -193,8 +189,6 @@ class Engine(ABC):
         if model.format not in fits:
             on = "" if device.kind == "cpu" else f" for {device}"
             raise EngineError(f"engine {cls.name} cannot read {model.format} files{on}: it reads {', '.join(fits)}")
-        if model.precision in cls.unread:
-            raise EngineError(f"engine {cls.name} cannot read {model.precision} files: {cls.unread[model.precision]}")
         _check_precision(cls, device, options.computing)
         if options.affinity and not cls.binds_threads:
             raise EngineError(f"engine {cls.name} cannot bind its threads to cores: leave affinity out")

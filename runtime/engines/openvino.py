@@ -48,10 +48,6 @@ class OpenVinoEngine(Engine):
     name = "openvino"
     formats = ("onnx",)
     devices = ("cpu",)  # its gpu is Intel's
-    unread: ClassVar = {
-        "int8": "OpenVINO does not load convolutions quantised per channel (QLinearConv); use engine onnx, or a bundle "
-        "exported with --precision fp32"
-    }
     reduced: ClassVar = {"fp16": ("cpu",), "bf16": ("cpu",)}
 
     @classmethod

@@ -58,15 +58,13 @@ def test_a_transposed_left_matrix() -> None:
     assert multiply_adds(graph(nodes, {"w": (5, 7)}, ["N", 5])) == 5 * 7
 
 
-def test_int8_operators_of_onnxruntime_have_shapes_too() -> None:
-    """Quantised convolutions around a QLinearAdd, of whose output onnx knows nothing."""
-    scales = {"s": (), "z": (), "w": (4, 4, 1, 1)}
-    add = onnx.helper.make_node("QLinearAdd", ["c", "s", "z", "x", "s", "z", "s", "z"], ["d"], domain="com.microsoft")
-    nodes = [node("QLinearConv", "x s z w s z s z", "c"), add, node("QLinearConv", "d s z w s z s z")]
-    model = onnx.load_from_string(graph(nodes, scales, ["N", 4, 6, 6], onnx.TensorProto.UINT8))
-    scale = next(each for each in model.graph.initializer if each.name == "s")
-    scale.CopyFrom(onnx.numpy_helper.from_array(np.float32(1), "s"))
-    assert multiply_adds(model.SerializeToString()) == 2 * 4 * 4 * 36
+def test_a_quantised_convolution_counts_as_its_own() -> None:
+    """Its weights come out of a DequantizeLinear, whose shape onnx infers."""
+    nodes = [node("DequantizeLinear", "w s", "v"), node("Conv", "x v", "z")]
+    model = onnx.load_from_string(graph(nodes, {"s": (), "w": (4, 4, 1, 1)}, ["N", 4, 6, 6]))
+    weight = next(each for each in model.graph.initializer if each.name == "w")
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros((4, 4, 1, 1), np.int8), "w"))
+    assert multiply_adds(model.SerializeToString()) == 4 * 4 * 36
 
 
 def test_shapes_that_nobody_knows_are_an_error() -> None:

@@ -168,13 +168,6 @@ def test_precision(tmp_path: Path, dtype: type, precision: str) -> None:
     assert only(write_onnx(tmp_path / "tiny.onnx", dtype)).precision == precision
 
 
-def test_int8_is_not_for_openvino(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    engines = {engine.name: engine for engine in only(write_onnx(tmp_path / "tiny.onnx", np.int8)).engines}
-    assert engines["onnx"].runs and not engines["openvino"].runs
-    assert engines["openvino"].detail.startswith("reads no int8: ")
-
-
 def test_no_weights_no_precision(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["x"])], "relu", [value], [value])

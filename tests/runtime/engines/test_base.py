@@ -335,31 +335,30 @@ def test_formats_by_device(name: str) -> None:
 @dataclass(frozen=True)
 class File:
     format: str
-    precision: str
 
 
-FILES = [File(kind, precision) for kind in ("mindir", "mindir_v1", "onnx", "ms") for precision in ("fp32", "int8")]
+FILES = [File(kind) for kind in ("mindir", "mindir_v1", "onnx", "ms")]
 
 
 @pytest.mark.parametrize(
     ("name", "device", "expected"),
     [
-        ("lite", "cpu", ["ms fp32", "ms int8", "mindir_v1 fp32", "mindir_v1 int8"]),
-        ("onnx", "gpu", ["onnx fp32", "onnx int8"]),
-        ("openvino", "cpu", ["onnx fp32"]),
+        ("lite", "cpu", ["ms", "mindir_v1"]),
+        ("onnx", "gpu", ["onnx"]),
+        ("openvino", "cpu", ["onnx"]),
         ("openvino", "gpu", []),
     ],
 )
 def test_what_an_engine_can_run(name: str, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The best format first; none that it would refuse."""
     monkeypatch.setattr(engine_class("lite"), "formats", ("ms", "mindir_v1"))
-    assert [f"{each.format} {each.precision}" for each in readable(name, FILES, device)] == expected
+    assert [each.format for each in readable(name, FILES, device)] == expected
     assert all((each in readable(name, FILES, device)) == (name in engines_for(each, device)) for each in FILES)
 
 
 def test_engines_for_a_file() -> None:
-    assert engines_for(File("onnx", "fp32")) == ["onnx", "openvino"]
-    assert engines_for(File("onnx", "int8")) == engines_for(File("onnx", "fp32"), "gpu") == ["onnx"]
+    assert engines_for(File("onnx")) == ["onnx", "openvino"]
+    assert engines_for(File("onnx"), "gpu") == ["onnx"]
 
 
 def test_available_says_how_to_get_it() -> None:

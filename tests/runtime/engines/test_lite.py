@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -95,8 +96,8 @@ def test_outputs_go_by_name_where_names_survive(tiny_ms: bytes, tiny: Any) -> No
 
 @pytest.mark.lite_process
 def test_and_else_by_place(tiny_ms: bytes, tiny: Any) -> None:
-    renamed = (replace(POOLED, name="a"), replace(SCORES, name="b"))
-    spec = replace(IMAGES, name="crops")
+    renamed = (msgspec.structs.replace(POOLED, name="a"), msgspec.structs.replace(SCORES, name="b"))
+    spec = msgspec.structs.replace(IMAGES, name="crops")
     with LiteEngine(model_file(tiny_ms, inputs=(spec,), outputs=renamed), CPU, 1) as engine:
         result = engine.run({"crops": tiny.images(2)})
     np.testing.assert_allclose(result["a"], tiny.expected(tiny.images(2))[0], atol=1e-4)
@@ -104,7 +105,7 @@ def test_and_else_by_place(tiny_ms: bytes, tiny: Any) -> None:
 
 @pytest.mark.lite_process
 def test_a_batch_fixed_by_the_manifest(tiny_ms: bytes, tiny: Any) -> None:
-    spec = replace(IMAGES, shape=(2, 8, 8, 3))
+    spec = msgspec.structs.replace(IMAGES, shape=(2, 8, 8, 3))
     with LiteEngine(model_file(tiny_ms, inputs=(spec,)), CPU, 1) as engine:
         assert engine.run({"images": tiny.images(2)})["scores"].shape == (2, 5)
         with pytest.raises(ValueError, match="the model takes"):
@@ -116,9 +117,9 @@ def test_a_batch_fixed_by_the_manifest(tiny_ms: bytes, tiny: Any) -> None:
     "inputs",
     [
         (TensorSpec(IMAGES.name, IMAGES.shape, "float32"),),
-        (replace(IMAGES, shape=(DYNAMIC, 3, 8, 8)),),
-        (replace(IMAGES, shape=(DYNAMIC, 192)),),
-        (IMAGES, replace(IMAGES, name="more")),
+        (msgspec.structs.replace(IMAGES, shape=(DYNAMIC, 3, 8, 8)),),
+        (msgspec.structs.replace(IMAGES, shape=(DYNAMIC, 192)),),
+        (IMAGES, msgspec.structs.replace(IMAGES, name="more")),
     ],
     ids=["dtype", "layout", "rank", "count"],
 )
@@ -130,7 +131,11 @@ def test_refuses_a_file_that_is_not_what_the_manifest_says(tiny_ms: bytes, input
 @pytest.mark.lite_process
 @pytest.mark.parametrize(
     "outputs",
-    [(POOLED,), (POOLED, replace(SCORES, shape=(DYNAMIC, 6))), (POOLED, replace(SCORES, dtype="float16"))],
+    [
+        (POOLED,),
+        (POOLED, msgspec.structs.replace(SCORES, shape=(DYNAMIC, 6))),
+        (POOLED, msgspec.structs.replace(SCORES, dtype="float16")),
+    ],
     ids=["count", "shape", "dtype"],
 )
 def test_refuses_results_that_are_not_what_the_manifest_says(

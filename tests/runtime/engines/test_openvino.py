@@ -228,11 +228,6 @@ def test_what_was_loaded_before_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 # --- refusals
 
 
-def test_int8_is_refused_with_its_cause_and_cure(model: ModelFile) -> None:
-    with pytest.raises(EngineError, match=r"openvino cannot read int8 files: .*QLinearConv.* use engine onnx, or"):
-        OpenVinoEngine(replace(model, precision="int8"), Device(), 1)
-
-
 @pytest.mark.parametrize("device", ["gpu", "gpu:1", "ascend"])
 def test_cpu_only(model: ModelFile, device: str) -> None:
     """Its GPU is Intel's; ours is NVIDIA's."""
