@@ -12,15 +12,12 @@ from benchmarks.evaluation_data import EvaluationData
 from benchmarks.parity import cell_outputs
 from benchmarks.parity_report import Accuracy
 from benchmarks.predictions import Predictions, Predictor, bundle_predictor, label_euler_deg
-from benchmarks.ways import Way, ways
+from benchmarks.ways import WayEngines, ways
 from runtime.aligner import FaceAligner
-from runtime.bundle import Bundle
-from runtime.engines import open_engine
 from synergy_model.synergynet import SynergyNet
 
 CELL = "Cell"
 CELL_ENGINE = "mindspore"
-CELL_BATCH = 16  # graph mode compiles per batch size, so all runs have this one
 PARITY_FACES = 32  # held-out synthetic faces: every yaw bin has some, and more would only repeat the proof slowly
 REDUCED_FACES = 256  # a reduced precision errs face by face: its mean drift needs more of them
 
@@ -63,35 +60,25 @@ def cell_predictor(network: SynergyNet) -> Predictor:
     mean, std = (getattr(network.morphable, name).asnumpy() for name in ("param_mean", "param_std"))
 
     def predict(crops_bgr_u8: np.ndarray) -> Predictions:
-        count = len(crops_bgr_u8)
-        padded = np.concatenate([crops_bgr_u8, crops_bgr_u8[:1].repeat(-count % CELL_BATCH, axis=0)])
-        parts = [cell_outputs(network, padded[i : i + CELL_BATCH]) for i in range(0, len(padded), CELL_BATCH)]
-        params, landmarks = (np.concatenate([part[key] for part in parts])[:count] for key in ("params", "landmarks"))
-        return Predictions(landmarks, label_euler_deg(params, mean, std))
+        outputs = cell_outputs(network, crops_bgr_u8)
+        return Predictions(outputs["landmarks"], label_euler_deg(outputs["params"], mean, std))
 
     return predict
 
 
-def measure_bundle(bundle: Bundle, network: SynergyNet, data: EvaluationData) -> Iterator[Measured]:
-    """The Cell first, then every artifact on every engine present, each in a process of its own.
-
-    Raises EngineError if an engine fails.
-    """
+def measure_bundle(engines: WayEngines, network: SynergyNet, data: EvaluationData) -> Iterator[Measured]:
+    """The Cell first, then every artifact on every engine present. Raises EngineError if an engine fails."""
     yield Measured(CELL, CELL_ENGINE, evaluate(cell_predictor(network), data))
-    for artifact in bundle.manifest.artifacts:
+    for artifact in engines.bundle.manifest.artifacts:
         for way in ways(artifact):
-            yield Measured(artifact.file, way.engine, _evaluate(bundle, way, data), way.computing, way.precision)
+            aligner = FaceAligner(engines.bundle, artifact, engines.engine(way))
+            report = evaluate(bundle_predictor(aligner), data)
+            yield Measured(artifact.file, way.engine, report, way.computing, way.precision)
 
 
 def drift_rows(measured: Sequence[Measured]) -> tuple[Accuracy, ...]:
     """Everything beside the first, which is the Cell. Where the data has no poses, `mae` and its drift are None."""
     return tuple(_row(entry, measured[0].report) for entry in measured)
-
-
-def _evaluate(bundle: Bundle, way: Way, data: EvaluationData) -> AccuracyReport:
-    opened = open_engine(way.engine, bundle.model_file(way.artifact), isolated=True, options=way.options)
-    with FaceAligner(bundle, way.artifact, opened) as aligner:
-        return evaluate(bundle_predictor(aligner), data)
 
 
 def _row(entry: Measured, cell: AccuracyReport) -> Accuracy:

@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 
 from benchmarks.accuracy import NmeBinRecord
-from benchmarks.accuracy_drift import CELL, Measured, drift_rows, measure_bundle
+from benchmarks.accuracy_drift import CELL, Measured, drift_rows
 from benchmarks.evaluation_data import HELD_OUT_SEED, synthetic_data
 from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
 from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
 from benchmarks.parity_report import Accuracy, ParityReport
-from benchmarks.proof import gate
+from benchmarks.proof import gate_and_measure
 from export.artifacts import ExportOptions
 from export.bundle import Proof, export_bundle
 from runtime.aligner import FaceAligner
@@ -62,10 +62,8 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
     measured: list[Measured] = []
 
     def prove(unpublished: Path, checkpoint: Checkpoint) -> Proof:
-        proof = gate(unpublished, checkpoint)
-        say(f"measuring accuracy on {ACCURACY_FACES} held-out faces")  # the gate makes do with fewer
-        bundle = Bundle.open(unpublished)
-        measured.extend(measure_bundle(bundle, checkpoint.network, synthetic_data(ACCURACY_FACES)))
+        proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(ACCURACY_FACES))
+        measured.extend(rows)
         return proof
 
     say("the demo network is MobileNetV2, trained on procedural faces only (docs/training.md)")

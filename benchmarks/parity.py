@@ -13,10 +13,9 @@ import numpy as np
 
 from benchmarks.inputs import noise_crops, real_crops
 from benchmarks.parity_report import Check, ParityReport
-from benchmarks.ways import Way, ways
-from runtime.bundle import Bundle
+from benchmarks.ways import Way, WayEngines, ways
 from runtime.decode import LandmarkFrame, dewhiten, vertices
-from runtime.engines import Engine, available, engines_for, open_engine
+from runtime.engines import Engine, available, engines_for
 from runtime.engines.base import DYNAMIC
 from runtime.errors import EngineError
 from runtime.manifest import Manifest
@@ -36,6 +35,7 @@ NOMINAL = {"params": 5.0, "landmarks": 120.0, "refined_landmarks": 120.0, "verti
 # noise being outside what int8 was calibrated for, and within this many tolerances: 1 px for fp16, 5 px for bf16, 20 px
 # for int8. That is far above their rounding and far below what a wrong layout or colour order does.
 PRECISION_FACTORS = {"fp32": 1.0, "fp16": 100.0, "bf16": 500.0, "int8": 2000.0}
+CELL_BATCH = 16  # graph mode compiles for each batch size, in seconds, so all runs of a Cell have this one
 # Outputs must move between crops of one face by this many tolerances: a network that ignores its input would
 # agree with anything.
 SPREAD_FACTOR = 100.0
@@ -63,20 +63,21 @@ class Reference:
         return float(np.median(np.ptp(self.outputs[output][: self.real], axis=0)))
 
 
-def check_bundle(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:
+def check_bundle(engines: WayEngines, checkpoint: Checkpoint) -> ParityReport:
     """Run every artifact on every engine present. An artifact that no engine here can run is a failure."""
+    bundle = engines.bundle
     reference = make_reference(checkpoint, bundle.manifest)
     checks: list[Check] = []
     failures: list[str] = []
     for artifact in bundle.manifest.artifacts:
         found = ways(artifact)
         if not found:
-            engines = engines_for(artifact)
-            reasons = "; ".join(f"{available(name).detail}, {available(name).fix}" for name in engines)
+            absent = [available(name) for name in engines_for(artifact)]
+            reasons = "; ".join(f"{each.detail}, {each.fix}" for each in absent)
             failures.append(f"{artifact.file} was run on no engine ({reasons})")
         for way in found:
             try:
-                checks.extend(_check_way(bundle, way, reference))
+                checks.extend(_check_way(engines, way, reference))
             except EngineError as error:
                 failures.append(f"{way}: {error}")
     passed = bool(checks) and not failures and all(check.passed for check in checks)
@@ -102,12 +103,17 @@ def cell_outputs(network: SynergyNet, crops_bgr_u8: np.ndarray, refined: bool = 
     import mindspore as ms
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    images = (crops_bgr_u8.astype(np.float32).transpose(0, 3, 1, 2) - PIXEL_MEAN) / PIXEL_SCALE
+    padded = np.concatenate([crops_bgr_u8, crops_bgr_u8[:1].repeat(-len(crops_bgr_u8) % CELL_BATCH, axis=0)])
+    images = (padded.astype(np.float32).transpose(0, 3, 1, 2) - PIXEL_MEAN) / PIXEL_SCALE
     network.set_train(False)
     run = RefinedNetwork(network) if refined else network
-    outputs = run(ms.Tensor(np.ascontiguousarray(images)))
+    parts = [
+        run(ms.Tensor(np.ascontiguousarray(images[start : start + CELL_BATCH])))
+        for start in range(0, len(images), CELL_BATCH)
+    ]
+    outputs = [np.concatenate([each.asnumpy() for each in output]) for output in zip(*parts, strict=True)]
     names = ("params", "landmarks", "refined_landmarks")[: len(outputs)]
-    return {name: output.asnumpy() for name, output in zip(names, outputs, strict=True)}
+    return {name: output[: len(crops_bgr_u8)] for name, output in zip(names, outputs, strict=True)}
 
 
 def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:
@@ -120,23 +126,22 @@ def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:
     return vertices(dewhiten(params.astype(np.float64), mean, std), dense.u, dense.w_shp, dense.w_exp, frame)
 
 
-def _check_way(bundle: Bundle, way: Way, reference: Reference) -> Iterator[Check]:
-    count = reference.compared(way.precision)
+def _check_way(engines: WayEngines, way: Way, reference: Reference) -> Iterator[Check]:
+    count, manifest, engine = reference.compared(way.precision), engines.bundle.manifest, engines.engine(way)
     crops = reference.crops[:count]
-    with open_engine(way.engine, bundle.model_file(way.artifact), isolated=True, options=way.options) as engine:
-        runs = [_run_in_batches(engine, crops, size) for size in _batch_sizes(bundle, count)]
+    runs = [_run_in_batches(engine, crops, size) for size in _batch_sizes(manifest, count)]
     for output, expected in reference.outputs.items():
         differences = [np.abs(run[output] - expected[:count]).max() for run in runs]
         max_abs = float(np.max(differences))  # max() would lose a NaN
-        rounding, spread = reference.tolerance(output, bundle.manifest.arch), reference.spread(output)
+        rounding, spread = reference.tolerance(output, manifest.arch), reference.spread(output)
         tolerance = rounding * PRECISION_FACTORS[way.precision]
         passed = max_abs <= tolerance and spread >= SPREAD_FACTOR * rounding
         yield Check(way.artifact.file, way.engine, output, max_abs, spread, tolerance, passed, way.computing)
 
 
-def _batch_sizes(bundle: Bundle, count: int) -> tuple[int, ...]:
+def _batch_sizes(manifest: Manifest, count: int) -> tuple[int, ...]:
     """One by one, and all at once; a model with a fixed batch has no choice."""
-    fixed = bundle.manifest.inputs[0].shape[0]
+    fixed = manifest.inputs[0].shape[0]
     return (1, count) if fixed == DYNAMIC else (fixed,)
 
 

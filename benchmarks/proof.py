@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.accuracy_drift import PARITY_FACES, REDUCED_FACES, drift_rows, measure_bundle
+from benchmarks.accuracy_drift import PARITY_FACES, REDUCED_FACES, Measured, drift_rows, measure_bundle
 from benchmarks.evaluation_data import EvaluationData, synthetic_data
 from benchmarks.parity import check_bundle
 from benchmarks.parity_report import Accuracy, ParityError, ParityReport, summary
+from benchmarks.ways import WayEngines
 from export.bundle import Proof
 from runtime.bundle import Bundle
 from runtime.manifest import Artifact, Drift
 from synergy_model.checkpoint import Checkpoint
 
 Key = tuple[str, str]  # an artifact's file, and what it is computed in
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The report, and the accuracy that its rows are of: the Cell's first, none where outputs already failed."""
+
+    report: ParityReport
+    measured: tuple[Measured, ...] = ()
 
 
 def prove_bundle(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | None = None) -> ParityReport:
@@ -29,7 +39,7 @@ def prove_bundle(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | 
         (entry.file, computing): drift for entry in bundle.manifest.artifacts for computing, drift in _drifts(entry)
     }
     accepted = [key for key, drift in drifts.items() if drift and drift.accepted]
-    return _prove(bundle, checkpoint, data or _faces(bundle), accepted)
+    return _examine(bundle, checkpoint, data or _faces(bundle), accepted).report
 
 
 def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False) -> Proof:
@@ -37,10 +47,18 @@ def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = Non
 
     `accept_drift`: what is of a reduced precision may drift beyond its limit; the proof says so.
     """
+    return gate_and_measure(folder, checkpoint, data, accept_drift)[0]
+
+
+def gate_and_measure(
+    folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False
+) -> tuple[Proof, tuple[Measured, ...]]:
+    """As `gate`, with the accuracy that the proof was made of: the Cell's first."""
     bundle = Bundle.open(folder)
     data = data or _faces(bundle)
     reduced = [key for entry in bundle.manifest.artifacts for key in _reduced(entry)]
-    report = _prove(bundle, checkpoint, data, reduced if accept_drift else ())
+    examined = _examine(bundle, checkpoint, data, reduced if accept_drift else ())
+    report = examined.report
     if not report.passed:
         raise ParityError(_with_cure(report, reduced), report)
     drift = {entry.file: _worst((entry.file, "fp32"), report, data.source) for entry in bundle.manifest.artifacts}
@@ -51,7 +69,7 @@ def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = Non
         )
         for entry in bundle.manifest.artifacts
     }
-    return Proof(msgspec.json.format(msgspec.json.encode(report), indent=2), drift, computing)
+    return Proof(msgspec.json.format(msgspec.json.encode(report), indent=2), drift, computing), examined.measured
 
 
 def _faces(bundle: Bundle) -> EvaluationData:
@@ -72,13 +90,17 @@ def _reduced(entry: Artifact) -> Iterator[Key]:
         yield (entry.file, "fp32")
 
 
-def _prove(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[Key]) -> ParityReport:
-    report = check_bundle(bundle, checkpoint)
-    if not report.passed:
-        return report
-    rows = drift_rows(tuple(measure_bundle(bundle, checkpoint.network, data)))
-    rows = tuple(msgspec.structs.replace(row, accepted=not row.passed and _key(row) in accepted) for row in rows)
-    return msgspec.structs.replace(report, accuracy=rows, passed=all(row.passed or row.accepted for row in rows))
+def _examine(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[Key]) -> Examined:
+    with WayEngines(bundle) as engines:
+        report = check_bundle(engines, checkpoint)
+        if not report.passed:
+            return Examined(report)
+        measured = tuple(measure_bundle(engines, checkpoint.network, data))
+    rows = tuple(
+        msgspec.structs.replace(row, accepted=not row.passed and _key(row) in accepted) for row in drift_rows(measured)
+    )
+    passed = all(row.passed or row.accepted for row in rows)
+    return Examined(msgspec.structs.replace(report, accuracy=rows, passed=passed), measured)
 
 
 def _key(row: Accuracy) -> Key:

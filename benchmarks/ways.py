@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
 
-from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, available, engine_class, engines_for
+from runtime.bundle import Bundle
+from runtime.engines import (
+    DEFAULT_OPTIONS,
+    Device,
+    Engine,
+    EngineOptions,
+    available,
+    engine_class,
+    engines_for,
+    open_engine,
+)
 from runtime.engines.base import engine_label
 from runtime.manifest import Artifact
 from runtime.tuning import precisions
@@ -34,6 +46,32 @@ class Way:
 
     def __str__(self) -> str:
         return f"{self.artifact.file} on {self.where}"
+
+
+class WayEngines:
+    """The engines of a bundle, each in a process of its own as on a device: opened when first asked for, and kept.
+
+    Use as a context manager.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._opened: dict[Way, Engine] = {}
+        self._stack = ExitStack()
+
+    def engine(self, way: Way) -> Engine:
+        """Raises EngineError if it does not open, BundleError for an altered file."""
+        if way not in self._opened:
+            model = self.bundle.model_file(way.artifact)
+            engine = open_engine(way.engine, model, isolated=True, options=way.options)
+            self._opened[way] = self._stack.enter_context(engine)
+        return self._opened[way]
+
+    def __enter__(self) -> WayEngines:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
 
 
 def ways(artifact: Artifact) -> list[Way]:

@@ -13,7 +13,6 @@ pytest.importorskip("mindspore", reason="the Cell needs MindSpore")
 from benchmarks.accuracy import AccuracyReport, NmeRecord, PoseMaeRecord
 from benchmarks.accuracy_drift import (
     CELL,
-    CELL_BATCH,
     DRIFT_LIMITS,
     Measured,
     cell_predictor,
@@ -22,6 +21,8 @@ from benchmarks.accuracy_drift import (
 )
 from benchmarks.aflw2000 import load_raw
 from benchmarks.evaluation_data import to_image_px
+from benchmarks.parity import CELL_BATCH
+from benchmarks.ways import WayEngines
 from runtime.bundle import Bundle
 from synergy_model.accuracy import nme_percent
 from synergy_model.checkpoint import load_checkpoint
@@ -104,7 +105,8 @@ def test_real_weights_keep_their_accuracy_on_every_artifact(
     """Eight real pictures, NME 3.225 % on the Cell and after every export."""
     data = load_raw(shared / "aflw2000" / "raw")
     bundle = Bundle.open(bundles["mb05"])
-    found = list(measure_bundle(bundle, load_checkpoint(checkpoints["mb05"]).network, data))
+    with WayEngines(bundle) as engines:
+        found = list(measure_bundle(engines, load_checkpoint(checkpoints["mb05"]).network, data))
     assert found[0].artifact == CELL
     assert {entry.artifact for entry in found[1:]} == {artifact.file for artifact in bundle.manifest.artifacts}
     assert [f"{entry.report.nme.image_mean:.3f}" for entry in found] == ["3.225"] * len(found)

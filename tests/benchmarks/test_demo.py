@@ -95,7 +95,7 @@ def test_table_fits_a_terminal(
     assert set(FILES) <= set(lines)
 
 
-def test_accuracy_is_measured_behind_the_gate_and_before_the_bundle(
+def test_the_accuracy_shown_is_that_of_the_proof(
     report: DemoReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The steps that take minutes are stood in for; tests/test_cli.py walks the whole road."""
@@ -103,26 +103,22 @@ def test_accuracy_is_measured_behind_the_gate_and_before_the_bundle(
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "parity.json").write_bytes(msgspec.json.encode(report.parity))
 
-    def prove(folder: Path, checkpoint: SimpleNamespace) -> str:
-        steps.append(f"gate {folder}")
-        return "proof"
-
-    def measure(bundle: str, network: str, faces: int) -> list[Measured]:
-        steps.append(f"measure {bundle} {network} {faces}")
-        return [measured(CELL, "mindspore", 5.0), measured("model.ms", "lite", 5.5)]
+    def prove(folder: Path, checkpoint: SimpleNamespace, faces: int) -> tuple[str, list[Measured]]:
+        steps.append(f"gate {folder} {faces}")
+        return "proof", [measured(CELL, "mindspore", 5.0), measured("model.ms", "lite", 5.5)]
 
     def export(ckpt: Path, target: Path, options: object, proving: Callable, say: object) -> None:
         assert (ckpt, target) == (DEMO_CHECKPOINT, tmp_path / "demo")
         assert proving("unpublished", SimpleNamespace(network="network")) == "proof"
 
-    fakes = {"gate": prove, "measure_bundle": measure, "export_bundle": export, "synthetic_data": int}
+    fakes = {"gate_and_measure": prove, "export_bundle": export, "synthetic_data": int}
     fakes |= {"Bundle": SimpleNamespace(open=lambda folder: BUNDLE if folder == tmp_path / "demo" else folder)}
     fakes |= {"_draw_sheet": lambda _, path: path, "_draw_portrait": lambda _, path: path}
     fakes |= {"bench_bundle": lambda folder, options: report.bench}
     for name, fake in fakes.items():
         monkeypatch.setattr(demo, name, fake)
     done = demo.run_demo(tmp_path, ("lite",), say=lambda _: None)
-    assert steps == ["gate unpublished", f"measure unpublished network {demo.ACCURACY_FACES}"]
+    assert steps == [f"gate unpublished {demo.ACCURACY_FACES}"]
     assert [(row.artifact, row.nme_drift, row.passed) for row in done.accuracy] == [
         (CELL, 0.0, True),
         ("model.ms", 0.5, False),

@@ -21,7 +21,7 @@ from benchmarks import ways as ways_module
 from benchmarks.parity import NOMINAL, SPREAD_FACTOR, TOLERANCES, Reference, cell_outputs, check_bundle, make_reference
 from benchmarks.parity_report import Accuracy, Check, ParityError, ParityReport, summary
 from benchmarks.proof import gate
-from benchmarks.ways import Way
+from benchmarks.ways import Way, WayEngines
 from export.artifacts import ExportOptions
 from export.bundle import export_bundle
 from runtime.bundle import Bundle
@@ -57,6 +57,11 @@ def once(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def copied(bundles: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundles["mb05"], tmp_path / "bundle"))
+
+
+def check(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:
+    with WayEngines(bundle) as engines:
+        return check_bundle(engines, checkpoint)
 
 
 def keep(folder: Path, *names: str, **tensors: Any) -> Bundle:
@@ -100,7 +105,7 @@ def test_another_networks_artifact_is_found(
     """Hashed anew, so that nothing but the numbers gives it away."""
     shutil.copy(bundles["mobilenet_1"] / "model.onnx", copied / "model.onnx")
     bundle = keep(copied, "model.onnx", "model.ms")
-    report = check_bundle(bundle, checkpoint)
+    report = check(bundle, checkpoint)
     assert report.passed is False
     assert {(check.artifact, check.passed) for check in report.checks} == {("model.onnx", False), ("model.ms", True)}
     assert all(check.max_abs > 10 * check.tolerance for check in report.checks if not check.passed)
@@ -124,12 +129,12 @@ def test_altered_artifact_is_refused_by_its_hash(once: None, copied: Path, check
     with (copied / "model.onnx").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(BundleError, match=r"model\.onnx"):
-        check_bundle(Bundle.open(copied), checkpoint)
+        check(Bundle.open(copied), checkpoint)
 
 
 def test_an_artifact_that_does_not_load_is_a_failure(once: None, copied: Path, checkpoint: Checkpoint) -> None:
     (copied / "model.onnx").write_bytes(b"a text file")
-    report = check_bundle(keep(copied, "model.onnx", "model.ms"), checkpoint)
+    report = check(keep(copied, "model.onnx", "model.ms"), checkpoint)
     assert report.passed is False and {check.artifact for check in report.checks} == {"model.ms"}
     assert report.failures[0].startswith("model.onnx on onnx: ")
     assert all(failure.startswith("model.onnx on ") for failure in report.failures)
@@ -232,8 +237,10 @@ def checked(
 
         monkeypatch.setattr(module, "make_reference", lambda *_: reference)
         monkeypatch.setattr(module, "ways", found)
-        monkeypatch.setattr(module, "open_engine", lambda name, model, isolated, options: Puppet(model, Device(), 1))
-        return check_bundle(keep(copied, "model.onnx", batch=batch), checkpoint)
+        monkeypatch.setattr(
+            ways_module, "open_engine", lambda name, model, isolated, options: Puppet(model, Device(), 1)
+        )
+        return check(keep(copied, "model.onnx", batch=batch), checkpoint)
 
     return checked
 
@@ -368,9 +375,9 @@ def test_all_failures_together(
     def fail(name: str, model: object, isolated: bool, options: EngineOptions) -> Engine:
         raise EngineError(f"{name} is broken")
 
-    monkeypatch.setattr(module, "open_engine", fail)
+    monkeypatch.setattr(ways_module, "open_engine", fail)
     monkeypatch.setattr(ways_module, "available", lambda name: Availability(True, "here"))
-    report = check_bundle(Bundle.open(copied), checkpoint)
+    report = check(Bundle.open(copied), checkpoint)
     assert report.passed is False and report.checks == ()
     assert [failure.split(": ")[0] for failure in report.failures] == [
         "model.mindir on mindspore",
@@ -387,7 +394,7 @@ def test_an_artifact_that_nothing_here_can_run_is_not_proved(
 ) -> None:
     for each in (module, ways_module):
         monkeypatch.setattr(each, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
-    report = check_bundle(Bundle.open(copied), checkpoint)
+    report = check(Bundle.open(copied), checkpoint)
     assert report.passed is False and len(report.failures) == 4
     missing = "onnx is missing, get onnx; openvino is missing, get openvino"
     assert f"model.onnx was run on no engine ({missing})" in report.failures
@@ -402,9 +409,9 @@ def test_every_engine_runs_in_its_own_process(
         asked.append((name, isolated))
         raise EngineError("enough")
 
-    monkeypatch.setattr(module, "open_engine", note)
+    monkeypatch.setattr(ways_module, "open_engine", note)
     monkeypatch.setattr(ways_module, "available", lambda name: Availability(True, "here"))
-    check_bundle(Bundle.open(copied), checkpoint)
+    check(Bundle.open(copied), checkpoint)
     assert len(asked) == 5 and all(isolated for _, isolated in asked)
 
 
@@ -513,6 +520,7 @@ def test_drift_of_what_is_computed_in_less(
         Accuracy("model.onnx", "openvino", 3.2, 0.2, 2.0, 0.0, False, computing="bf16"),
     )
     monkeypatch.setattr(proof, "measure_bundle", lambda *_: ())
+    monkeypatch.setattr(proof, "synthetic_data", lambda count: SimpleNamespace(source=f"{count} faces"))
     monkeypatch.setattr(proof, "drift_rows", lambda _: rows)
     if not accept:
         with pytest.raises(ParityError, match=r"model\.onnx on openvino bf16 drifts.*--accept-drift"):
@@ -538,6 +546,7 @@ def test_drift_beyond_the_limit_is_refused_unless_accepted(
         Accuracy("model.onnx", "onnx", 3.2, 0.2, 2, 0, False),
     )
     monkeypatch.setattr(proof, "measure_bundle", lambda *_: ())
+    monkeypatch.setattr(proof, "synthetic_data", lambda count: SimpleNamespace(source=f"{count} faces"))
     monkeypatch.setattr(proof, "drift_rows", lambda _: rows)
     reduced(copied, "int8")
     if not accept:
@@ -556,6 +565,7 @@ def test_a_drift_of_fp32_cannot_be_accepted(
 ) -> None:
     rows = (Accuracy("model.onnx", "onnx", 3.2, 0.2, None, None, False),)
     monkeypatch.setattr(proof, "measure_bundle", lambda *_: ())
+    monkeypatch.setattr(proof, "synthetic_data", lambda count: SimpleNamespace(source=f"{count} faces"))
     monkeypatch.setattr(proof, "drift_rows", lambda _: rows)
     keep(copied, "model.onnx")
     with pytest.raises(ParityError, match="drifts from the Cell") as raised:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import benchmarks.ways as module
-from benchmarks.ways import Way, computable, ways
+from benchmarks.ways import Way, WayEngines, computable, ways
 from runtime.engines import Availability, Device, EngineOptions, engine_class
 from runtime.engines.openvino import OpenVinoEngine
 from runtime.manifest import Artifact, Computing, Drift
@@ -65,3 +67,32 @@ def test_engines_say_what_they_do_not_compute(engine: str, precision: str, devic
     status = engine_class(engine).computes(precision, Device(device))
     assert not status.ok and words in status.detail and status.fix
     assert engine_class(engine).computes("fp32", Device(device)).ok
+
+
+def test_an_engine_is_opened_once_and_closed_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: the proof runs each way twice."""
+    opened: list[str] = []
+    closed: list[str] = []
+
+    class Puppet:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __enter__(self) -> Puppet:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            closed.append(self.name)
+
+    def open_engine(name: str, model: object, isolated: bool, options: EngineOptions) -> Puppet:
+        assert isolated
+        opened.append(f"{name} {options.computing}")
+        return Puppet(name)
+
+    monkeypatch.setattr(module, "open_engine", open_engine)
+    bundle = SimpleNamespace(model_file=lambda artifact: artifact.file)
+    with WayEngines(bundle) as engines:  # type: ignore[arg-type]
+        exact, less = Way(PROVED, "openvino", "fp32"), Way(PROVED, "openvino", "bf16")
+        assert engines.engine(exact) is engines.engine(exact) is not engines.engine(less)
+        assert closed == []
+    assert opened == ["openvino fp32", "openvino bf16"] and closed == ["openvino", "openvino"]

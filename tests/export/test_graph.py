@@ -13,6 +13,7 @@ from mindspore import Tensor
 
 from benchmarks.parity import check_bundle
 from benchmarks.parity_report import summary
+from benchmarks.ways import WayEngines
 from export.artifacts import ExportOptions
 from export.bundle import Proof, export_bundle
 from export.graph import DeployGraph, HeadError, check_head
@@ -49,7 +50,8 @@ def with_mesh(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 
 def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
     """The numbers alone: accuracy is tested elsewhere."""
-    report = check_bundle(Bundle.open(folder), checkpoint)
+    with WayEngines(Bundle.open(folder)) as engines:
+        report = check_bundle(engines, checkpoint)
     assert report.passed, summary(report)
     ran = {(check.artifact, check.engine) for check in report.checks}
     assert len(ran) == 4 + available("openvino").ok
