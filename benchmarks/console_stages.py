@@ -28,6 +28,13 @@ def print_stages(report: StageReport) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("[dim]each stage alone, one picture at a time; geometry: from parameters to faces in image pixels[/]")
+    video = report.following
+    console.print(
+        f"following one face in video of 640 x 480: {short_ms(video.frame_ms)} ms a frame, the network alone "
+        f"{short_ms(video.network_ms)}: {video.median_ratio:.2f} times (mean {video.mean_ratio:.2f})"
+    )
+    if video.lost:
+        console.print(f"[yellow]note[/] the face was lost in {video.lost} of {video.frames} frames")
 
 
 def print_throughput(report: ThroughputReport) -> None:

@@ -69,13 +69,13 @@ class BenchOptions:
                 raise ValueError(f"{option} must be 1 or more, not {', '.join(map(str, numbers)) or 'nothing'}")
 
 
-class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+class Timing(msgspec.Struct, frozen=True):
     """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
 
     artifact: its file, with its bundle's name before it where two were compared. cold_start_s: start of a process to
     its first output. rss_mb: peak resident memory until then, 10^6 bytes. ratio_to_onnxruntime: median over rounds of
     this time over onnxruntime's with the same threads and batch in the same round, so below 1 is faster; None where
-    onnxruntime was not measured. computing: what the engine computes in, where that is not float32.
+    onnxruntime was not measured.
     """
 
     engine: str
@@ -89,6 +89,11 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     cold_start_s: float
     rss_mb: float
     ratio_to_onnxruntime: float | None
+
+
+class Row(Timing, frozen=True, omit_defaults=True):
+    """One of our engines; `computing`: what it computes in, where that is not float32."""
+
     computing: str = "fp32"
 
     @property

@@ -11,15 +11,15 @@ import numpy as np
 from benchmarks.arithmetic import PRODUCT_FLOP, Peak
 from benchmarks.host import Host
 from benchmarks.jitter import JitterReport
-from benchmarks.latency import Row
+from benchmarks.latency import Timing
 from benchmarks.peer_process import BARE, ISOLATED, NETWORK, OVERHEAD, PATH, Seat, SeatProcess, Turn
 from benchmarks.rounds import Contender, ratio_by_round
 
 BASELINE = "onnxruntime"  # the peer that ratios are formed against
 
 
-class PeerRow(Row, frozen=True):
-    """The network alone, as `latency.Row`: crops in memory to outputs in memory.
+class PeerRow(Timing, frozen=True):
+    """The network alone, as `latency.Timing`: crops in memory to outputs in memory.
 
     engine: "onnxruntime (bare)", "openvino bf16 (bare)" and the like are peers' own sessions, with the type that they
     compute in where there is a choice; without "(bare)" it is `FaceAligner.predict` on our engine of that name.

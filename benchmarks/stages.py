@@ -16,6 +16,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from benchmarks.following import FollowingReport, measure_following
 from benchmarks.host import Host, describe_host
 from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
 from benchmarks.rounds import Progress
@@ -53,6 +54,7 @@ class StageReport(msgspec.Struct, frozen=True):
     artifact: str
     threads: int
     rows: tuple[StageRow, ...]
+    following: FollowingReport
 
 
 def bench_stages(
@@ -71,7 +73,9 @@ def bench_stages(
         for done, (side, faces) in enumerate(settings):
             say(done / len(settings), f"{side} x {side} pixels, {faces} faces")
             rows.append(measure(aligner, side, faces))
-        return StageReport(host, aligner.engine.label, aligner.artifact.file, aligner.engine.threads, tuple(rows))
+        say(1.0, "following a face")
+        used = (aligner.engine.label, aligner.artifact.file, aligner.engine.threads)
+        return StageReport(host, *used, tuple(rows), measure_following(aligner))
 
 
 def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:

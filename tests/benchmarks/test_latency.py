@@ -419,19 +419,6 @@ def test_engine_without_an_artifact_is_reported_if_asked_for(lite_home: Path, tm
     assert obstacles == [f"lite: reads ms, mindir_v1; {bundle.folder} has nothing for it"]
 
 
-def test_an_engine_that_does_not_read_the_precision_is_no_configuration(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("openvino")
-    bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
-    int8 = tuple(msgspec.structs.replace(each, precision="int8") for each in bundle.manifest.artifacts)
-    reduced = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, artifacts=int8))
-    chosen = BenchOptions(engines=("onnx", "openvino"))
-    assert {each.engine for each in plan(bundle, chosen)[0]} == {"onnx", "openvino"}
-    found, obstacles = plan(reduced, chosen)
-    assert {each.engine for each in found} == {"onnx"}
-    assert obstacles == [f"openvino: reads onnx, not int8; {bundle.folder} has nothing for it"]
-
-
 def test_no_engine_at_all_says_why(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle", ("ms",))
     with pytest.raises(EngineUnavailableError, match=r"no engine here runs .*run `synergy lite install`.*onnx: reads"):

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import stages
+from benchmarks import following, stages
 from benchmarks.stages import STAGES, StageReport, _medians, _picture
 from runtime.detection import HaarDetector
 from runtime.picture import decode_picture
@@ -33,6 +33,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(stages, "MIDDLE", 256)
     monkeypatch.setattr(stages, "ROUNDS", 2)
     monkeypatch.setattr(stages, "TURN_S", 0.0)
+    monkeypatch.setattr(following, "FRAMES", 30)
     monkeypatch.setattr(HaarDetector, "detect", lambda *_: [])
     code, out, _ = synergy(
         "bench", bundles["mb05"], "--stages", "--engine", "onnx", "--threads", 1, "--json", tmp_path / "s.json"
@@ -44,6 +45,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     assert all(row.ms["geometry"] > 0.01 for row in report.rows)
     one, many = report.rows[1].ms, report.rows[3].ms
     assert many["network"] > 2 * one["network"] and "encode png" in out
+    assert report.following.frame_ms > report.following.network_ms > 0 and "following one face" in out
 
 
 def test_one_subject_at_a_time(synergy, tmp_path: Path) -> None:
