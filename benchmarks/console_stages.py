@@ -31,7 +31,7 @@ def print_stages(report: StageReport) -> None:
     video = report.following
     console.print(
         f"following one face in video of 640 x 480: {short_ms(video.frame_ms)} ms a frame, the network alone "
-        f"{short_ms(video.network_ms)}: {video.median_ratio:.2f} times (mean {video.mean_ratio:.2f})"
+        f"{short_ms(video.network_ms)}: {video.ratio:.2f} times"
     )
     if video.lost:
         console.print(f"[yellow]note[/] the face was lost in {video.lost} of {video.frames} frames")

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.bundle import Bundle, DenseBasis
 from runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
-from runtime.decode import dewhiten, rotation, vertices
+from runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
 from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
 from runtime.engines.base import DYNAMIC
 from runtime.errors import BundleError
@@ -174,10 +174,11 @@ class FaceAligner:
         landmarks = roi_to_image(prediction.landmarks, rois)
         refined, vertices = (_to_image(part, rois) for part in (prediction.refined_landmarks, prediction.vertices))
         rotations = rotation(dewhiten(prediction.params, self.morphable.param_mean, self.morphable.param_std))
+        angles = rotation_to_euler_deg(rotations, self.pose.rule).tolist()  # `prediction.euler_deg` would begin anew
         return [
             Face(
                 landmarks=landmarks[i].T,
-                pose=Pose(*(float(angle) for angle in prediction.euler_deg[i])),
+                pose=Pose(*angles[i]),
                 rotation=rotations[i],
                 box_xyxy=np.array(detection.box_xyxy, np.float64),  # not a view of the caller's boxes
                 roi_xyxy=rois[i],
