@@ -369,9 +369,9 @@ def test_auto_takes_what_was_measured_fastest(bundles: dict[str, Path]) -> None:
 
 
 def test_auto_goes_by_the_artifact_and_the_threads(bundles: dict[str, Path]) -> None:
-    for artifact, engine in (("model.onnx", "onnx"), ("mindir", "mindspore")):
+    for artifact, engines in (("model.onnx", {"onnx", "openvino"}), ("mindir", {"mindspore"})):
         with FaceAligner.load(bundles["mb05"], artifact=artifact, threads=1) as aligner:
-            assert (aligner.engine.name, aligner.engine.threads) == (engine, 1)
+            assert aligner.engine.name in engines and aligner.engine.threads == 1
 
 
 def test_auto_without_any_engine_names_all_reasons(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
