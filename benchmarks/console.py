@@ -28,13 +28,14 @@ STYLE: dict = {
     "pad_edge": False,
     "padding": (0, 1, 0, 0),
 }  # fits 80 columns
+DENSE = {**STYLE, "padding": 0}  # for tables of many columns
 Item = TypeVar("Item")
 PASS, FAIL, ACCEPTED = "[green]pass[/]", "[bold red]FAIL[/]", "[yellow]accepted[/]"
 
 
 def print_parity(report: ParityReport) -> None:
     """Every check, failed ones too; what could not be run at all follows."""
-    table = Table(title="largest difference from the Cell", **STYLE)
+    table = Table(title="largest difference from the Cell", **DENSE)
     for name in ("artifact", "engine", "output"):
         table.add_column(name, no_wrap=True)
     for name in ("max abs", "tolerance", "moves by"):
@@ -52,7 +53,7 @@ def print_parity(report: ParityReport) -> None:
 
 
 def _accuracy_table(report: ParityReport) -> Table:
-    table = Table(title="task accuracy and its drift from the Cell", **STYLE)
+    table = Table(title="task accuracy and its drift from the Cell", **DENSE)
     for name in ("artifact", "engine"):
         table.add_column(name, no_wrap=True)
     for name in ("NME %", "drift", "MAE deg", "drift"):
@@ -93,7 +94,7 @@ def _demo_numbers(row: DemoAccuracy) -> tuple[str, ...]:
 
 def print_bench(report: BenchReport) -> None:
     """One line per configuration; ratios below 1 are faster than onnxruntime in the same run."""
-    table = Table(title="latency of one run, interleaved", **STYLE)
+    table = Table(title="latency of one run, interleaved", **DENSE)
     for name in ("engine", "artifact"):
         table.add_column(name, no_wrap=True)
     for name in ("thr", "batch", "ms", "p95", "fps", "start s", "MB", "ratio"):
