@@ -46,11 +46,12 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The report, and what it was made from."""
+    """The report, and what it was made from; `by` says which artifact and engine of a bundle."""
 
     report: AccuracyReport
     predictions: Predictions
     data: EvaluationData
+    by: str = ""
 
 
 def load_data(options: EvalOptions) -> EvaluationData:
@@ -68,21 +69,24 @@ def run_eval(subject: Path | None, options: EvalOptions, progress: Progress) -> 
     if (subject is None) == (options.predictions is None):
         raise ValueError("give a bundle or a checkpoint, or else --predictions FILE.npz")
     data = load_data(options)
+    if subject is not None and not subject.is_file():
+        loaded = FaceAligner.load(
+            subject, options.engine, options.device, options.threads, options.artifact, options=options.engine_options
+        )
+        with loaded as aligner:
+            predictions = run_predictor(bundle_predictor(aligner), data, progress)
+            by = f"{aligner.artifact.file} on {aligner.engine.label}"
+        return Evaluated(score(predictions, data), predictions, data, by)
     predictions = _predict(subject, options, data, progress)
     return Evaluated(score(predictions, data), predictions, data)
 
 
 def _predict(subject: Path | None, options: EvalOptions, data: EvaluationData, progress: Progress) -> Predictions:
+    """Of a checkpoint's Cell, or of a file."""
     if subject is None:
         assert options.predictions is not None
         return predictions_from_npz(options.predictions, len(data), options.whitening, options.morphable)
-    if subject.is_file():
-        from benchmarks.accuracy_drift import cell_predictor
-        from synergy_model.checkpoint import load_checkpoint
+    from benchmarks.accuracy_drift import cell_predictor
+    from synergy_model.checkpoint import load_checkpoint
 
-        return run_predictor(cell_predictor(load_checkpoint(subject).network), data, progress)
-    loaded = FaceAligner.load(
-        subject, options.engine, options.device, options.threads, options.artifact, options=options.engine_options
-    )
-    with loaded as aligner:
-        return run_predictor(bundle_predictor(aligner), data, progress)
+    return run_predictor(cell_predictor(load_checkpoint(subject).network), data, progress)

@@ -25,7 +25,7 @@ from benchmarks.peer_path import square
 from benchmarks.rounds import Contender, Progress, play_rounds, ratio_by_round
 from runtime.bundle import Bundle
 from runtime.engines import Device, available, default_threads, readable
-from runtime.engines.base import DYNAMIC
+from runtime.engines.base import DYNAMIC, engine_label
 from runtime.errors import EngineError
 from runtime.tuning import Wish, tune
 
@@ -139,7 +139,8 @@ def bench_start(folder: str | Path, threads: int | None = None, progress: Progre
     say(0.0, "choosing what auto takes")
     best = tune(bundle, Device(), Wish(threads))[0]  # so that "auto" finds it measured, as from the second start on
     with tempfile.TemporaryDirectory() as report:
-        starts = list(_starts(bundle, threads, best.engine, Path(report)))
+        tuned = engine_label(best.engine, best.precision)  # no plain script computes in less than float32
+        starts = list(_starts(bundle, threads, tuned, Path(report)))
         finished = play_rounds(starts, ROUNDS, failures, say, NO_LIMIT_S)
     return StartReport(host, threads, tuple(_rows(finished)), tuple(failures))
 

@@ -33,7 +33,7 @@ from benchmarks.peer_sessions import FULL_PRECISION, PEERS
 from benchmarks.rounds import Contender, Progress, play_rounds
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
-from runtime.engines import DEFAULT_OPTIONS, Device, engine_class, readable
+from runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, engine_class, readable
 from runtime.engines.base import DYNAMIC
 from runtime.engines.child import Child
 from runtime.errors import EngineError, EngineUnavailableError
@@ -84,7 +84,7 @@ def bench_peers(folder: str | Path, options: BenchOptions, progress: Progress | 
 def _check(options: BenchOptions) -> None:
     if options.device != "cpu":
         raise ValueError(f"peers are compared on the CPU only: leave --device {options.device} out")
-    if options.engine_options != DEFAULT_OPTIONS:
+    if options.engine_options not in (DEFAULT_OPTIONS, EngineOptions("fp32")):
         raise ValueError("peers know no --device-precision, --affinity or --lite-config: leave them out")
     if options.against is not None or options.all_artifacts:
         raise ValueError("peers are compared on one bundle's preferred artifacts: leave --against and --all out")

@@ -88,7 +88,8 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
         say(0.0, "starting")
         setup = WorkerSetup(bundle.folder, options=options, threads=1)
         pool = stack.enter_context(FacePool(setup, LocalWorker, default_workers()))
-        plain = stack.enter_context(FaceAligner.load(bundle.folder, options=options))
+        alike = replace(options, precision=pool.setup.options.computing)
+        plain = stack.enter_context(FaceAligner.load(bundle.folder, options=alike))
         fixed = bundle.manifest.inputs[0].shape[0]
         load = crop_load(bundle, BATCH if fixed == DYNAMIC else fixed)
         sessions, notes = _sessions(bundle, load, failures, stack)

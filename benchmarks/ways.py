@@ -85,6 +85,16 @@ def ways(artifact: Artifact) -> list[Way]:
     return [*(Way(artifact, name, "fp32") for name in present), *less]
 
 
+def not_computed(artifact: Artifact) -> list[str]:
+    """What an artifact was proved in and this machine cannot repeat, each with its cause."""
+    found = []
+    for each in artifact.computing:
+        status = engine_class(each.engine).computes(each.precision, Device())
+        if not status.ok:
+            found.append(f"{Way(artifact, each.engine, each.precision)}: {status.detail}")
+    return found
+
+
 def computable(name: str, artifact: Artifact, device: Device, options: EngineOptions = DEFAULT_OPTIONS) -> list[str]:
     """What an engine may compute an artifact in, of what was proved if this machine has it; what was asked for is
     tried."""

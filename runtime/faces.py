@@ -18,7 +18,8 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
     score: float
 
 
-class Pose(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Pose:
     """Head pose in degrees, by the convention of the network that made it (`pose` in the manifest)."""
 
     yaw: float

@@ -17,7 +17,7 @@ from runtime.engines.base import DYNAMIC, TensorSpec
 from runtime.errors import BundleError
 
 SCHEMA = 2
-OLDEST_SCHEMA = 1  # lacks `Artifact.computing`, which it needs not have
+OLDEST_SCHEMA = 1  # lacks `Artifact.computing`; its int8 files are of a form that onnxruntime alone reads
 PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
@@ -65,7 +65,7 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Computing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An engine may compute the artifact in less than float32: it was proved so, with this drift."""
+    """An engine computes the artifact in less than float32 with this drift; None until it is proved."""
 
     engine: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,32}\Z")]
     precision: Literal["bf16"]
@@ -191,6 +191,8 @@ def _unusable(manifest: Manifest) -> str:
     size = manifest.preprocessing.size
     if not manifest.artifacts:
         return "it has no artifacts"
+    if manifest.schema == 1 and any(artifact.precision == "int8" for artifact in manifest.artifacts):
+        return "int8 was written in another form when its schema was 1"
     if len(manifest.inputs) != 1 or manifest.inputs[0].dtype != "uint8":
         return "it needs one uint8 input"
     batch = manifest.inputs[0].shape[0] if manifest.inputs[0].shape else 0

@@ -49,7 +49,7 @@ REMEMBER_S = 1.0  # for that long a lost face that is found at its last place ke
 SEARCH_AGAIN = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrackedFace(Face):
     """A face in a frame, as `Face`, with the number that it keeps from frame to frame, from 1; none is used twice.
 

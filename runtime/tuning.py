@@ -27,6 +27,7 @@ from runtime.engines import (
     EngineOptions,
     available,
     default_threads,
+    engine_class,
     open_engine,
     readable,
 )
@@ -101,11 +102,17 @@ def tune(bundle: Bundle, device: Device, wish: Wish, again: bool = False) -> tup
     possible = {way.key for way in ways}
     if key in known and not again:
         choices = known[key].choices
-        if choices and all((each.engine, each.artifact, each.threads, each.precision) in possible for each in choices):
+        fitting = all((each.engine, each.artifact, each.threads, each.precision) in possible for each in choices)
+        if choices and fitting and _computes_here(choices[0], device):
             return choices
     choices = measure(bundle, ways, device, wish)
     _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, choices)])
     return choices
+
+
+def _computes_here(choice: Choice, device: Device) -> bool:
+    """The file may have come with the bundle from another machine of the same name."""
+    return choice.precision == "fp32" or engine_class(choice.engine).computes(choice.precision, device).ok
 
 
 def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:

@@ -98,6 +98,7 @@ def infer(
         raise ValueError("--boxes, --mesh, --workers and --ray are for pictures, not for videos")
     with setup.open() as aligner:
         code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth))
+        print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}")
     raise typer.Exit(code)
 
 

@@ -39,12 +39,15 @@ def parity(
     from benchmarks.console import print_parity
     from benchmarks.parity_report import summary
     from benchmarks.proof import prove_bundle
+    from benchmarks.ways import not_computed
     from runtime import Bundle
     from synergy_model.checkpoint import load_checkpoint
 
-    data = accuracy_data(root, raw)
-    report = prove_bundle(Bundle.open(bundle), load_checkpoint(ckpt), data)
+    data, opened = accuracy_data(root, raw), Bundle.open(bundle)
+    report = prove_bundle(opened, load_checkpoint(ckpt), data)
     print_parity(report)
+    for line in (line for artifact in opened.manifest.artifacts for line in not_computed(artifact)):
+        print(f"note: not proved again here: {line}", file=sys.stderr)
     write_json(json_file, report)
     print(summary(report))
     raise typer.Exit(0 if report.passed else 1)
@@ -93,7 +96,7 @@ def evaluate(
     with progress() as say:
         done = run_eval(subject, chosen, say)
     print(format_table(done.report))
-    print(format_source(done.report), file=sys.stderr)
+    print(f"{format_source(done.report)}{done.by and f', by {done.by}'}", file=sys.stderr)
     write_json(json_file, done.report)
     if csv_file:
         write_csv(csv_file, done.report, done.predictions, done.data)

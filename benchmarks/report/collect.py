@@ -19,7 +19,7 @@ from benchmarks.parity_report import ParityReport
 from benchmarks.peer_process import BARE
 from benchmarks.predictions import Predictions, bundle_predictor
 from benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
-from benchmarks.ways import Way, computable
+from benchmarks.ways import Way, computable, not_computed
 from runtime.aligner import FaceAligner
 from runtime.bundle import Bundle
 from runtime.engines import Device, available, default_threads, engine_class, engines_for
@@ -183,6 +183,7 @@ def _measure(
 def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[Way]:
     """Every artifact with every engine that reads it and is here, and in all it was proved in; others are noted."""
     for artifact in bundle.manifest.artifacts:
+        found.not_run += not_computed(artifact)
         for engine in engines_for(artifact, options.device):
             status = available(engine)
             if options.engines is not None and engine not in options.engines:

@@ -84,7 +84,8 @@ def _drifts(manifest: Manifest) -> Iterator[str]:
             yield _drift(f"{artifact.file} is {artifact.precision}", artifact.drift)
         for each in artifact.computing:
             if each.drift is not None:
-                yield _drift(f"{artifact.file} may be computed in {each.precision} on {each.engine}", each.drift)
+                may = "was also" if each.drift.accepted else "may be"
+                yield _drift(f"{artifact.file} {may} computed in {each.precision} on {each.engine}", each.drift)
 
 
 def _drift(what: str, drift: Drift) -> str:

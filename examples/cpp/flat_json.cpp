@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int kMaxDepth = 32;  // a manifest has four levels
+constexpr int kMaxDepth = 32;  // a manifest has six levels
 
 class Reader {
  public:

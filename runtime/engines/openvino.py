@@ -67,8 +67,12 @@ class OpenVinoEngine(Engine):
             return status
         if not cls.available().ok:
             return cls.available()
-        with _all_instructions():
-            obstacle = _cpu_obstacle(import_openvino().Core(), precision)
+        try:
+            with _all_instructions():
+                able = _capabilities(import_openvino().Core())
+        except (ImportError, OSError, RuntimeError) as error:
+            return Availability(False, f"OpenVINO does not load: {_cause(error)}", "install openvino again")
+        obstacle = _cpu_obstacle(able, precision)
         return Availability(False, obstacle, "use a CPU that has it") if obstacle else status
 
     def __init__(
@@ -82,9 +86,11 @@ class OpenVinoEngine(Engine):
         try:
             with _all_instructions():
                 self._core = openvino.Core()
-                obstacle = _cpu_obstacle(self._core, options.computing)
+                able = _capabilities(self._core)
+                obstacle = _cpu_obstacle(able, options.computing)
                 if obstacle:
-                    raise EngineError(obstacle)
+                    has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
+                    raise EngineError(f"{obstacle}: use precision {' or '.join(has)}")
                 compiled = self._core.compile_model(self._network(), "CPU", self._settings)
             _check_compiled(compiled, options.computing)
             self.input_places = _places(model.inputs, compiled.inputs)
@@ -177,16 +183,15 @@ def _all_instructions() -> Iterator[None]:
             os.environ[name] = limit
 
 
-def _cpu_obstacle(core: Any, precision: str) -> str:
+def _capabilities(core: Any) -> list[str]:
+    return core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _cpu_obstacle(able: Sequence[str], precision: str) -> str:
     """Without the instructions OpenVINO emulates bfloat16, three times slower than float32, and ignores float16."""
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision not in _CAPABILITIES or _CAPABILITIES[precision] in able:
         return ""
-    has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
-    return (
-        f"this CPU does not compute in {PRECISIONS[precision]}, OpenVINO would only emulate it: "
-        f"use precision {' or '.join(has)}"
-    )
+    return f"this CPU does not compute in {PRECISIONS[precision]}, OpenVINO would only emulate it"
 
 
 def _check_compiled(compiled: Any, precision: str) -> None:

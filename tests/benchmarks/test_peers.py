@@ -169,9 +169,11 @@ def test_options_that_peers_do_not_share(tiny_bundle: Path, changes: dict, messa
         bench_peers(tiny_bundle, dataclasses.replace(QUICK, **changes))
 
 
-def test_no_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_no_bundle(tmp_path: Path, precision: str) -> None:
+    """Float32 is what ours computes in: it may be said."""
     with pytest.raises(BundleError, match="no bundle at"):
-        bench_peers(tmp_path / "none", QUICK)
+        bench_peers(tmp_path / "none", dataclasses.replace(QUICK, engine_options=EngineOptions(precision)))
 
 
 def test_a_real_bundle(bundles: dict[str, Path]) -> None:

@@ -19,6 +19,7 @@ import pytest
 from benchmarks import picture_run
 from benchmarks.commands.inferring import with_address
 from benchmarks.picture_run import PictureRun
+from runtime.engines import EngineOptions
 from runtime.journal import Journal
 from runtime.pictures import InferOptions
 from runtime.worker import WorkerSetup
@@ -249,3 +250,20 @@ def test_a_bar_on_the_terminal_leaves_stdout_alone(arguments: list[str], tmp_pat
     os.close(main)
     assert done.wait() == 0 and b"pictures" in shown and b"1 face" not in shown
     assert (tmp_path / "out.txt").read_text().count(": 1 face\n") == 3
+
+
+def test_records_computed_in_something_else_are_made_anew(bundles: dict[str, Path]) -> None:
+    """Half a run in float32 and half in bfloat16 would differ by half a pixel, and nothing would say so."""
+    run = PictureRun(WorkerSetup(bundles["mb05"]), InferOptions())
+    assert picture_run._key(run, "fp32") == picture_run._key(run, "fp32") != picture_run._key(run, "bf16")
+
+
+def test_a_cluster_computes_in_float32_unless_told(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its nodes may not have what this machine measures fastest."""
+    monkeypatch.setattr(WorkerSetup, "resolved", lambda self, batch: self)
+    for asked, computing in (("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
+        setup = WorkerSetup(bundles["mb05"], options=EngineOptions(asked))
+        _, sent = picture_run._crew(PictureRun(setup, InferOptions(), ray="auto"), 3)
+        assert sent.options.precision == computing
+        _, local = picture_run._crew(PictureRun(setup, InferOptions(), workers=2), 3)
+        assert local.options.precision == asked

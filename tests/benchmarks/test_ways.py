@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import benchmarks.ways as module
-from benchmarks.ways import Way, WayEngines, computable, ways
+from benchmarks.ways import Way, WayEngines, computable, not_computed, ways
 from runtime.engines import Availability, Device, EngineOptions, engine_class
 from runtime.engines.openvino import OpenVinoEngine
 from runtime.manifest import Artifact, Computing, Drift
@@ -45,6 +45,12 @@ def test_a_reduced_file_is_judged_by_its_own_precision() -> None:
 def test_an_engine_that_is_not_here_has_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available", lambda name: Availability(name == "onnx", ""))
     assert ways(PROVED) == [Way(PROVED, "onnx", "fp32")]
+
+
+def test_what_cannot_be_repeated_is_named(able: bool) -> None:
+    assert not_computed(PLAIN) == []
+    named = not_computed(PROVED)
+    assert named == [] if able else [line.split(":")[0] for line in named] == ["model.onnx on openvino bf16"]
 
 
 def test_what_can_be_measured(able: bool) -> None:

@@ -99,6 +99,13 @@ def test_bundles_of_the_first_schema_are_read(read: Callable[[Any], Manifest]) -
     assert manifest.schema == OLDEST_SCHEMA < SCHEMA and manifest.artifacts[0].computing == ()
 
 
+def test_int8_of_the_first_schema_is_to_be_exported_again(read: Callable[[Any], Manifest]) -> None:
+    """It was written in a form that one engine alone reads."""
+    old = changed("artifacts.0.precision", "int8") | {"schema": OLDEST_SCHEMA}
+    assert "int8 was written in another form" in refused(read, old)
+    assert read(old | {"schema": SCHEMA}).artifacts[0].precision == "int8"
+
+
 DRIFT = {"nme": 0.01, "mae": None, "data": "faces"}
 
 

@@ -15,6 +15,7 @@ import pytest
 from runtime import tuning
 from runtime.bundle import Bundle
 from runtime.engines import Availability, Device, Engine, EngineOptions, ModelFile
+from runtime.engines.openvino import OpenVinoEngine
 from runtime.errors import EngineError, EngineUnavailableError
 from runtime.manifest import Computing, Drift
 from runtime.tuning import Choice, Wish, candidates, tune
@@ -207,6 +208,20 @@ def test_a_cpu_without_the_type_is_no_obstacle(bundle: Bundle, opened: list, mon
 
     monkeypatch.setattr(tuning, "open_engine", refuse)
     assert {each.precision for each in tune(computed(bundle), CPU, Wish())} == {"fp32"}
+
+
+def test_what_was_measured_on_another_cpu_is_measured_anew(
+    bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file lies beside the bundle and may be copied with it."""
+    able = Availability(True, "")
+    monkeypatch.setattr(OpenVinoEngine, "computes", classmethod(lambda cls, precision, device: able))
+    assert tune(computed(bundle), CPU, Wish())[0].precision == "bf16"
+    count = len(opened)
+    assert tune(computed(bundle), CPU, Wish())[0].precision == "bf16" and len(opened) == count
+    able = Availability(False, "this CPU does not compute in bfloat16")
+    tune(computed(bundle), CPU, Wish())
+    assert len(opened) == 2 * count
 
 
 @pytest.mark.parametrize(("reduced_ms", "first"), [(0.94, "bf16"), (0.97, "fp32"), (1.2, "fp32")])

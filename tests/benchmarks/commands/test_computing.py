@@ -13,6 +13,7 @@ import pytest
 from runtime import FaceAligner
 from runtime.bundle import Bundle
 from runtime.engines import Availability, Device, EngineOptions
+from runtime.engines.base import engine_label
 from runtime.engines.openvino import OpenVinoEngine
 from runtime.manifest import read_manifest
 from runtime.tuning import Wish, tune
@@ -84,6 +85,16 @@ def test_benchmarks_name_it(bundle: Path, synergy: Run, tmp_path: Path) -> None:
         ("openvino", "fp32"),
         ("openvino", "bf16"),
     ]
+
+
+def test_eval_says_in_what_it_computed(bundle: Path, synergy: Run) -> None:
+    best = tune(Bundle.open(bundle), Device(), Wish())[0]
+    code, _, err = synergy("eval", bundle)
+    assert code == 0 and f"model.onnx on {engine_label(best.engine, best.precision)}" in err
+    assert (
+        "model.onnx on openvino bf16"
+        in synergy("eval", bundle, "--engine", "openvino", "--device-precision", "bf16")[2]
+    )
 
 
 def test_parity_is_repeated(bundle: Path, checkpoints: dict[str, Path], synergy: Run, tmp_path: Path) -> None:

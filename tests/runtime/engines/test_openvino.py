@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -141,10 +139,24 @@ def test_computes_in_less_on_request(
         (["FP32", "BF16"], "fp16", "does not compute in float16, .*: use precision fp32 or bf16$"),
     ],
 )
-def test_a_cpu_that_would_emulate_it(able: list[str], precision: str, words: str) -> None:
-    core = SimpleNamespace(get_property=lambda *_: able)
-    assert module._cpu_obstacle(core, "fp32") == ""
-    assert re.search(words, module._cpu_obstacle(core, precision))
+def test_a_cpu_that_would_emulate_it(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, able: list[str], precision: str, words: str
+) -> None:
+    monkeypatch.setattr(module, "_capabilities", lambda core: able)
+    with pytest.raises(EngineError, match=words):
+        OpenVinoEngine(model, Device(), 1, EngineOptions(precision))
+    status = OpenVinoEngine.computes(precision, Device())
+    assert not status.ok and status.detail.endswith("would only emulate it") and status.fix == "use a CPU that has it"
+    assert OpenVinoEngine.computes("fp32", Device()).ok
+
+
+def test_an_openvino_that_does_not_load_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ImportError("libopenvino.so: cannot open")
+
+    monkeypatch.setattr(module, "import_openvino", fail)
+    status = OpenVinoEngine.computes("bf16", Device())
+    assert not status.ok and "libopenvino.so: cannot open" in status.detail and status.fix
 
 
 def test_a_plugin_that_takes_another_precision(
