@@ -269,6 +269,17 @@ def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: li
     assert not sizes
 
 
+@pytest.mark.parametrize(("others", "more"), [([1.1], True), ([1.3], False), ([1.05, 2.0], True)])
+def test_those_near_the_best_take_more_turns(monkeypatch: pytest.MonkeyPatch, others: list[float], more: bool) -> None:
+    """A busy moment must not decide; who is far behind need not wait for it."""
+    monkeypatch.setattr(tuning, "_turn", lambda engine, crop: engine)
+    times = tuning._race([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
+    long, short = tuning.ROUNDS + tuning.MORE_ROUNDS, tuning.ROUNDS
+    assert [len(turns) for turns in times] == [
+        long if more and seconds <= tuning.NEAR else short for seconds in (1.0, *others)
+    ]
+
+
 def test_engines_settle_before_they_are_measured(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(bundle, CPU, Wish(threads=1, artifact="onnx"))
     few = len(sizes)
