@@ -12,7 +12,7 @@ import typer
 from benchmarks.commands.options import JsonOption, RawOption, RootOption, accuracy_data, formats_here, write_json
 
 if TYPE_CHECKING:
-    from runtime.manifest import Artifact, Drift
+    from runtime.manifest import Artifact, Drift, Manifest
 
 
 class Head(str, Enum):
@@ -89,8 +89,7 @@ def export(
         print(f"  {artifact_line(artifact)}")
     if kept_fp32(wanted):
         print(f"note: left in fp32, as their formats have no {precision.value} here: {', '.join(kept_fp32(wanted))}")
-    within = "agrees with the Cell" if wanted.precision == "fp32" else "is within its limits of the Cell"
-    print(f"{bundle}: every artifact {within}")
+    print(f"{bundle}: {_verdict(manifest)}")
 
 
 def inspect(
@@ -113,6 +112,15 @@ def artifact_line(artifact: Artifact) -> str:
     parts = [] if drift is None or artifact.precision == "fp32" else [_drift(drift)]
     parts += [f"{each.engine} in {each.precision}: {_drift(each.drift)}" for each in artifact.computing if each.drift]
     return "  ".join([line, *parts])
+
+
+def _verdict(manifest: Manifest) -> str:
+    drifts = [artifact.drift for artifact in manifest.artifacts]
+    drifts += [each.drift for artifact in manifest.artifacts for each in artifact.computing]
+    if any(drift is not None and drift.accepted for drift in drifts):
+        return "proved, but for the drift that was accepted"
+    exact = all(artifact.precision == "fp32" and not artifact.computing for artifact in manifest.artifacts)
+    return f"every artifact {'agrees with the Cell' if exact else 'is within its limits of the Cell'}"
 
 
 def _drift(drift: Drift) -> str:

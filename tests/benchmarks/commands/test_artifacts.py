@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
+from benchmarks.commands.artifacts import _verdict
+from runtime.manifest import Computing, Drift, read_manifest
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -64,3 +68,21 @@ class TestInspect:
 
     def test_without_a_path_it_is_a_usage_error(self, synergy: Run) -> None:
         assert synergy("inspect")[0] == 2
+
+
+def test_an_accepted_drift_is_no_agreement(bundles: dict[str, Path]) -> None:
+    """The last line of an export says what was proved, and no more."""
+    exact = read_manifest(bundles["mb05"])
+    computing = Computing("openvino", "bf16", Drift(0.01, None, "faces"))
+
+    def last_line(**changes: object) -> str:
+        artifacts = (msgspec.structs.replace(exact.artifacts[0], **changes), *exact.artifacts[1:])
+        return _verdict(msgspec.structs.replace(exact, artifacts=artifacts))
+
+    assert last_line() == "every artifact agrees with the Cell"
+    assert last_line(precision="int8") == "every artifact is within its limits of the Cell"
+    assert last_line(computing=(computing,)) == "every artifact is within its limits of the Cell"
+    accepted = Drift(1.0, None, "faces", accepted=True)
+    assert last_line(precision="int8", drift=accepted) == "proved, but for the drift that was accepted"
+    beyond = msgspec.structs.replace(computing, drift=accepted)
+    assert last_line(computing=(beyond,)) == "proved, but for the drift that was accepted"
