@@ -163,7 +163,7 @@ def _print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _bundle_facts(bundle: BundleInfo) -> Iterator[tuple[str, str]]:
-    proved = {None: "no parity report", True: "every artifact agrees with the Cell", False: "FAILED"}
+    proved = {None: "no parity report", True: "every artifact was proved against the Cell", False: "FAILED"}
     yield "network", f"{bundle.arch}, {bundle.convention} conventions, head {bundle.head}"
     yield "from", f"{bundle.source}, sha256 {bundle.source_sha256[:12]}"
     yield from _tensor_facts(bundle.inputs, bundle.outputs)

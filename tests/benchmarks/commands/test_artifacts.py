@@ -46,7 +46,7 @@ class TestInspect:
     def test_a_bundle_fits_a_terminal(self, synergy: Run, bundles: dict[str, Path], tmp_path: Path) -> None:
         code, out, _ = synergy("inspect", bundles["mb05"], "--json", tmp_path / "found.json")
         assert code == 0 and all(len(line) <= 80 for line in out.splitlines()[1:])
-        assert "every artifact agrees with the Cell" in out and "to MindIR 1 works" in out
+        assert "every artifact was proved against the Cell" in out and "to MindIR 1 works" in out
         content = json.loads((tmp_path / "found.json").read_text())
         assert content["bundle"]["arch"] == "mb05" and content["bundle"]["proved"] is True
         models = {model["file"]: model for model in content["models"]}
