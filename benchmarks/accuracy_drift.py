@@ -46,7 +46,7 @@ NOMINAL_NME, NOMINAL_MAE = 10.0, 10.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What one artifact, or the Cell, reached on one engine; `computing` and `precision` as in `parity.Way`."""
+    """What one artifact, or the Cell, reached on one engine; `computing` and `precision` as in `ways.Way`."""
 
     artifact: str
     engine: str

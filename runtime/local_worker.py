@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.engines.child import Child
-from runtime.engines.isolated import AWAKE_S
+from runtime.engines.child import AWAKE_S, Child
 from runtime.engines.shared import Place, SharedArrays
 from runtime.worker import WorkerSetup, open_in_worker, work
 

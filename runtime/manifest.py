@@ -84,8 +84,8 @@ class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
     def precisions(self, engine: str) -> tuple[str, ...]:
         """What it was proved in on an engine, within the limits of drift; "fp32" first, which stands for the file's
         own."""
-        proved = (each for each in self.computing if each.engine == engine and each.drift)
-        return ("fp32", *(each.precision for each in proved if each.drift and not each.drift.accepted))
+        here = (each for each in self.computing if each.engine == engine)
+        return ("fp32", *(each.precision for each in here if each.drift is not None and not each.drift.accepted))
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

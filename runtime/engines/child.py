@@ -28,6 +28,9 @@ BOOTSTRAP = (
     "from runtime.engines.child import serve; serve(int(sys.argv[1]), {function}, {awake_s})"
 )
 GRACE_S = 5.0  # how long a child may take to leave before it is killed
+# Runs often follow each other closely: waking a process that has gone to sleep, and the threads of its engine, costs up
+# to a quarter of a run of 2 ms.
+AWAKE_S = 0.0005
 LAST_WORDS = 4096  # bytes of a dead child's stderr that are searched for a cause
 
 # what the child reports by name and the parent raises again

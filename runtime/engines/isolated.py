@@ -19,13 +19,9 @@ from runtime.engines.base import (
     EngineOptions,
     ModelFile,
 )
-from runtime.engines.child import Child
+from runtime.engines.child import AWAKE_S, Child
 from runtime.engines.shared import Place, SharedArrays
 from runtime.errors import EngineError
-
-# Runs often follow each other closely: waking a process that has gone to sleep, and the threads of its engine, costs up
-# to a quarter of a run of 2 ms.
-AWAKE_S = 0.0005
 
 
 class IsolatedEngine(Engine):

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime import tuning
+from runtime import local_worker, tuning
 from runtime.aligner import FaceAligner
-from runtime.engines.child import Child
+from runtime.engines.child import AWAKE_S, Child
 from runtime.errors import ChildDiedError, EngineUnavailableError
 from runtime.local_worker import LocalWorker
 from runtime.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
@@ -215,3 +215,18 @@ def test_what_is_proved_in_less_than_float32_goes_to_the_workers(
 def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.worker.default_threads", lambda: 8)
     assert [default_workers(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
+
+
+def test_workers_stay_awake_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch is there within the time that waking takes."""
+    waits: list[float] = []
+
+    class Noted(Child):
+        def __init__(self, *arguments: object) -> None:
+            waits.append(float(str(arguments[-1])))
+            raise EngineUnavailableError("enough")
+
+    monkeypatch.setattr(local_worker, "Child", Noted)
+    with pytest.raises(EngineUnavailableError, match="enough"):
+        LocalWorker(WorkerSetup(tmp_path))
+    assert waits == [AWAKE_S] and AWAKE_S > 0
