@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+PACKAGES := runtime synergy_model export benchmarks
+TYPES := $(VENV)/types/synergy # the installed layout as links, in which types are checked across packages
 
 .PHONY: setup demo test check lock
 
@@ -13,14 +15,14 @@ setup: $(READY)
 		echo "MindSpore Lite is not ready (see above); all else works. Then run: make setup"; \
 		test "$(SYNERGY_REQUIRE_LITE)" != 1; }
 
-$(READY): constraints.txt pyproject.toml
+$(READY): constraints.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
 		echo "MindSpore needs Python 3.10, 3.11 or 3.12, this is $$($(PYTHON) --version)."; \
 		echo "Name another: make PYTHON=python3.12 setup"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing: on Debian, apt-get install python3-venv"; exit 1; }
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(VENV)/bin/python -m compileall -q cli.py synergy_model export runtime benchmarks # a tenth of a second at each start
+	@$(VENV)/bin/python -m compileall -q cli.py synergy $(PACKAGES) # a tenth of a second at each start
 	@touch $(READY)
 
 demo: setup
@@ -32,6 +34,8 @@ test: setup
 check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	@mkdir -p $(TYPES)
+	@for name in $(PACKAGES) cli.py synergy/__init__.py synergy/__main__.py synergy/py.typed; do ln -sfn $(CURDIR)/$$name $(TYPES)/; done
 	$(VENV)/bin/mypy
 
 # Renew the pins: needs uv (pip install uv).

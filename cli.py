@@ -6,12 +6,14 @@ import sys
 
 import typer
 
-from benchmarks.commands.artifacts import convert, export, inspect
-from benchmarks.commands.benching import bench
-from benchmarks.commands.inferring import infer, with_address
-from benchmarks.commands.measuring import demo, evaluate, parity, report
-from benchmarks.commands.running import doctor, lite_install
-from benchmarks.commands.training import prepare, train
+from synergy.benchmarks.commands.bench import bench
+from synergy.benchmarks.commands.evaluate import evaluate, prepare
+from synergy.benchmarks.commands.export import export, parity
+from synergy.benchmarks.commands.report import demo, report
+from synergy.export.commands import inspect
+from synergy.runtime.commands.infer import infer, with_address
+from synergy.runtime.commands.machine import doctor, lite_install
+from synergy.synergy_model.commands import convert, train
 
 # packages that a base install lacks, and the extra that brings them
 EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openvino": "openvino"}

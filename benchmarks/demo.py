@@ -9,23 +9,23 @@ import cv2
 import msgspec
 import numpy as np
 
-from benchmarks.accuracy import NmeBinRecord
-from benchmarks.accuracy_drift import CELL, Measured, drift_rows
-from benchmarks.evaluation_data import HELD_OUT_SEED, synthetic_data
-from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
-from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
-from benchmarks.parity_report import Accuracy, ParityReport
-from benchmarks.proof import gate_and_measure
-from export.artifacts import ExportOptions
-from export.bundle import Proof, export_bundle
-from runtime.aligner import FaceAligner
-from runtime.bundle import Bundle
-from runtime.drawing import Layers, draw_faces
-from runtime.engines import default_threads
-from runtime.manifest import Manifest
-from runtime.media import read_image, write_image
-from synergy_model.checkpoint import Checkpoint
-from synergy_model.synthetic import SyntheticFaces
+from synergy.benchmarks.accuracy.data import HELD_OUT_SEED, synthetic_data
+from synergy.benchmarks.accuracy.report import NmeBinRecord
+from synergy.benchmarks.parity.drift import CELL, Measured, drift_rows
+from synergy.benchmarks.parity.gate import gate_and_measure
+from synergy.benchmarks.parity.report import Accuracy, ParityReport
+from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
+from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
+from synergy.export.artifacts import ExportOptions
+from synergy.export.bundle import Proof, export_bundle
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import default_threads
+from synergy.runtime.manifest import Manifest
+from synergy.runtime.media.drawing import Layers, draw_faces
+from synergy.runtime.media.inputs import read_image, write_image
+from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
+from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "synergy_model" / "assets" / "demo.ckpt"
 ACCURACY_FACES = 128  # enough for a mean in every yaw bin, few enough for a demo

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from export.graph import check_head, deploy_graph
-from export.lite import write_ms
-from export.lowering import lower_mindir
-from export.mindir import write_mindir
-from export.onnx import write_onnx
-from export.quantization import calibration_crops, quantize_onnx
-from runtime.engines import Device, engine_class
-from runtime.errors import EngineUnavailableError
-from runtime.manifest import HEADS, Computing, Format, Precision
-from runtime.native.home import locate
-from synergy_model.checkpoint import Checkpoint, load_checkpoint
+from synergy.export.formats.int8 import calibration_crops, quantize_onnx
+from synergy.export.formats.lite import write_ms
+from synergy.export.formats.mindir import write_mindir
+from synergy.export.formats.onnx import write_onnx
+from synergy.export.graph import check_head, deploy_graph
+from synergy.export.lowering.lower import lower_mindir
+from synergy.runtime.engines import Device, engine_class
+from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.lite.locate import locate
+from synergy.runtime.manifest import HEADS, Computing, Format, Precision
+from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
 FORMATS = ("mindir", "onnx", "lite")
 # file names of the artifacts by their format in the manifest
@@ -114,7 +114,7 @@ def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: E
         (folder / FILES["mindir"]).unlink(missing_ok=True)
     if "onnx" in options.formats:
         say("freezing into ONNX")
-        fresh = load_checkpoint(ckpt)  # see export.onnx: a Cell exports to ONNX once
+        fresh = load_checkpoint(ckpt)  # see synergy.export.formats.onnx: a Cell exports to ONNX once
         path = folder / FILES["onnx"]
         write_onnx(deploy_graph(fresh, options.head), path, options.batch, HEADS[options.head])
         if options.precision_of("onnx") == "int8":

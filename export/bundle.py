@@ -12,14 +12,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from export.artifacts import FILES, ExportOptions, Say, check_tools, write_artifacts
-from export.conventions import CONVENTIONS
-from export.graph import INPUT_NAME
-from export.mindir import mind_ir_version
-from export.staging import refuse_existing, staged_directory
-from runtime.decode import LandmarkFrame
-from runtime.engines.base import DYNAMIC
-from runtime.manifest import (
+from synergy.export.artifacts import FILES, ExportOptions, Say, check_tools, write_artifacts
+from synergy.export.conventions import CONVENTIONS
+from synergy.export.formats.mindir import mind_ir_version
+from synergy.export.graph import INPUT_NAME
+from synergy.export.staging import refuse_existing, staged_directory
+from synergy.runtime.decode import LandmarkFrame
+from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.lite.locate import locate
+from synergy.runtime.manifest import (
     HEADS,
     MANIFEST_NAME,
     OUTPUT_SHAPES,
@@ -36,10 +37,9 @@ from runtime.manifest import (
     Tensor,
     encode_manifest,
 )
-from runtime.native.home import locate
-from synergy_model.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
-from synergy_model.morphable import FRAMES, MorphableModel
-from synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
+from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
+from synergy.synergy_model.morphable import FRAMES, MorphableModel
+from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
 MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"

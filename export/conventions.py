@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP, CropRule
-from runtime.decode import DDFA_V2_POSE, SYNERGYNET_POSE, PoseRule
+from synergy.runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP, CropRule
+from synergy.runtime.decode import DDFA_V2_POSE, SYNERGYNET_POSE, PoseRule
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from synergy_model.landmark_refiner import LandmarkRefiner
-from synergy_model.morphable import CAMERA, FRAMES, POINTS, MorphableModel, nearest_z_to_zero
-from synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM, PointLayer
+from synergy.synergy_model.landmark_refiner import LandmarkRefiner
+from synergy.synergy_model.morphable import CAMERA, FRAMES, POINTS, MorphableModel, nearest_z_to_zero
+from synergy.synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM, PointLayer
 
 LARGEST = 100.0  # coordinates of the mean face after the change of unit: as if in millimetres
 

@@ -6,11 +6,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from export.folding import FoldedMorphable, FoldedRefiner
-from runtime.manifest import HEADS
-from synergy_model.checkpoint import Checkpoint, DenseMorphable
-from synergy_model.landmark_refiner import RESIDUAL_SCALE
-from synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE, SynergyNet
+from synergy.export.folding import FoldedMorphable, FoldedRefiner
+from synergy.runtime.manifest import HEADS
+from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, DenseMorphable
+from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE
+from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE, SynergyNet
 
 INPUT_NAME = "images"
 
@@ -24,7 +24,7 @@ class DeployGraph(nn.Cell):
 
     params (N,62) whitened; landmarks and refined_landmarks (N,3,68), vertices (N,3,V) in crop px, y down. `dense`
     is for the mesh head only. Preprocessing is inside, so that no device can get it wrong. Only operators of
-    `export.lowering.OPERATORS` are used here.
+    `export.lowering.lower.OPERATORS` are used here.
     """
 
     def __init__(self, network: SynergyNet, head: str = "landmarks", dense: DenseMorphable | None = None) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.errors import BundleError
-from runtime.manifest import MANIFEST_NAME
+from synergy.runtime.errors import BundleError
+from synergy.runtime.manifest import MANIFEST_NAME
 
 
 @contextmanager

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.bundle import Bundle, DenseBasis
-from runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
-from runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
-from runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
-from runtime.engines.base import DYNAMIC
-from runtime.errors import BundleError
-from runtime.faces import Cut, Detection, Face, Pose, PoseDecoder, Prediction
-from runtime.manifest import Artifact
+from synergy.runtime.bundle import Bundle, DenseBasis
+from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
+from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
+from synergy.runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
+from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.errors import BundleError
+from synergy.runtime.faces import Cut, Detection, Face, Pose, PoseDecoder, Prediction
+from synergy.runtime.manifest import Artifact
 
 if TYPE_CHECKING:
-    from runtime.detection import Detector
+    from synergy.runtime.detection.detector import Detector
 
 MAX_BATCH = 64  # crops per engine run; more saves nothing and costs memory
 
@@ -53,7 +53,7 @@ class FaceAligner:
         """Open the bundle in `folder`.
 
         engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact, number of threads and proved
-        precision, measured once per machine and bundle (`runtime.tuning`). device: cpu, gpu[:N] or ascend[:N].
+        precision, measured once per machine and bundle (`runtime.autotune`). device: cpu, gpu[:N] or ascend[:N].
         threads: None for all cores. artifact: a file or format of the bundle instead of the engine's preferred one.
         isolated: run the engine in a child process. options: precision, cores, Lite's own settings.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
@@ -61,7 +61,7 @@ class FaceAligner:
         bundle = Bundle.open(folder)
         where = Device.parse(device)
         if engine == "auto":
-            from runtime.tuning import Wish, tune  # an engine that is named needs none of it
+            from synergy.runtime.autotune import Wish, tune  # an engine that is named needs none of it
 
             best = tune(bundle, where, Wish(threads, artifact, options))[0]
             engine, artifact, threads = best.engine, best.artifact, best.threads
@@ -85,7 +85,7 @@ class FaceAligner:
         """Face boxes, by OpenCV's own cascade unless another detector was given."""
         check_image(image_bgr)
         if self.detector is None:
-            from runtime.detection import HaarDetector  # known boxes and ready crops need none
+            from synergy.runtime.detection.detector import HaarDetector  # known boxes and ready crops need none
 
             self.detector = HaarDetector()
         return self.detector.detect(image_bgr)

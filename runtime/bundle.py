@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from runtime.engines import Device, engine_class, readable
-from runtime.engines.base import ModelFile
-from runtime.errors import BundleError
-from runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
-from runtime.overlap import begun
+from synergy.runtime.engines import Device, engine_class, readable
+from synergy.runtime.engines.base import ModelFile
+from synergy.runtime.errors import BundleError
+from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
+from synergy.runtime.processes.prefetch import begun
 
 
 class DenseBasis(msgspec.Struct, frozen=True, eq=False):

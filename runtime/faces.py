@@ -8,7 +8,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from runtime.decode import PoseRule, dewhiten, euler_deg
+from synergy.runtime.decode import PoseRule, dewhiten, euler_deg
 
 
 class Detection(msgspec.Struct, frozen=True, eq=False):

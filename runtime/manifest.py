@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from runtime.crop import CROP_SIZE, CropRule
-from runtime.decode import LandmarkFrame, PoseRule
-from runtime.engines.base import DYNAMIC, TensorSpec
-from runtime.errors import BundleError
+from synergy.runtime.crop import CROP_SIZE, CropRule
+from synergy.runtime.decode import LandmarkFrame, PoseRule
+from synergy.runtime.engines.base import DYNAMIC, TensorSpec
+from synergy.runtime.errors import BundleError
 
 SCHEMA = 2
 OLDEST_SCHEMA = 1  # lacks `Artifact.computing`; its int8 files are of a form that onnxruntime alone reads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
-from synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM, PointLayer, PointTrunk
+from synergy.synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM, PointLayer, PointTrunk
 
 POINTS = 68
 POOLED_DIM = 1280  # the only width that official weights fit

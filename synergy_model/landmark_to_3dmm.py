@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
-from synergy_model.point_network import GLOBAL_DIM, PointLayer, PointTrunk
+from synergy.synergy_model.point_network import GLOBAL_DIM, PointLayer, PointTrunk
 
 
 class LandmarkTo3DMM(nn.Cell):

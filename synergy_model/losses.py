@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from mindspore import Tensor, nn, ops
 
-from synergy_model.landmark_refiner import RESIDUAL_SCALE
-from synergy_model.morphable import CAMERA
-from synergy_model.synergynet import SynergyNet
+from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE
+from synergy.synergy_model.morphable import CAMERA
+from synergy.synergy_model.synergynet import SynergyNet
 
 WING_OMEGA, WING_EPSILON = 10.0, 2.0  # px; Feng et al., CVPR 2018
 TERMS = ("landmarks", "params", "refined_landmarks", "regressed_params", "cycle")

@@ -6,11 +6,11 @@ import os
 
 from mindspore import Tensor, nn
 
-from synergy_model.backbones import build_backbone
-from synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
-from synergy_model.landmark_refiner import RESIDUAL_SCALE, LandmarkRefiner
-from synergy_model.landmark_to_3dmm import LandmarkTo3DMM
-from synergy_model.morphable import MorphableModel
+from synergy.synergy_model.backbones import build_backbone
+from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
+from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE, LandmarkRefiner
+from synergy.synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy.synergy_model.morphable import MorphableModel
 
 IMAGE_SIZE = 120
 PIXEL_MEAN = 127.5  # normalised = (pixel - 127.5) / 128, channels in BGR order

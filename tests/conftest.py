@@ -32,12 +32,12 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def lite_home() -> Path:
     """An installed MindSpore Lite."""
-    from runtime.engines import available
+    from synergy.runtime.engines import available
 
     status = available("lite")
     if not status.ok:
         _absent(f"{status.detail} ({status.fix})", "SYNERGY_REQUIRE_LITE")
-    from runtime.native.home import locate
+    from synergy.runtime.lite.locate import locate
 
     return locate().root
 
@@ -45,8 +45,8 @@ def lite_home() -> Path:
 @pytest.fixture(scope="session")
 def checkpoints(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Converted checkpoints by architecture: mb05 (real weights), mobilenet_v2 and mobilenet_1 (random)."""
-    from synergy_model.checkpoint import save_checkpoint
-    from synergy_model.conversion import convert_checkpoint
+    from synergy.synergy_model.checkpoints.checkpoint import save_checkpoint
+    from synergy.synergy_model.checkpoints.torch_conversion import convert_checkpoint
 
     folder = tmp_path_factory.mktemp("ckpt")
     morphable = shared / "morphable" / "sparse68.npz"
@@ -66,9 +66,9 @@ def checkpoints(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.fixture(scope="session")
 def bundles(checkpoints: dict[str, Path], lite_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Proved bundles with every format, by architecture."""
-    from benchmarks.proof import gate
-    from export.artifacts import ExportOptions
-    from export.bundle import export_bundle
+    from synergy.benchmarks.parity.gate import gate
+    from synergy.export.artifacts import ExportOptions
+    from synergy.export.bundle import export_bundle
 
     folder = tmp_path_factory.mktemp("bundles")
     for arch, ckpt in checkpoints.items():
@@ -87,7 +87,7 @@ def portrait_bgr() -> np.ndarray:
 @pytest.fixture
 def synergy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command in this process: (exit code, stdout, stderr)."""
-    import cli
+    from synergy import cli
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["synergy", *map(str, arguments)])

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-import cli
+from synergy import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -157,7 +157,7 @@ class TestInfer:
         one_line_error(synergy("infer", bundles["mb05"], "x.jpg", "--mesh", "--out", tmp_path), "--morphable")
 
     def test_meshes_where_the_checkpoint_has_a_dense_basis(self, synergy, shared, tmp_path: Path) -> None:
-        from synergy_model.procedural_face import procedural_morphable
+        from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
 
         sparse = np.load(shared / "morphable" / "sparse68.npz")
         dense = procedural_morphable()

@@ -1,4 +1,4 @@
-"""Who may import whom: cli -> benchmarks -> export -> {synergy_model, runtime}; heavy packages have one place each."""
+"""Who may import whom: cli > benchmarks > export > synergy_model > runtime; each heavy package has one place."""
 
 from __future__ import annotations
 
@@ -12,49 +12,74 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# package: what of ours it may import besides itself
-OURS = {
-    "synergy_model": set(),
-    "runtime": set(),
-    "export": {"synergy_model", "runtime"},
-    "benchmarks": {"export", "synergy_model", "runtime"},
-    "cli": {"benchmarks", "export", "synergy_model", "runtime"},
-}
+# Each may import itself and what stands after it.
+ORDER = ("cli", "benchmarks", "export", "synergy_model", "runtime")
 
 # package: what of others it may import, anywhere in it
 THEIRS = {
-    "synergy_model": {"numpy", "cv2", "mindspore"},
+    "synergy_model": {"numpy", "cv2", "mindspore", "typer", "matplotlib"},
     "runtime": {
         "numpy",
         "cv2",
         "msgspec",
         "platformdirs",
+        "rich",
+        "typer",
         "mindspore",
         "mindspore_lite",
+        "onnx",
         "onnxruntime",
         "openvino",
         "ray",
     },
-    "export": {"numpy", "msgspec", "mindspore", "onnx", "onnxruntime", "google"},
-    "benchmarks": {"numpy", "cv2", "msgspec", "rich", "typer", "mindspore", "onnx", "openvino", "onnxruntime"},
+    "export": {"numpy", "msgspec", "rich", "typer", "mindspore", "onnx", "onnxruntime", "google"},
+    "benchmarks": {
+        "numpy",
+        "cv2",
+        "msgspec",
+        "rich",
+        "typer",
+        "mindspore",
+        "onnx",
+        "openvino",
+        "onnxruntime",
+        "jinja2",
+        "markupsafe",
+        "matplotlib",
+        "scipy",
+    },
     "cli": {"typer", "rich", "msgspec"},
 }
 
 # package of others: where alone in `runtime` it may be imported
 PLACES = {
     "mindspore": ("runtime/engines/mindspore.py",),
-    "onnxruntime": ("runtime/engines/onnx.py",),
+    "onnx": ("runtime/diagnostics/probes.py",),
+    "onnxruntime": ("runtime/engines/onnx.py", "runtime/diagnostics/probes.py"),
     "openvino": ("runtime/engines/openvino.py",),
-    "ray": ("runtime/ray_workers.py",),
-    "mindspore_lite": ("runtime/native/", "runtime/engines/lite.py"),
+    "ray": ("runtime/inference/ray_pool.py",),
+    "mindspore_lite": ("runtime/lite/", "runtime/engines/lite.py"),
 }
 
 HEAVY = ("cv2", "mindspore", "mindspore_lite", "onnx", "onnxruntime", "openvino", "ray", "scipy", "skimage")
-EXTRAS = ("mindspore", "mindspore_lite", "onnx", "onnxruntime", "openvino", "ray", "skimage", "google", "matplotlib")
+# packages that a base install lacks
+EXTRAS = (
+    "mindspore",
+    "mindspore_lite",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "ray",
+    "skimage",
+    "google",
+    "matplotlib",
+    "scipy",
+    "jinja2",
+)
 
 
 def sources() -> list[Path]:
-    return [ROOT / "cli.py", *(path for name in OURS if name != "cli" for path in sorted((ROOT / name).rglob("*.py")))]
+    return [ROOT / "cli.py", *(path for name in ORDER[1:] for path in sorted((ROOT / name).rglob("*.py")))]
 
 
 def package(path: Path) -> str:
@@ -78,19 +103,24 @@ def ids(path: Path) -> str:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {package(path) for path in sources()} == set(OURS) and len(sources()) > 40
+    assert {package(path) for path in sources()} == set(ORDER) and len(sources()) > 40
 
 
 @pytest.mark.parametrize("path", sources(), ids=ids)
 def test_imports_of_ours(path: Path) -> None:
-    allowed = OURS[package(path)] | {package(path)}
-    wrong = [f"{name} (line {line})" for name, line in imports(path) if name.split(".")[0] in set(OURS) - allowed]
-    assert not wrong, f"{ids(path)} may import {', '.join(sorted(allowed))} only, not {', '.join(wrong)}"
+    allowed = ORDER[ORDER.index(package(path)) :]
+    wrong = [
+        f"{name} (line {line})"
+        for name, line in imports(path)
+        if (name.startswith("synergy.") and name.split(".")[1] in set(ORDER) - set(allowed))
+        or name.split(".")[0] in ORDER
+    ]
+    assert not wrong, f"{ids(path)} may import {', '.join(allowed)} of synergy only, not {', '.join(wrong)}"
 
 
 @pytest.mark.parametrize("path", sources(), ids=ids)
 def test_imports_of_others(path: Path) -> None:
-    known = set(sys.stdlib_module_names) | set(OURS) | THEIRS[package(path)]
+    known = set(sys.stdlib_module_names) | {"synergy"} | THEIRS[package(path)]
     wrong = [f"{name} (line {line})" for name, line in imports(path) if name.split(".")[0] not in known]
     assert not wrong, f"{ids(path)} imports {', '.join(wrong)}"
 
@@ -139,10 +169,10 @@ def loaded_after(statement: str, blocked: tuple[str, ...] = ()) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import runtime",
-        "import cli",
-        "import runtime.engines, runtime.errors",
-        "import runtime.aligner, runtime.tuning",
+        "import synergy",
+        "import synergy.cli",
+        "import synergy.runtime.engines, synergy.runtime.errors",
+        "import synergy.runtime.aligner, synergy.runtime.autotune",
     ],
 )
 def test_light_imports(statement: str) -> None:
@@ -152,17 +182,17 @@ def test_light_imports(statement: str) -> None:
 
 @pytest.mark.parametrize("name", ["lite", "onnx", "openvino", "mindspore"])
 def test_looking_for_an_engine_loads_none(name: str) -> None:
-    assert not loaded_after(f"from runtime.engines import available; available({name!r})") & set(HEAVY)
+    assert not loaded_after(f"from synergy.runtime.engines import available; available({name!r})") & set(HEAVY)
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "import cli",
-        "import runtime; [getattr(runtime, name) for name in runtime.__all__]",
-        "import runtime.pictures, runtime.video_faces, runtime.media, runtime.drawing, runtime.mesh, runtime.detection",
-        "from runtime.engines import ENGINES, available; [available(name) for name in ENGINES]",
-        "import benchmarks.doctor, benchmarks.latency",
+        "import synergy.cli",
+        "import synergy; [getattr(synergy, name) for name in synergy.__all__]",
+        "from synergy.runtime.inference import pictures, videos; import synergy.runtime.detection.detector",
+        "from synergy.runtime.engines import ENGINES, available; [available(name) for name in ENGINES]",
+        "import synergy.runtime.diagnostics.doctor, synergy.benchmarks.speed.latency",
     ],
 )
 def test_a_base_install_is_enough(statement: str) -> None:
@@ -171,13 +201,13 @@ def test_a_base_install_is_enough(statement: str) -> None:
 
 
 def test_the_aligner_loads_no_engine() -> None:
-    assert not loaded_after("from runtime import FaceAligner") & set(PLACES)
+    assert not loaded_after("from synergy import FaceAligner") & set(PLACES)
 
 
 FIRST_FACE = """
 import sys
 import numpy as np
-from runtime import FaceAligner
+from synergy import FaceAligner
 aligner = FaceAligner.load(sys.argv[1], engine="onnx")
 {}
 aligner.close()
@@ -185,9 +215,31 @@ print(*sys.modules)
 """
 # what only other engines, a measurement, a detector, files, videos or an error need
 NOT_FOR_A_FACE = {
-    *("runtime.tuning", "runtime.detection", "runtime.media", "runtime.drawing", "runtime.video", "runtime.tracking"),
-    *("runtime.engines.lite", "runtime.engines.mindspore", "runtime.engines.child", "runtime.engines.isolated"),
-    *("runtime.native", "mindspore", "mindspore_lite", "typer", "rich", "statistics", "subprocess", "tempfile", "json"),
+    *(
+        "synergy.runtime.autotune",
+        "synergy.runtime.detection.detector",
+        "synergy.runtime.media.inputs",
+        "synergy.runtime.media.drawing",
+        "synergy.runtime.media.video",
+        "synergy.runtime.tracking.tracker",
+    ),
+    *(
+        "synergy.runtime.engines.lite",
+        "synergy.runtime.engines.mindspore",
+        "synergy.runtime.processes.child",
+        "synergy.runtime.engines.isolated",
+    ),
+    *(
+        "synergy.runtime.lite.binding",
+        "mindspore",
+        "mindspore_lite",
+        "typer",
+        "rich",
+        "statistics",
+        "subprocess",
+        "tempfile",
+        "json",
+    ),
     *("importlib.metadata", "configparser", "platformdirs", "concurrent.futures", "multiprocessing"),
 }
 
@@ -209,21 +261,21 @@ def test_the_first_face_loads_what_it_uses(bundles: dict[str, Path], face: str, 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("infer", "--help"), ("bench", "--help"), ("lite", "--help")])
 def test_help_loads_nothing_of_the_work(arguments: tuple[str, ...]) -> None:
-    ask = f"import cli, contextlib, io; sys.argv[1:] = {list(arguments)!r}\n"
+    ask = f"from synergy import cli; import contextlib, io; sys.argv[1:] = {list(arguments)!r}\n"
     ask += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said: cli.main()\n"
     loaded = loaded_after(ask + "assert 'Usage' in said.getvalue()")
-    assert not loaded & {*HEAVY, *EXTRAS, "numpy", "msgspec", "platformdirs", "runtime", "export", "synergy_model"}
+    assert not loaded & {*HEAVY, *EXTRAS, "numpy", "msgspec", "platformdirs"}
 
 
 def test_public_names() -> None:
-    import runtime
+    import synergy
 
-    assert sorted(runtime.__all__) == list(runtime.__all__)
-    assert {"FaceAligner", "Face", "Prediction", "BundleError", "EngineError"} <= set(runtime.__all__)
-    assert all(hasattr(runtime, name) for name in runtime.__all__)
-    assert set(dir(runtime)) >= set(runtime.__all__)
+    assert sorted(synergy.__all__) == list(synergy.__all__) == list(synergy.LAZY_EXPORTS)
+    assert {"FaceAligner", "Face", "Prediction", "BundleError", "EngineError"} <= set(synergy.__all__)
+    assert all(hasattr(synergy, name) for name in synergy.__all__)
+    assert set(dir(synergy)) >= set(synergy.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        runtime.nonsense  # noqa: B018
+        synergy.nonsense  # noqa: B018
 
 
 def test_nothing_reads_pytorch() -> None:
@@ -235,4 +287,4 @@ def test_nothing_reads_pytorch() -> None:
 def test_pickle_is_where_it_is_tamed() -> None:
     """`pickle.loads` runs what it reads; one file may use the module, to refuse that."""
     users = {ids(path) for path in sources() for name, _ in imports(path) if name.split(".")[0] == "pickle"}
-    assert users <= {"synergy_model/torch_checkpoint.py"}
+    assert users <= {"synergy_model/checkpoints/torch_pickle.py"}

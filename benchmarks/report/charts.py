@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.report.markup import Html, joined, tag
+from synergy.benchmarks.report.markup import Html, joined, tag
 
 ROW_PX, BAR_TOP_PX, BAR_PX = 44, 20, 14
 LONGEST_BAR = 74.0  # percent; the rest is for the number beside it

@@ -10,22 +10,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.accuracy import AccuracyReport, run_predictor, score
-from benchmarks.evaluation import EvalOptions, load_data
-from benchmarks.evaluation_data import DataError, EvaluationData
-from benchmarks.host import Host, describe_host
-from benchmarks.latency import BenchOptions, BenchReport, bench_bundle
-from benchmarks.parity_report import ParityReport
-from benchmarks.peer_process import BARE
-from benchmarks.predictions import Predictions, bundle_predictor
-from benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
-from benchmarks.ways import Way, computable, not_computed
-from runtime.aligner import FaceAligner
-from runtime.bundle import Bundle
-from runtime.engines import Device, available, default_threads, engine_class, engines_for
-from runtime.engines.base import DYNAMIC
-from runtime.errors import BundleError, EngineError, EngineUnavailableError
-from runtime.manifest import Manifest
+from synergy.benchmarks.accuracy.data import DataError, EvaluationData
+from synergy.benchmarks.accuracy.evaluate import EvalOptions, load_data
+from synergy.benchmarks.accuracy.predictions import Predictions, bundle_predictor
+from synergy.benchmarks.accuracy.report import AccuracyReport, run_predictor, score
+from synergy.benchmarks.parity.report import ParityReport
+from synergy.benchmarks.peers.process import BARE
+from synergy.benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
+from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.diagnostics.host import Host, describe_host
+from synergy.runtime.engines import Device, available, default_threads, engine_class, engines_for
+from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.manifest import Manifest
+from synergy.runtime.variants import Way, computable, not_computed
 
 BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
 Progress = Callable[[float, str], None]

@@ -9,17 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.latency import BenchReport, Row
-from benchmarks.report.charts import Bar, Series, above_shown, bar_chart, scatter_by_yaw
-from benchmarks.report.collect import ReportData, Run
-from benchmarks.report.markup import Html, joined, tag
-from benchmarks.report.pictures import FacePicture
-from benchmarks.report.tables import counted, kind, milliseconds
-from runtime.crop import CROP_SIZE
-from runtime.drawing import CONTOURS
-from runtime.engines import ENGINES
-from runtime.manifest import Artifact
-from synergy_model.accuracy import YAW_BINS
+from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart, scatter_by_yaw
+from synergy.benchmarks.report.collect import ReportData, Run
+from synergy.benchmarks.report.markup import Html, joined, tag
+from synergy.benchmarks.report.pictures import FacePicture
+from synergy.benchmarks.report.tables import counted, kind, milliseconds
+from synergy.benchmarks.speed.latency import BenchReport, Row
+from synergy.runtime.crop import CROP_SIZE
+from synergy.runtime.engines import ENGINES
+from synergy.runtime.manifest import Artifact
+from synergy.runtime.media.drawing import CONTOURS
+from synergy.synergy_model.metrics import YAW_BINS
 
 JPEG_QUALITY = 88
 MB = 1e6

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.report.collect import ReportData, ReportOptions, collect
-from benchmarks.report.figures import accuracy_figure, faces_figures, latency_figure, portrait_figure, size_figure
-from benchmarks.report.markup import Html, joined, tag
-from benchmarks.report.tables import (
+from synergy.benchmarks.report.collect import ReportData, ReportOptions, collect
+from synergy.benchmarks.report.figures import (
+    accuracy_figure,
+    faces_figures,
+    latency_figure,
+    portrait_figure,
+    size_figure,
+)
+from synergy.benchmarks.report.markup import Html, joined, tag
+from synergy.benchmarks.report.tables import (
     accuracy_table,
     counted,
     drift_table,
@@ -20,11 +26,11 @@ from benchmarks.report.tables import (
     tensors_table,
     versions_table,
 )
-from benchmarks.report.verdict import limits, objections, share_used
-from runtime.engines.base import DYNAMIC
-from runtime.errors import MediaError
-from runtime.manifest import Manifest
-from runtime.media import write_file
+from synergy.benchmarks.report.verdict import limits, objections, share_used
+from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.errors import MediaError
+from synergy.runtime.manifest import Manifest
+from synergy.runtime.media.inputs import write_file
 
 STYLE = Path(__file__).parent.parent / "assets" / "report.css"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser holds the page to its promise

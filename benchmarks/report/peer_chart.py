@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.peer_report import PeerReport, PeerRow
-from benchmarks.report.charts import Bar
-from benchmarks.report.markup import Html, joined, tag
+from synergy.benchmarks.peers.report import PeerReport, PeerRow
+from synergy.benchmarks.report.charts import Bar
+from synergy.benchmarks.report.markup import Html, joined, tag
 
 WIDTH_PX, MARGIN_PX = 760, 28
 LABEL_PX = 178  # the longest label, "openvino bf16 (bare)", and a gap

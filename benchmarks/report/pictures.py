@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.accuracy import AccuracyReport
-from benchmarks.evaluation_data import EvaluationData, to_crop_px
-from benchmarks.inputs import PORTRAIT, PORTRAIT_BOX_XYXY
-from benchmarks.predictions import Predictions
-from runtime.aligner import FaceAligner
-from runtime.crop import crop_resize
-from runtime.drawing import draw_faces
-from runtime.media import read_image
+from synergy.benchmarks.accuracy.data import EvaluationData, to_crop_px
+from synergy.benchmarks.accuracy.predictions import Predictions
+from synergy.benchmarks.accuracy.report import AccuracyReport
+from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.crop import crop_resize
+from synergy.runtime.media.drawing import draw_faces
+from synergy.runtime.media.inputs import read_image
 
 PER_RANK = 4
 PORTRAIT_PX = 480

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.accuracy import OVERALL, NmeBinRecord, PoseMaeRecord
-from benchmarks.latency import BenchReport
-from benchmarks.parity_report import ParityReport
-from benchmarks.report.collect import Run
-from benchmarks.report.markup import Html, joined, tag
-from benchmarks.report.verdict import check_holds
-from runtime.engines.base import DYNAMIC
-from runtime.manifest import Artifact, FileEntry, Manifest
+from synergy.benchmarks.accuracy.report import OVERALL, NmeBinRecord, PoseMaeRecord
+from synergy.benchmarks.parity.report import ParityReport
+from synergy.benchmarks.report.collect import Run
+from synergy.benchmarks.report.markup import Html, joined, tag
+from synergy.benchmarks.report.verdict import check_holds
+from synergy.benchmarks.speed.latency import BenchReport
+from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.manifest import Artifact, FileEntry, Manifest
 
 NOTHING = "–"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from benchmarks.parity_report import Check, ParityReport
-from benchmarks.report.collect import ReportData
-from runtime.engines import Device
-from runtime.manifest import Drift, Manifest
+from synergy.benchmarks.parity.report import Check, ParityReport
+from synergy.benchmarks.report.collect import ReportData
+from synergy.runtime.engines import Device
+from synergy.runtime.manifest import Drift, Manifest
 
 FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
 UNITS = {"params": "whitened units"}  # every other output is in crop pixels

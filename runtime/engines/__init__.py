@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     DEFAULT_OPTIONS,
     Availability,
     Device,
@@ -18,7 +18,7 @@ from runtime.engines.base import (
     TensorSpec,
     available_cores,
 )
-from runtime.errors import EngineUnavailableError
+from synergy.runtime.errors import EngineUnavailableError
 
 __all__ = [
     "DEFAULT_OPTIONS",
@@ -41,10 +41,10 @@ __all__ = [
 
 # name: module and class; in the order in which they are listed
 ENGINES = {
-    "lite": ("runtime.engines.lite", "LiteEngine"),
-    "onnx": ("runtime.engines.onnx", "OnnxEngine"),
-    "openvino": ("runtime.engines.openvino", "OpenVinoEngine"),
-    "mindspore": ("runtime.engines.mindspore", "MindSporeEngine"),
+    "lite": ("synergy.runtime.engines.lite", "LiteEngine"),
+    "onnx": ("synergy.runtime.engines.onnx", "OnnxEngine"),
+    "openvino": ("synergy.runtime.engines.openvino", "OpenVinoEngine"),
+    "mindspore": ("synergy.runtime.engines.mindspore", "MindSporeEngine"),
 }
 
 
@@ -116,7 +116,7 @@ def open_engine(
     if threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
     if isolated or _collides(name):
-        from runtime.engines.isolated import IsolatedEngine
+        from synergy.runtime.engines.isolated import IsolatedEngine
 
         return IsolatedEngine(name, model, device, threads, options)
     return engine_class(name)(model, device, threads, options)
@@ -135,7 +135,7 @@ def _collides(name: str) -> bool:
     if name == "lite":
         return "mindspore" in sys.modules
     if name == "mindspore":  # beside itself too: threads and device can be set once per process
-        from runtime.engines.lite import is_loaded
+        from synergy.runtime.engines.lite import is_loaded
 
         return "mindspore" in sys.modules or is_loaded()
     return False

@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 
 DYNAMIC = -1  # a dimension fixed only at run time; here always the batch
 CANN_HINT = "install Ascend's driver and CANN, and source CANN's set_env.sh"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     DEFAULT_OPTIONS,
     Availability,
     Device,
@@ -19,9 +19,9 @@ from runtime.engines.base import (
     EngineOptions,
     ModelFile,
 )
-from runtime.engines.child import AWAKE_S, Child
-from runtime.engines.shared import Place, SharedArrays
-from runtime.errors import EngineError
+from synergy.runtime.errors import EngineError
+from synergy.runtime.processes.child import AWAKE_S, Child
+from synergy.runtime.processes.shared_memory import Place, SharedArrays
 
 
 class IsolatedEngine(Engine):
@@ -30,7 +30,7 @@ class IsolatedEngine(Engine):
     def __init__(
         self, name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
     ) -> None:
-        from runtime.engines import engine_class
+        from synergy.runtime.engines import engine_class
 
         self.name = name
         self.formats = engine_class(name).formats
@@ -89,7 +89,7 @@ class _Session:
         threads: int,
         options: EngineOptions,
     ) -> None:
-        from runtime.engines import engine_class
+        from synergy.runtime.engines import engine_class
 
         self.inputs, self.outputs = map(SharedArrays, shared)
         self.engine = engine_class(name)(model, device, threads, options)

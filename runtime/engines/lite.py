@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     DEFAULT_OPTIONS,
     DYNAMIC,
     Availability,
@@ -18,12 +18,12 @@ from runtime.engines.base import (
     ModelFile,
     TensorSpec,
 )
-from runtime.engines.batches import run_in_batches
-from runtime.errors import EngineError, EngineUnavailableError
-from runtime.native.binding import LiteModel, is_loaded
-from runtime.native.config import lite_settings
-from runtime.native.home import VERSION, diagnose, find_home, version_numbers
-from runtime.native.vendor import VendorModel, package_version
+from synergy.runtime.engines.batches import run_in_batches
+from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.lite.binding import LiteModel, is_loaded
+from synergy.runtime.lite.config import lite_settings
+from synergy.runtime.lite.locate import VERSION, diagnose, find_home, version_numbers
+from synergy.runtime.lite.vendor import VendorModel, package_version
 
 __all__ = ["LiteEngine", "is_loaded", "readable_formats"]
 

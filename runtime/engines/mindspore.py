@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     CANN_HINT,
     DEFAULT_OPTIONS,
     FAST_CONVOLUTIONS,
@@ -22,8 +22,8 @@ from runtime.engines.base import (
     EngineOptions,
     ModelFile,
 )
-from runtime.errors import EngineError, EngineUnavailableError
-from runtime.native.capture import captured
+from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.lite.stderr import captured
 
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
 CURES = {  # what MindSpore 2.10's package, which has the plugins for both, needs for a card

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     CANN_HINT,
     DEFAULT_OPTIONS,
     WITHOUT_CARD,
@@ -23,7 +23,7 @@ from runtime.engines.base import (
     EngineOptions,
     ModelFile,
 )
-from runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "ascend": "CANNExecutionProvider"}
 # The package that has the provider. It holds the same module as plain onnxruntime, which must make room for it.

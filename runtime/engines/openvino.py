@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     DEFAULT_OPTIONS,
     DYNAMIC,
     FAST_CONVOLUTIONS,
@@ -26,7 +26,7 @@ from runtime.engines.base import (
     ModelFile,
     TensorSpec,
 )
-from runtime.errors import EngineError
+from synergy.runtime.errors import EngineError
 
 # Importing openvino imports this, writes a client id to the user's home and reports the import to its maker. Without
 # it openvino's own stand-in is used, which does neither.

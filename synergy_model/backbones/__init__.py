@@ -7,11 +7,11 @@ from functools import partial
 
 from mindspore import nn
 
-from synergy_model.backbones.ghostnet import GhostNet
-from synergy_model.backbones.mobilenet_v1 import TDDFA_V2_HEADS, MobileNetV1
-from synergy_model.backbones.mobilenet_v2 import MobileNetV2
-from synergy_model.backbones.resnest import ResNeSt
-from synergy_model.backbones.resnet import DEPTHS, ResNet
+from synergy.synergy_model.backbones.ghostnet import GhostNet
+from synergy.synergy_model.backbones.mobilenet_v1 import TDDFA_V2_HEADS, MobileNetV1
+from synergy.synergy_model.backbones.mobilenet_v2 import MobileNetV2
+from synergy.synergy_model.backbones.resnest import ResNeSt
+from synergy.synergy_model.backbones.resnet import DEPTHS, ResNet
 
 BACKBONES: dict[str, Callable[[], nn.Cell]] = {
     "mobilenet_v2": MobileNetV2,

@@ -6,8 +6,8 @@ import math
 
 from mindspore import Tensor, nn, ops
 
-from synergy_model.backbones.heads import ParameterHeads
-from synergy_model.backbones.resnet import conv
+from synergy.synergy_model.backbones.heads import ParameterHeads
+from synergy.synergy_model.backbones.resnet import conv
 
 STEM_WIDTH = 16
 LAST_WIDTH = 960

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops
 
-from synergy_model.backbones.heads import ParameterHeads
+from synergy.synergy_model.backbones.heads import ParameterHeads
 
 STEM_WIDTH = 32
 FULL_POOLED_DIM = 1024

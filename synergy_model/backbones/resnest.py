@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from synergy_model.backbones.heads import ParameterHeads
-from synergy_model.backbones.resnet import HEADS, STAGE_WIDTHS, PaddedMaxPool, conv
+from synergy.synergy_model.backbones.heads import ParameterHeads
+from synergy.synergy_model.backbones.resnet import HEADS, STAGE_WIDTHS, PaddedMaxPool, conv
 
 RADIX = 2
 REPEATS = (3, 4, 6, 3)

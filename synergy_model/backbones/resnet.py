@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
-from synergy_model.backbones.heads import ParameterHeads
+from synergy.synergy_model.backbones.heads import ParameterHeads
 
 HEADS = (("fc_ori", 12), ("fc_shape", 40), ("fc_exp", 10), ("fc_tex", 40))
 STAGE_WIDTHS = (64, 128, 256, 512)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.bundle import SPARSE_SHAPES
-from runtime.crop import CropRule
-from runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE
-from runtime.manifest import Artifact, FileEntry, Manifest, Preprocessing, Source, Tensor, encode_manifest
+from synergy.runtime.bundle import SPARSE_SHAPES
+from synergy.runtime.crop import CropRule
+from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE
+from synergy.runtime.manifest import Artifact, FileEntry, Manifest, Preprocessing, Source, Tensor, encode_manifest
 
 
 def _network() -> bytes:

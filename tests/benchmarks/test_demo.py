@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from benchmarks import demo
-from benchmarks.accuracy import AccuracyReport, NmeBinRecord, NmeRecord, PoseMaeRecord
-from benchmarks.accuracy_drift import CELL, Measured
-from benchmarks.console import print_demo
-from benchmarks.demo import DEMO_CHECKPOINT, DemoReport, accuracy_rows
-from benchmarks.host import Host
-from benchmarks.latency import BenchReport, Row
-from benchmarks.parity_report import Check, ParityReport
+from synergy.benchmarks import demo
+from synergy.benchmarks.accuracy.report import AccuracyReport, NmeBinRecord, NmeRecord, PoseMaeRecord
+from synergy.benchmarks.commands.tables import print_demo
+from synergy.benchmarks.demo import DEMO_CHECKPOINT, DemoReport, accuracy_rows
+from synergy.benchmarks.parity.drift import CELL, Measured
+from synergy.benchmarks.parity.report import Check, ParityReport
+from synergy.benchmarks.speed.latency import BenchReport, Row
+from synergy.runtime.diagnostics.host import Host
 
 FILES = {"model.mindir": "mindspore", "model.v1.mindir": "lite", "model.onnx": "onnx", "model.ms": "lite"}
 HOST = Host("A processor", 2, 25.3, 0.1, "3.11.7", "Linux", {})

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.proof import gate
-from export import artifacts, bundle
-from export.artifacts import FORMATS, ExportOptions
-from export.bundle import Proof, export_bundle, write_morphable
-from export.lowering import LoweringError
-from runtime.bundle import Bundle
-from runtime.errors import BundleError, EngineUnavailableError
-from runtime.manifest import MANIFEST_NAME
-from synergy_model.checkpoint import Checkpoint, CheckpointError, DenseMorphable, load_checkpoint
+from synergy.benchmarks.parity.gate import gate
+from synergy.export import artifacts, bundle
+from synergy.export.artifacts import FORMATS, ExportOptions
+from synergy.export.bundle import Proof, export_bundle, write_morphable
+from synergy.export.lowering.lower import LoweringError
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.errors import BundleError, EngineUnavailableError
+from synergy.runtime.manifest import MANIFEST_NAME
+from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, load_checkpoint
 
 ARCHS = ("mb05", "mobilenet_v2", "mobilenet_1")
 FILES = ["manifest.json", "model.mindir", "model.ms", "model.onnx", "model.v1.mindir", "morphable.npz", "parity.json"]
@@ -197,7 +197,7 @@ def test_fixed_batch_is_stated(pairs: Path) -> None:
 )
 def test_fixed_batch_takes_any_number_of_crops(pairs: Path, shared: Path, engine: str, artifact: str) -> None:
     """The last crop is repeated to fill a batch; what that gives is cut off."""
-    from runtime.aligner import FaceAligner
+    from synergy.runtime.aligner import FaceAligner
 
     expected = np.load(shared / "reference" / "real_emma.npz")
     with FaceAligner.load(pairs, engine=engine, artifact=artifact) as aligner:
@@ -389,8 +389,8 @@ def test_unusable_checkpoint(quick: None, tmp_path: Path, content: bytes | None)
 FRESH = """
 import sys
 from pathlib import Path
-from export.artifacts import ExportOptions
-from export.bundle import Proof, export_bundle
+from synergy.export.artifacts import ExportOptions
+from synergy.export.bundle import Proof, export_bundle
 export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions(("onnx",), batch=1), lambda *_: Proof(b"{}"), print)
 """
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from export.folding import FoldedMorphable, FoldedRefiner
-from runtime.decode import LandmarkFrame, dewhiten, vertices
-from synergy_model.landmark_refiner import LandmarkRefiner
-from synergy_model.morphable import FRAMES, MorphableModel
+from synergy.export.folding import FoldedMorphable, FoldedRefiner
+from synergy.runtime.decode import LandmarkFrame, dewhiten, vertices
+from synergy.synergy_model.landmark_refiner import LandmarkRefiner
+from synergy.synergy_model.morphable import FRAMES, MorphableModel
 
 FLOAT16 = np.finfo(np.float16)
 

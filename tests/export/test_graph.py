@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from benchmarks.parity import check_bundle
-from benchmarks.parity_report import summary
-from benchmarks.ways import WayEngines
-from export.artifacts import ExportOptions
-from export.bundle import Proof, export_bundle
-from export.graph import DeployGraph, HeadError, check_head
-from runtime.aligner import FaceAligner
-from runtime.bundle import Bundle
-from runtime.engines import available
-from runtime.manifest import HEADS
-from synergy_model.checkpoint import Checkpoint, DenseMorphable, load_checkpoint, save_checkpoint
+from synergy.benchmarks.parity.check import check_bundle
+from synergy.benchmarks.parity.report import summary
+from synergy.export.artifacts import ExportOptions
+from synergy.export.bundle import Proof, export_bundle
+from synergy.export.graph import DeployGraph, HeadError, check_head
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import available
+from synergy.runtime.manifest import HEADS
+from synergy.runtime.variants import WayEngines
+from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, DenseMorphable, load_checkpoint, save_checkpoint
 
 VERTICES = 40
 ROUTES = [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export.staging import refuse_existing, staged_directory
-from runtime.errors import BundleError
-from runtime.manifest import MANIFEST_NAME
+from synergy.export.staging import refuse_existing, staged_directory
+from synergy.runtime.errors import BundleError
+from synergy.runtime.manifest import MANIFEST_NAME
 
 
 class StoppedError(Exception):

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from runtime.native.convert import convert
+from synergy.runtime.lite.convert import convert
 
 _IN_CHILD = "SYNERGY_TEST_IN_CHILD"
 # ReLU needs no argument moved, so for it lowering is stamping the versions.

@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime import tuning
-from runtime.aligner import MAX_BATCH, FaceAligner
-from runtime.bundle import Bundle
-from runtime.engines import ENGINES, Availability, Device, available
-from runtime.engines.base import Engine
-from runtime.engines.onnx import OnnxEngine
-from runtime.errors import BundleError, EngineError, EngineUnavailableError
-from runtime.faces import Detection, Face, Prediction
-from runtime.tuning import Wish, tune
+from synergy.runtime import autotune as tuning
+from synergy.runtime.aligner import MAX_BATCH, FaceAligner
+from synergy.runtime.autotune import Wish, tune
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import ENGINES, Availability, Device, available
+from synergy.runtime.engines.base import Engine
+from synergy.runtime.engines.onnx import OnnxEngine
+from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.faces import Detection, Face, Prediction
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
 ARCHS = ("mb05", "mobilenet_v2", "mobilenet_1")
@@ -538,7 +538,7 @@ def test_any_engine_may_be_put_in(bundles: dict[str, Path], emma: dict[str, np.n
         def close(self) -> None:
             pass
 
-    from runtime.engines.base import Device
+    from synergy.runtime.engines.base import Device
 
     bundle = Bundle.open(bundles["mb05"])
     artifact = bundle.artifact("onnx")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.bundle import SPARSE_SHAPES, Bundle
-from runtime.engines import Device
-from runtime.errors import BundleError, EngineUnavailableError
-from runtime.manifest import MANIFEST_NAME, Artifact, FileEntry
+from synergy.runtime.bundle import SPARSE_SHAPES, Bundle
+from synergy.runtime.engines import Device
+from synergy.runtime.errors import BundleError, EngineUnavailableError
+from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry
 
 MODELS = {"model.mindir": "mindir", "model.v1.mindir": "mindir_v1", "model.onnx": "onnx", "model.ms": "ms"}
 

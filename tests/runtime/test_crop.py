@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime import crop
-from runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP, CropRule, crop_resize, roi_from_box, roi_to_image
+from synergy.runtime import crop
+from synergy.runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP, CropRule, crop_resize, roi_from_box, roi_to_image
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.crop import roi_to_image
-from runtime.decode import (
+from synergy.runtime.crop import roi_to_image
+from synergy.runtime.decode import (
     DDFA_V2_FRAME,
     DDFA_V2_POSE,
     SYNERGYNET_FRAME,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from runtime.engines.base import TensorSpec
-from runtime.errors import BundleError
-from runtime.manifest import (
+from synergy.runtime.engines.base import TensorSpec
+from synergy.runtime.errors import BundleError
+from synergy.runtime.manifest import (
     MANIFEST_LIMIT,
     MANIFEST_NAME,
     OLDEST_SCHEMA,

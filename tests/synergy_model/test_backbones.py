@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from synergy_model.backbones import BACKBONES, build_backbone
-from synergy_model.checkpoint import load_checkpoint
-from synergy_model.synergynet import SynergyNet
+from synergy.synergy_model.backbones import BACKBONES, build_backbone
+from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
+from synergy.synergy_model.synergynet import SynergyNet
 
 ARCHS = ("mobilenet_v2", "mobilenet_1")
 PARAMS_ATOL = 2e-4  # the official code meets these against itself in float64

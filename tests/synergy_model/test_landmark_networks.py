@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from synergy_model.checkpoint import load_checkpoint
-from synergy_model.landmark_refiner import FUSED_DIM, LandmarkRefiner
-from synergy_model.landmark_to_3dmm import LandmarkTo3DMM
-from synergy_model.synergynet import SynergyNet
+from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
+from synergy.synergy_model.landmark_refiner import FUSED_DIM, LandmarkRefiner
+from synergy.synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy.synergy_model.synergynet import SynergyNet
 
 LANDMARKS_ATOL = 0.01  # crop pixels
 REGRESSED_ATOL = 5e-3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from synergy_model.losses import LossOptions, code_loss, param_loss, wing_loss
+from synergy.synergy_model.losses import LossOptions, code_loss, param_loss, wing_loss
 
 ms.set_context(mode=ms.PYNATIVE_MODE)
 

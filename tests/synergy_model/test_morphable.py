@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from synergy_model.checkpoint import load_checkpoint
-from synergy_model.morphable import CAMERA, FRAMES, PARAMS, POINTS, MorphableModel
+from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
+from synergy.synergy_model.morphable import CAMERA, FRAMES, PARAMS, POINTS, MorphableModel
 
 LANDMARKS_ATOL = 0.01  # crop pixels
 CONVENTIONS = ("synergynet", "3ddfa_v2")

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.host import describe_host
-from benchmarks.peer_report import PeerReport, PeerRow
-from benchmarks.report.charts import Bar
-from benchmarks.report.peer_chart import MARGIN_PX, WIDTH_PX, Group, bar_groups, peers_chart
+from synergy.benchmarks.peers.report import PeerReport, PeerRow
+from synergy.benchmarks.report.charts import Bar
+from synergy.benchmarks.report.peer_chart import MARGIN_PX, WIDTH_PX, Group, bar_groups, peers_chart
+from synergy.runtime.diagnostics.host import describe_host
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.engines import (
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import (
     ENGINES,
     available,
     default_threads,
@@ -23,7 +23,7 @@ from runtime.engines import (
     open_engine,
     readable,
 )
-from runtime.engines.base import (
+from synergy.runtime.engines.base import (
     DYNAMIC,
     Availability,
     Device,
@@ -34,7 +34,7 @@ from runtime.engines.base import (
     check_inputs,
     check_outputs,
 )
-from runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 
 # engine, artifact; all engines are used through `open_engine`, which gives some of them a process of their own
 COMBINATIONS = [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
@@ -241,7 +241,7 @@ def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.
     assert np.allclose(found, emma["param_whitened"], rtol=0, atol=PARAMS_ATOL)
 
 
-@pytest.mark.parametrize("name", ["", "tensorrt", "ONNX", "runtime.engines.onnx"])
+@pytest.mark.parametrize("name", ["", "tensorrt", "ONNX", "synergy.runtime.engines.onnx"])
 def test_unknown_engine_lists_the_known(name: str) -> None:
     model = ModelFile(b"", "onnx", (), ())
     for function in (engine_class, engine_formats, available, lambda name: open_engine(name, model)):
@@ -370,7 +370,7 @@ def test_available_says_how_to_get_it() -> None:
 
 def test_default_threads_are_the_cores_of_this_process() -> None:
     program = (
-        "import os\nfrom runtime.engines import default_threads\n"
+        "import os\nfrom synergy.runtime.engines import default_threads\n"
         "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\nprint(default_threads())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -379,8 +379,8 @@ def test_default_threads_are_the_cores_of_this_process() -> None:
 
 def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom runtime.engines import open_engine\n"
-        "from runtime.engines.base import ModelFile, TensorSpec\n"
+        "import sys\nfrom pathlib import Path\nfrom synergy.runtime.engines import open_engine\n"
+        "from synergy.runtime.engines.base import ModelFile, TensorSpec\n"
         "images = (TensorSpec('images', (-1, 8, 8, 3), 'uint8'),)\n"
         "open_engine('onnx', ModelFile(Path(sys.argv[1]).read_bytes(), 'onnx', images, ()))\n"
         "print([name for name in ('mindspore', 'mindspore_lite', 'cv2', 'onnxruntime') if name in sys.modules])"

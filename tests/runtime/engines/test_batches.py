@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from runtime.engines.batches import plan, run_in_batches
+from synergy.runtime.engines.batches import plan, run_in_batches
 
 
 class Card:

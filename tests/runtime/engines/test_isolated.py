@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.engines import open_engine
-from runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
-from runtime.engines.isolated import IsolatedEngine
-from runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.engines import open_engine
+from synergy.runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
+from synergy.runtime.engines.isolated import IsolatedEngine
+from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
 
 PATIENCE_S = 30.0  # for processes to go on a busy machine
 
@@ -91,9 +91,9 @@ OPEN = """
 import sys
 from pathlib import Path
 import numpy as np
-from runtime.engines import open_engine
-from runtime.engines.base import ModelFile, TensorSpec
-from runtime.errors import EngineError
+from synergy.runtime.engines import open_engine
+from synergy.runtime.engines.base import ModelFile, TensorSpec
+from synergy.runtime.errors import EngineError
 
 model = ModelFile(
     Path(sys.argv[1]).read_bytes(),
@@ -258,7 +258,7 @@ def test_closing_ends_the_child(model: ModelFile) -> None:
 
 
 def test_closing_ends_even_a_child_that_hangs(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime.engines import child as module
+    from synergy.runtime.processes import child as module
 
     monkeypatch.setattr(module, "GRACE_S", 0.2)
     engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
@@ -372,7 +372,7 @@ def test_ctrl_c(tiny_onnx: Path, tmp_path: Path) -> None:
 BOTH = """
 import sys
 import numpy as np
-from runtime.aligner import FaceAligner
+from synergy.runtime.aligner import FaceAligner
 
 crops = np.load(sys.argv[2])["crop_bgr_u8"]
 results = []

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime.engines import engine_formats
-from runtime.engines import lite as module
-from runtime.engines.base import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
-from runtime.engines.lite import LiteEngine, readable_formats
-from runtime.errors import EngineError, EngineUnavailableError
-from runtime.native.config import lite_settings
-from runtime.native.home import locate
+from synergy.runtime.engines import engine_formats
+from synergy.runtime.engines import lite as module
+from synergy.runtime.engines.base import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
+from synergy.runtime.engines.lite import LiteEngine, readable_formats
+from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.lite.config import lite_settings
+from synergy.runtime.lite.locate import locate
 
 CPU = Device()
 IMAGES = TensorSpec("images", (DYNAMIC, 8, 8, 3), "uint8")

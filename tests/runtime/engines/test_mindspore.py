@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.engines import mindspore as module
-from runtime.engines import open_engine
-from runtime.engines.base import Device, EngineOptions, ModelFile
-from runtime.engines.isolated import IsolatedEngine
-from runtime.engines.mindspore import MindSporeEngine
-from runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import mindspore as module
+from synergy.runtime.engines import open_engine
+from synergy.runtime.engines.base import Device, EngineOptions, ModelFile
+from synergy.runtime.engines.isolated import IsolatedEngine
+from synergy.runtime.engines.mindspore import MindSporeEngine
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 
 PARAMS_ATOL = 1e-4
 
@@ -40,8 +40,8 @@ FRESH = """
 import sys
 from pathlib import Path
 import numpy as np
-from runtime.bundle import Bundle
-from runtime.engines import open_engine
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import open_engine
 
 bundle = Bundle.open(sys.argv[1])
 with np.load(sys.argv[2]) as expected:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.engines import onnx as module
-from runtime.engines import open_engine
-from runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
-from runtime.engines.onnx import OnnxEngine, worker_cores
-from runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.engines import onnx as module
+from synergy.runtime.engines import open_engine
+from synergy.runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
+from synergy.runtime.engines.onnx import OnnxEngine, worker_cores
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

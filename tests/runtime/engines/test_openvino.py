@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import runtime.engines.openvino as module
-from runtime.engines import Device, EngineOptions, ModelFile, TensorSpec, default_threads, open_engine
-from runtime.engines.base import FAST_CONVOLUTIONS
-from runtime.engines.openvino import OpenVinoEngine, import_openvino, settings
-from runtime.errors import EngineError, EngineUnavailableError
+import synergy.runtime.engines.openvino as module
+from synergy.runtime.engines import Device, EngineOptions, ModelFile, TensorSpec, default_threads, open_engine
+from synergy.runtime.engines.base import FAST_CONVOLUTIONS
+from synergy.runtime.engines.openvino import OpenVinoEngine, import_openvino, settings
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 
 if not OpenVinoEngine.available().ok:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -93,8 +93,8 @@ def test_stays_in_this_process(model: ModelFile) -> None:
 BESIDE = """
 import sys
 import numpy as np
-from runtime.bundle import Bundle
-from runtime.engines import Device, engine_class
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import Device, engine_class
 bundle, device = Bundle.open(sys.argv[1]), Device()
 crops = np.random.default_rng(0).integers(0, 256, (3, 120, 120, 3), np.uint8)
 models = {name: bundle.model_file(bundle.artifact_for(name, device)) for name in sys.argv[2:]}
@@ -173,7 +173,7 @@ def test_a_plugin_that_takes_another_precision(
 OPEN_UNDER_LIMIT = """
 import os, sys
 from pathlib import Path
-from runtime.engines import EngineOptions, ModelFile, TensorSpec, open_engine
+from synergy.runtime.engines import EngineOptions, ModelFile, TensorSpec, open_engine
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 engine = open_engine("openvino", model, threads=1)
 nodes = engine.request.get_compiled_model().get_runtime_model().get_ordered_ops()
@@ -207,7 +207,7 @@ import os, sys, threading
 from pathlib import Path
 events = []
 sys.addaudithook(lambda event, _: events.append(event) if event.startswith(("socket.", "subprocess.")) else None)
-from runtime.engines import ModelFile, TensorSpec, open_engine
+from synergy.runtime.engines import ModelFile, TensorSpec, open_engine
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 open_engine("openvino", model, threads=1).close()
 print(events, threading.active_count(), os.listdir(Path.home()), "openvino_telemetry" in sys.modules)

@@ -1,0 +1,104 @@
+"""Raw AFLW2000-3D samples as they are downloaded: imageNNNNN.jpg beside imageNNNNN.mat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synergy.benchmarks.accuracy.data import POINTS, DataError, check_labels
+from synergy.benchmarks.accuracy.mat_file import read_mat
+from synergy.runtime.errors import MediaError
+from synergy.runtime.media.inputs import read_image
+
+LANDMARKS, POSE = "pt3d_68", "Pose_Para"
+ROI_FACTOR = np.sqrt(2)  # side of the crop over the longer side of the landmarks' box
+MAX_POSE_DEG = 99.0  # faces with a larger angle are left out of the pose error (FSA-Net's protocol)
+FARTHEST = 8192  # pixels; landmarks beyond come of broken labels and would ask for huge crops
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One photo and its labels: landmarks (3,68) float32 image px, y down; euler_deg (3,) yaw, pitch, roll.
+
+    roi_xyxy (4,) is the crop's region by the rule of the published boxes; it may reach outside the photo.
+    """
+
+    picture: Path
+    landmarks: np.ndarray
+    euler_deg: np.ndarray
+    roi_xyxy: np.ndarray
+
+    def image_bgr(self) -> np.ndarray:
+        """The photo (H,W,3) uint8. Raises DataError if it cannot be read."""
+        try:
+            return read_image(self.picture)
+        except MediaError as error:
+            raise DataError(str(error)) from None
+
+    def published_roi(self, image_bgr: np.ndarray) -> np.ndarray:
+        """The region (4,) clipped to MATLAB's pixels, 1..width and 1..height, as the official file has it.
+
+        55 of the 2000 are clipped and so not square; results are mapped back by the clipped box all the same.
+        """
+        height, width = image_bgr.shape[:2]
+        clipped = self.roi_xyxy.clip(1, [width, height, width, height])
+        if (clipped[2:] <= clipped[:2]).any():
+            raise DataError(f"{self.picture}: the landmarks of its .mat file lie outside the {width}x{height} photo")
+        return clipped
+
+
+def read_raw_samples(folder: Path) -> list[RawSample]:
+    """Every sample of the folder, by name, labels only. Raises DataError naming the file that is wrong or missing."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder: name the one with image*.jpg and image*.mat")
+    labels, pictures = ({path.stem for path in folder.glob(f"*.{suffix}")} for suffix in ("mat", "jpg"))
+    for stems, suffix in ((pictures - labels, "mat"), (labels - pictures, "jpg")):
+        if stems:
+            more = f" (and {len(stems) - 1} more)" if len(stems) > 1 else ""
+            raise DataError(f"{folder / min(stems)}.{suffix} is missing{more}: every sample is a .jpg with a .mat")
+    if not labels:
+        raise DataError(f"{folder} has no samples: name the folder with image*.jpg and image*.mat")
+    return [read_raw_sample(folder / f"{stem}.mat") for stem in sorted(labels)]
+
+
+def read_raw_sample(path: Path) -> RawSample:
+    """The labels of one .mat file. Raises DataError if they are incomplete or not finite."""
+    try:
+        arrays = read_mat(path, (LANDMARKS, POSE))
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    landmarks, pose = arrays[LANDMARKS], arrays[POSE].reshape(-1)[:3]
+    if landmarks.shape != (3, POINTS) or pose.size != 3:
+        raise DataError(f"{path}: needs {LANDMARKS} (3, {POINTS}) and {POSE} (1, 3 or more), not {landmarks.shape}")
+    if not np.isfinite(pose).all():
+        raise DataError(f"{path}: {POSE} has a value that is NaN or infinite")
+    check_labels(landmarks[None], f"{path}: {LANDMARKS}", place="")
+    if np.abs(landmarks).max() > FARTHEST:
+        raise DataError(f"{path}: {LANDMARKS} reach beyond {FARTHEST} pixels")
+    pitch, yaw, roll = np.degrees(pose)
+    roi = roi_of_landmarks(landmarks)
+    return RawSample(path.with_suffix(".jpg"), landmarks, np.array([yaw, pitch, roll]), roi)
+
+
+def roi_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (2 or 3,68) image px -> the crop's region (4,) x1, y1, x2, y2: whole pixels, a square.
+
+    Clipped, it is the published box for each of the 2000 samples. The far corner starts from the rounded near one.
+    """
+    points = landmarks[:2].astype(np.float64)
+    low, high = points.min(axis=1), points.max(axis=1)
+    side = ROI_FACTOR * (high - low).max()
+    corner = _round_half_away((low + high) / 2 - side / 2)
+    return np.concatenate([corner, _round_half_away(corner + side)])
+
+
+def pose_counts(euler_deg: np.ndarray) -> np.ndarray:
+    """Angles (N,3) -> (N,) bool: the faces whose pose is scored."""
+    return (np.abs(euler_deg) <= MAX_POSE_DEG).all(axis=1)
+
+
+def _round_half_away(values: np.ndarray) -> np.ndarray:
+    """MATLAB's round; NumPy's goes to the even neighbour."""
+    return np.copysign(np.floor(np.abs(values) + 0.5), values)

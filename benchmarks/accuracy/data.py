@@ -1,0 +1,113 @@
+"""What accuracy is measured on: crops with their true landmarks and head poses, from any source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from synergy.runtime.crop import CROP_SIZE
+from synergy.synergy_model.synthetic.faces import SyntheticFaces
+
+POINTS = 68
+HELD_OUT_SEED = 1_000_000_007  # of the synthetic faces; training and validation use small seeds
+HELD_OUT_FACES = 512
+
+
+class DataError(ValueError):
+    """Labels or pictures cannot be used; the message names the file and the line or row."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """N faces.
+
+    title: the data set's name, for headings; source: one line on where it is from and what was done to it.
+    crops (N,120,120,3) uint8 BGR, as the network is to see them, or (0,120,120,3) where labels alone were read.
+    landmarks (N,2 or 3,68) original image px, y down.
+    yaw_deg (N,), by whose size faces are put into bins. roi_xyxy (N,4), the image region each crop maps back to.
+    pose_deg (N,3) yaw, pitch, roll in degrees and `scored` (N,) bool, the faces whose pose counts; None where there
+    is no true pose, and `pose_missing` says why.
+    """
+
+    title: str
+    source: str
+    names: tuple[str, ...]
+    crops: np.ndarray
+    landmarks: np.ndarray
+    yaw_deg: np.ndarray
+    roi_xyxy: np.ndarray
+    pose_deg: np.ndarray | None
+    scored: np.ndarray | None
+    pose_missing: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def with_border(self, width: int) -> EvaluationData:
+        """The same with the outer `width` pixels of every crop black, as the official benchmark has it with 5."""
+        if not 0 <= width < CROP_SIZE // 2:
+            raise ValueError(f"the border is {width} pixels: give 0 to {CROP_SIZE // 2 - 1}")
+        said = f"{width}-pixel black border" if width else "no black border"
+        return replace(self, crops=blacken_border(self.crops, width), source=f"{self.source}, {said}")
+
+
+def blacken_border(crops: np.ndarray, width: int) -> np.ndarray:
+    """Crops (N,H,W,3) with the outer `width` pixels 0: a new array."""
+    inner = slice(width, -width or None)
+    framed = np.zeros_like(crops)
+    framed[:, inner, inner] = crops[:, inner, inner]
+    return framed
+
+
+def to_image_px(landmarks: np.ndarray, roi_xyxy: np.ndarray) -> np.ndarray:
+    """Crop px (N,2 or 3,P) -> image px (N,2,P) float64 by the unrounded regions (N,4)."""
+    corner, scale = _corner_and_scale(roi_xyxy)
+    return landmarks[:, :2] * scale + corner
+
+
+def to_crop_px(landmarks: np.ndarray, roi_xyxy: np.ndarray) -> np.ndarray:
+    """The inverse of `to_image_px`."""
+    corner, scale = _corner_and_scale(roi_xyxy)
+    return (landmarks[:, :2] - corner) / scale
+
+
+def check_labels(landmarks: np.ndarray, source: str, place: str = ", row {}") -> None:
+    """Raise DataError unless labels (N,2 or 3,68) are finite and span a box; `place` is its index in words."""
+    if landmarks.ndim != 3 or landmarks.shape[1] not in (2, 3) or landmarks.shape[2] != POINTS:
+        raise DataError(f"{source} has shape {landmarks.shape}: landmarks are (N, 2 or 3, {POINTS})")
+    check_finite(landmarks, source, place)
+    flat = (np.ptp(landmarks[:, :2], axis=2) <= 0).any(axis=1)
+    if flat.any():
+        raise DataError(f"{source}{place.format(int(flat.argmax()))}: all landmarks lie on one line")
+
+
+def check_finite(values: np.ndarray, source: str, place: str = ", row {}") -> None:
+    """Raise DataError naming the first row (counted from 0) with a value that is NaN or infinite."""
+    bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if bad.any():
+        more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
+        raise DataError(f"{source}{place.format(int(bad.argmax()))}{more}: a value is NaN or infinite")
+
+
+def synthetic_data(count: int = HELD_OUT_FACES, seed: int = HELD_OUT_SEED) -> EvaluationData:
+    """Synthetic faces that no training saw, with exact labels: no file is needed. About 100 faces a second."""
+    if count < 1:
+        raise ValueError(f"{count} synthetic faces: ask for at least one")
+    batch = SyntheticFaces(seed).batch(range(count))
+    return EvaluationData(
+        title="synthetic faces",
+        source=f"{count} held-out synthetic faces (seed {seed})",
+        names=tuple(f"synthetic-{index:05d}" for index in range(count)),
+        crops=batch.images,
+        landmarks=batch.landmarks,
+        yaw_deg=batch.euler_deg[:, 0],
+        roi_xyxy=np.tile(np.array([0.0, 0.0, CROP_SIZE, CROP_SIZE]), (count, 1)),
+        pose_deg=batch.euler_deg.astype(np.float64),
+        scored=np.ones(count, bool),
+    )
+
+
+def _corner_and_scale(roi_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rois = roi_xyxy.astype(np.float64)
+    return rois[:, :2, None], ((rois[:, 2:] - rois[:, :2]) / CROP_SIZE)[:, :, None]

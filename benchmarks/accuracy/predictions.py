@@ -1,0 +1,138 @@
+"""What a network says of the crops, from an exported bundle or from a file made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synergy.benchmarks.accuracy.data import POINTS, DataError, check_finite
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.decode import (
+    DDFA_V2_FRAME,
+    PARAMS,
+    SYNERGYNET_FRAME,
+    SYNERGYNET_POSE,
+    LandmarkFrame,
+    dewhiten,
+    euler_deg,
+    vertices,
+)
+from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
+from synergy.synergy_model.checkpoints.torch_pickle import TorchFileError
+
+BASES = {"u_base": (3 * POINTS, 1), "w_shp_base": (3 * POINTS, 40), "w_exp_base": (3 * POINTS, 10)}
+WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
+FRAMES: dict[str, LandmarkFrame] = {"synergynet": SYNERGYNET_FRAME, "3ddfa_v2": DDFA_V2_FRAME}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of N crops: landmarks (N,2 or 3,68) crop px, y down; euler_deg (N,3) yaw, pitch, roll in degrees.
+
+    The angles have the signs of AFLW2000-3D's labels, which are SynergyNet's, whatever the network's own. They are
+    None where nothing tells the pose, and `pose_missing` says why.
+    """
+
+    landmarks: np.ndarray
+    euler_deg: np.ndarray | None
+    pose_missing: str | None = None
+
+
+Predictor = Callable[[np.ndarray], Predictions]
+
+
+def bundle_predictor(aligner: FaceAligner) -> Predictor:
+    """Crops (N,120,120,3) uint8 BGR -> Predictions, by an opened bundle."""
+    basis = aligner.morphable
+
+    def predict(crops_bgr_u8: np.ndarray) -> Predictions:
+        found = aligner.predict(crops_bgr_u8)
+        return Predictions(found.landmarks, label_euler_deg(found.params, basis.param_mean, basis.param_std))
+
+    return predict
+
+
+def label_euler_deg(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Whitened parameters (N,62) -> yaw, pitch, roll (N,3) in degrees, in the signs of AFLW2000-3D's labels."""
+    return euler_deg(dewhiten(params, mean, std), SYNERGYNET_POSE)
+
+
+def predictions_from_npz(
+    path: Path,
+    count: int,
+    whitening: Path | None = None,
+    morphable: Path | None = None,
+    convention: str = "synergynet",
+) -> Predictions:
+    """Predictions made elsewhere for `count` crops in row order.
+
+    The file holds `landmarks` (count, 2 or 3, 68) in crop px, y down, or `params` (count, 62), whitened, or both:
+    then the landmarks are scored for NME and the parameters for pose. Parameters need `whitening` (.npz or .pkl with
+    param_mean and param_std, or mean and std), and without landmarks `morphable` (.npz with u_base, w_shp_base,
+    w_exp_base) as well; `convention`, synergynet or 3ddfa_v2, says where their crop pixels start.
+    Raises DataError naming the file and what it lacks.
+    """
+    if convention not in FRAMES:
+        raise ValueError(f"unknown convention {convention!r}: use {' or '.join(FRAMES)}")
+    content = _read(path)
+    if "params" not in content:
+        landmarks = _landmarks(content, path, count)
+        return Predictions(landmarks, None, f"{path} has landmarks only: pose needs params (N, {PARAMS})")
+    params = _checked(content["params"], (count, PARAMS), f"{path}: params").astype(np.float64)
+    if whitening is None:
+        raise DataError(f"{path} has whitened params: give --whitening FILE with param_mean and param_std")
+    mean, std = read_whitening(whitening)
+    euler = label_euler_deg(params, mean, std)
+    if "landmarks" in content:
+        return Predictions(_landmarks(content, path, count), euler)
+    if morphable is None:
+        raise DataError(f"{path} has params and no landmarks: give --morphable FILE.npz with {', '.join(BASES)}")
+    bases = read_bases(morphable)
+    return Predictions(vertices(dewhiten(params, mean, std), *bases, FRAMES[convention]), euler)
+
+
+def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """param_mean and param_std (62,) of a .npz or .pkl file; nothing in the file is run."""
+    content = _read(path)
+    for keys in WHITENING_KEYS:
+        if all(key in content for key in keys):
+            mean, std = (_checked(np.ravel(content[key]), (PARAMS,), f"{path}: {key}") for key in keys)
+            return mean, std
+    raise DataError(f"{path} has neither param_mean and param_std nor mean and std")
+
+
+def read_bases(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u_base (204,1), w_shp_base (204,40), w_exp_base (204,10) of a .npz file; other keys are ignored."""
+    content = _read(path)
+    missing = [key for key in BASES if key not in content]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}")
+    u, shape, expression = (_checked(content[key], size, f"{path}: {key}") for key, size in BASES.items())
+    return u, shape, expression
+
+
+def _landmarks(content: dict[str, np.ndarray], path: Path, count: int) -> np.ndarray:
+    if "landmarks" not in content:
+        raise DataError(f"{path} has neither landmarks (N, 2 or 3, {POINTS}) nor params (N, {PARAMS})")
+    landmarks = content["landmarks"]
+    rows = landmarks.shape[1] if landmarks.ndim == 3 and landmarks.shape[1] in (2, 3) else 3
+    return _checked(landmarks, (count, rows, POINTS), f"{path}: landmarks")
+
+
+def _checked(array: np.ndarray, shape: tuple[int, ...], source: str) -> np.ndarray:
+    if array.shape != shape or array.dtype.kind not in "fiu":
+        raise DataError(f"{source} is {array.dtype} {array.shape}, needed are numbers {shape}")
+    check_finite(array, source)
+    return array
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return read_arrays(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (ArrayFileError, TorchFileError) as error:
+        raise DataError(str(error)) from None

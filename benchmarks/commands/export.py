@@ -1,0 +1,131 @@
+"""`synergy export` and `synergy parity`: the commands that prove a bundle."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synergy.benchmarks.commands.options import RawOption, RootOption, accuracy_data, formats_here
+from synergy.runtime.commands.options import BundleArgument, JsonOption, write_json
+
+if TYPE_CHECKING:
+    from synergy.runtime.manifest import Artifact, Drift, Manifest
+
+
+class Head(str, Enum):
+    """`runtime.manifest.HEADS`."""
+
+    params = "params"
+    landmarks = "landmarks"
+    refined = "refined"
+    mesh = "mesh"
+
+
+class PrecisionName(str, Enum):
+    """`export.artifacts.PRECISIONS`."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+def export(
+    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint from `synergy convert`.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory to make.")],
+    formats: Annotated[str | None, typer.Option(help="mindir,onnx,lite; all that this machine can make.")] = None,
+    batch: Annotated[str, typer.Option(help="Crops per run: a number, or dynamic.")] = "dynamic",
+    head: Annotated[Head, typer.Option(help="What the graph ends in.")] = Head.landmarks,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="fp16: .ms; bf16: on OpenVINO; int8: ONNX.")
+    ] = PrecisionName.fp32,
+    calibration: Annotated[Path | None, typer.Option(help="Folder of face crops from which int8 learns.")] = None,
+    accept_drift: Annotated[bool, typer.Option("--accept-drift", help="Also where accuracy suffers.")] = False,
+    root: RootOption = None,
+    raw: RawOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
+    from synergy.benchmarks.commands.tables import print_parity
+    from synergy.benchmarks.parity.gate import gate
+    from synergy.benchmarks.parity.report import ParityError
+    from synergy.benchmarks.sample_crops import read_crops
+    from synergy.export.artifacts import ExportOptions, kept_fp32
+    from synergy.export.bundle import export_bundle
+
+    if calibration is not None and precision is not PrecisionName.int8:
+        raise typer.BadParameter("--calibration is for --precision int8")
+    crops = read_crops(calibration) if calibration else None
+    wanted = ExportOptions(formats_here(formats), _batch(batch), force, head.value, precision.value, crops)
+    proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift)
+    try:
+        manifest = export_bundle(ckpt, bundle, wanted, proof, say=print)
+    except ParityError as error:
+        print_parity(error.report)
+        raise
+    for artifact in manifest.artifacts:
+        print(f"  {artifact_line(artifact)}")
+    if kept_fp32(wanted):
+        print(f"note: left in fp32, as their formats have no {precision.value} here: {', '.join(kept_fp32(wanted))}")
+    print(f"{bundle}: {_verdict(manifest)}")
+
+
+def parity(
+    bundle: BundleArgument,
+    ckpt: Annotated[Path, typer.Option(help="The checkpoint the bundle was exported from.")],
+    root: RootOption = None,
+    raw: RawOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Compare every artifact on every engine with the Cell again: outputs, then NME and MAE."""
+    from synergy import Bundle
+    from synergy.benchmarks.commands.tables import print_parity
+    from synergy.benchmarks.parity.gate import prove_bundle
+    from synergy.benchmarks.parity.report import summary
+    from synergy.runtime.variants import not_computed
+    from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
+
+    data, opened = accuracy_data(root, raw), Bundle.open(bundle)
+    report = prove_bundle(opened, load_checkpoint(ckpt), data)
+    print_parity(report)
+    for line in (line for artifact in opened.manifest.artifacts for line in not_computed(artifact)):
+        print(f"note: not proved again here: {line}", file=sys.stderr)
+    write_json(json_file, report)
+    print(summary(report))
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def artifact_line(artifact: Artifact) -> str:
+    """One artifact in words: file, precision, size, hash, and the drift of reduced precisions."""
+    line = f"{artifact.file:16} {artifact.precision} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}"
+    drift = artifact.drift
+    parts = [] if drift is None or artifact.precision == "fp32" else [_drift(drift)]
+    parts += [f"{each.engine} in {each.precision}: {_drift(each.drift)}" for each in artifact.computing if each.drift]
+    return "  ".join([line, *parts])
+
+
+def _verdict(manifest: Manifest) -> str:
+    drifts = [artifact.drift for artifact in manifest.artifacts]
+    drifts += [each.drift for artifact in manifest.artifacts for each in artifact.computing]
+    if any(drift is not None and drift.accepted for drift in drifts):
+        return "proved, but for the drift that was accepted"
+    exact = all(artifact.precision == "fp32" and not artifact.computing for artifact in manifest.artifacts)
+    return f"every artifact {'agrees with the Cell' if exact else 'is within its limits of the Cell'}"
+
+
+def _drift(drift: Drift) -> str:
+    mae = "" if drift.mae is None else f", MAE by {drift.mae:.3f} deg"
+    return f"NME drifts by {drift.nme:.3f} points{mae}{', accepted' if drift.accepted else ''}"
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise typer.BadParameter(f"--batch takes a number or dynamic, not {text!r}")
+    return int(text)

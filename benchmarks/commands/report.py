@@ -1,0 +1,61 @@
+"""`synergy report` and `synergy demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synergy.benchmarks.commands.options import RawOption, RootOption, formats_here
+from synergy.runtime.commands.options import (
+    BundleArgument,
+    DeviceOption,
+    EngineName,
+    JsonOption,
+    ThreadsOption,
+    engine_names,
+    write_json,
+)
+
+
+def report(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("report.html"),
+    bench_file: Annotated[Path | None, typer.Option("--bench", help="What `synergy bench --json` wrote.")] = None,
+    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    root: RootOption = None,
+    raw: RawOption = None,
+) -> None:
+    """One HTML page to send: what a bundle is, its proof, accuracy, latency, sizes, pictures and limits."""
+    from synergy.benchmarks.report.collect import ReportOptions
+    from synergy.benchmarks.report.page import write_report
+    from synergy.benchmarks.report.verdict import objections
+    from synergy.runtime.commands.progress import progress
+
+    options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file)
+    with progress() as say:
+        data = write_report(bundle, out, options, say)
+    problems = [*objections(data.manifest, data.parity), *data.failures]
+    for problem in problems:
+        print(f"failed: {problem}", file=sys.stderr)
+    print(f"{out}: {data.name} is {'NOT proved' if problems else 'proved'}")
+    raise typer.Exit(1 if problems else 0)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the bundle `demo` and its pictures.")] = Path("dist"),
+    json_file: JsonOption = None,
+) -> None:
+    """The whole road on the demo checkpoint: export, proof, faces in a photo, latency. No weights are fetched."""
+    from synergy.benchmarks.commands.tables import print_demo
+    from synergy.benchmarks.demo import run_demo
+
+    report = run_demo(out, formats_here(None), say=print)
+    print_demo(report)
+    write_json(json_file, report)
+    for picture in report.pictures:
+        print(f"picture: {picture}")

@@ -1,0 +1,115 @@
+"""What people see in a terminal: tables, and lines for what they cannot hold. All on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, short_ms
+from synergy.runtime.engines.base import engine_label
+
+if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
+    from synergy.benchmarks.demo import DemoAccuracy, DemoReport
+    from synergy.benchmarks.parity.report import ParityReport
+    from synergy.benchmarks.speed.latency import BenchReport
+    from synergy.runtime.autotune import Choice
+
+
+def print_parity(report: ParityReport) -> None:
+    """Every check, failed ones too; what could not be run at all follows."""
+    table = Table(title="largest difference from the Cell", **DENSE)
+    for name in ("artifact", "engine", "output"):
+        table.add_column(name, no_wrap=True)
+    for name in ("max abs", "tolerance", "moves by"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for check in report.checks:
+        numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.1e}", f"{check.spread:.2g}")
+        table.add_row(check.artifact, check.where, check.output, *numbers, PASS if check.passed else FAIL)
+    console = Console()
+    console.print(table)
+    if report.accuracy:
+        console.print(_accuracy_table(report))
+    for failure in report.failures:
+        console.print(f"{FAIL} {escape(failure)}", highlight=False)
+
+
+def _accuracy_table(report: ParityReport) -> Table:
+    table = Table(title="task accuracy and its drift from the Cell", **DENSE)
+    for name in ("artifact", "engine"):
+        table.add_column(name, no_wrap=True)
+    for name in ("NME %", "drift", "MAE deg", "drift"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in report.accuracy:
+        mae = "-" if row.mae is None else f"{row.mae:.3f}"
+        mae_drift = "-" if row.mae_drift is None else f"{row.mae_drift:.1e}"
+        verdict = PASS if row.passed else ACCEPTED if row.accepted else FAIL
+        table.add_row(row.artifact, row.where, f"{row.nme:.3f}", f"{row.nme_drift:.1e}", mae, mae_drift, verdict)
+    return table
+
+
+def print_demo(report: DemoReport) -> None:
+    """What was proved, then accuracy by yaw, speed and size of the Cell and every artifact in one table."""
+    print_parity(msgspec.structs.replace(report.parity, accuracy=()))
+    faces = sum(each.count for each in report.accuracy[0].bins)
+    table = Table(title=f"the same network in every form, on {faces} held-out faces", **STYLE)
+    for name in ("artifact", "engine"):
+        table.add_column(name, no_wrap=True)
+    bins = [f"{low}-{high}" for low, high in (each.range for each in report.accuracy[0].bins)]
+    for name in (*bins, "NME", "drift", "MAE", "ms", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.accuracy:
+        table.add_row(row.artifact, row.where, *_demo_numbers(row))
+    console = Console()
+    console.print(table)
+    console.print("NME in % by yaw in degrees, their mean, its drift from the Cell; ms: of one crop\n")
+    print_bench(report.bench)
+
+
+def _demo_numbers(row: DemoAccuracy) -> tuple[str, ...]:
+    bins = ("-" if each.mean is None else f"{each.mean:.2f}" for each in row.bins)
+    mae = "-" if row.mae is None else f"{row.mae:.2f}"
+    ms = "-" if row.median_ms is None else short_ms(row.median_ms)
+    return (*bins, f"{row.nme:.2f}", f"{row.nme_drift:.0e}", mae, ms, f"{row.bytes / 1e6:.1f}")
+
+
+def print_bench(report: BenchReport) -> None:
+    """One line per configuration; ratios below 1 are faster than onnxruntime in the same run."""
+    table = Table(title="latency of one run, interleaved", **DENSE)
+    for name in ("engine", "artifact"):
+        table.add_column(name, no_wrap=True)
+    for name in ("thr", "batch", "ms", "p95", "fps", "start s", "MB", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        ratio = "-" if row.ratio_to_onnxruntime is None else f"{row.ratio_to_onnxruntime:.2f}"
+        speed = (short_ms(row.median_ms), short_ms(row.p95_ms), f"{row.fps:.0f}")
+        start = (f"{row.cold_start_s:.2f}", f"{row.rss_mb:.0f}")
+        table.add_row(row.where, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
+    console = Console()
+    console.print(table)
+    console.print("ratio: time over onnxruntime's in the same rounds; fps: crops; start: to first output")
+    for failure in report.failures:
+        console.print(f"{FAIL} {escape(failure)}", highlight=False)
+
+
+def print_tuning(title: str, choices: Sequence[Choice]) -> None:
+    """What was measured for `--engine auto`, fastest first: it takes the first."""
+    table = Table(title=title, **STYLE)
+    for name in ("engine", "artifact"):
+        table.add_column(name, no_wrap=True)
+    for name in ("threads", "ms"):
+        table.add_column(name, justify="right")
+    for choice in choices:
+        table.add_row(
+            engine_label(choice.engine, choice.precision),
+            choice.artifact,
+            str(choice.threads),
+            short_ms(choice.median_ms),
+        )
+    Console().print(table)

@@ -1,0 +1,272 @@
+"""Latency, throughput, cold start and memory of a bundle on every engine present, side by side.
+
+Each configuration lives in a process of its own, and they take turns (`benchmarks.speed.interleave`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from synergy.benchmarks.sample_crops import noise_crops, real_crops
+from synergy.benchmarks.speed.engine_process import Job, start_several
+from synergy.benchmarks.speed.interleave import TURN_S, Contender, Progress, play_rounds, ratio_by_round
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.diagnostics.host import Host, describe_host
+from synergy.runtime.engines import (
+    DEFAULT_OPTIONS,
+    ENGINES,
+    Device,
+    EngineOptions,
+    available,
+    default_threads,
+    engine_class,
+    readable,
+)
+from synergy.runtime.engines.base import DYNAMIC, engine_label
+from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.manifest import Artifact
+from synergy.runtime.variants import computable
+
+BASELINE = "onnx"  # the engine that ratios are formed against
+DEFAULT_BATCHES = (1, 16)
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure; None stands for the default.
+
+    engines: all that are present. all_artifacts: every artifact an engine reads, not only the one it prefers.
+    threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: how many turns each
+    configuration takes; those with long runs take fewer, see `speed.interleave`. against: another bundle, measured in
+    the same rounds: its onnxruntime is then what ratios are formed against. engine_options: how engines compute.
+    """
+
+    engines: tuple[str, ...] | None = None
+    all_artifacts: bool = False
+    device: str = "cpu"
+    threads: tuple[int, ...] | None = None
+    batches: tuple[int, ...] | None = None
+    rounds: int = 20
+    against: Path | None = None
+    engine_options: EngineOptions = DEFAULT_OPTIONS
+
+    def __post_init__(self) -> None:
+        Device.parse(self.device)
+        for name in self.engines or ():
+            engine_class(name)
+        if self.engines == ():
+            raise ValueError(f"no engine named: use {', '.join(ENGINES)}, or leave it out for all that are present")
+        for option, numbers in (("threads", self.threads), ("batches", self.batches), ("rounds", (self.rounds,))):
+            if numbers is not None and (not numbers or min(numbers) < 1):
+                raise ValueError(f"{option} must be 1 or more, not {', '.join(map(str, numbers)) or 'nothing'}")
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
+
+    artifact: its file, with its bundle's name before it where two were compared. cold_start_s: start of a process to
+    its first output. rss_mb: peak resident memory until then, 10^6 bytes. ratio_to_onnxruntime: median over rounds of
+    this time over onnxruntime's with the same threads and batch in the same round, so below 1 is faster; None where
+    onnxruntime was not measured.
+    """
+
+    engine: str
+    artifact: str
+    device: str
+    threads: int
+    batch: int
+    median_ms: float
+    p95_ms: float
+    fps: float
+    cold_start_s: float
+    rss_mb: float
+    ratio_to_onnxruntime: float | None
+
+
+class Row(Timing, frozen=True, omit_defaults=True):
+    """One of our engines; `computing`: what it computes in, where that is not float32."""
+
+    computing: str = "fp32"
+
+    @property
+    def where(self) -> str:
+        """The engine, and what it computes in."""
+        return engine_label(self.engine, self.computing)
+
+
+class BenchReport(msgspec.Struct, frozen=True):
+    """All rows; `failures` has a line for each configuration that could not be measured."""
+
+    host: Host
+    rows: tuple[Row, ...]
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One line of the table to be."""
+
+    engine: str
+    artifact: Artifact
+    device: Device
+    threads: int
+    batch: int
+    bundle: Bundle
+    computing: str
+
+    def __str__(self) -> str:
+        plural = "" if self.threads == 1 else "s"
+        path, where = f"{self.bundle.folder.name}/{self.artifact.file}", engine_label(self.engine, self.computing)
+        return f"{path} on {where}, {self.threads} thread{plural}, batch {self.batch}"
+
+
+class EngineContender(Contender):
+    """A configuration with its process and what was measured of it."""
+
+    def __init__(self, configuration: Configuration, job: Job) -> None:
+        """Start the engine afresh several times and keep the last. Raises EngineError if it does not run."""
+        super().__init__()
+        self.configuration = configuration
+        self.starts = start_several(job)
+        self.process = self.starts[-1]
+
+    def __str__(self) -> str:
+        return str(self.configuration)
+
+    def play(self, number: int) -> list[float]:
+        return self.process.turn(TURN_S)
+
+
+def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress | None = None) -> BenchReport:
+    """Measure a bundle. `progress` hears the part done (0 to 1) and what is being done.
+
+    An engine that fails is reported in `failures` and the rest goes on. Raises BundleError for a bad bundle,
+    ValueError for a batch that a fixed-batch bundle does not have, EngineUnavailableError if no engine fits.
+    """
+    say = progress or _silent
+    host = describe_host()
+    configurations, failures = plan(Bundle.open(bundle_folder), options)
+    if options.against is not None:
+        others, missing = plan(Bundle.open(options.against), options)
+        configurations, failures = configurations + others, failures + missing
+    with ExitStack() as stack:
+        contenders = list(_start_all(configurations, options.engine_options, failures, say, stack))
+        finished = play_rounds(contenders, options.rounds, failures, say)
+    return BenchReport(host, tuple(_rows(finished)), tuple(failures))
+
+
+def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], list[str]]:
+    """What can be measured here, and a line for each engine that was asked for by name and cannot."""
+    device = Device.parse(options.device)
+    threads = dict.fromkeys(options.threads or (1, default_threads()))
+    batches = dict.fromkeys(_batches(bundle, options))
+    found: list[Configuration] = []
+    obstacles: list[str] = []
+    for name in dict.fromkeys(options.engines or ENGINES):
+        artifacts = readable(name, bundle.manifest.artifacts, device)
+        status = available(name)
+        if not status.ok:
+            obstacles.append(f"{name}: {status.detail}: {status.fix}")
+        elif not artifacts:
+            obstacles.append(f"{name}: {engine_class(name).reading(device)}; {bundle.folder} has nothing for it")
+        else:
+            chosen = artifacts if options.all_artifacts else artifacts[:1]
+            found += (
+                Configuration(name, artifact, device, count, batch, bundle, computing)
+                for artifact, count, batch in itertools.product(chosen, threads, batches)
+                for computing in computable(name, artifact, device, options.engine_options)
+            )
+    if not found:
+        raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
+    return found, obstacles if options.engines else []
+
+
+def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
+    fixed = bundle.manifest.inputs[0].shape[0]
+    if fixed == DYNAMIC:
+        return options.batches or DEFAULT_BATCHES
+    if options.batches not in (None, (fixed,)):
+        raise ValueError(f"{bundle.folder} was exported for batches of {fixed} only: leave the batches out")
+    return (fixed,)
+
+
+def _start_all(
+    configurations: Sequence[Configuration],
+    options: EngineOptions,
+    failures: list[str],
+    say: Progress,
+    stack: ExitStack,
+) -> Iterator[EngineContender]:
+    for done, each in enumerate(configurations):
+        say(done / len(configurations) / 2, f"starting {each}")
+        model = each.bundle.model_file(each.artifact)
+        try:
+            contender = EngineContender(
+                each,
+                Job(
+                    each.engine,
+                    model,
+                    each.device,
+                    each.threads,
+                    _inputs(each),
+                    replace(options, precision=each.computing),
+                ),
+            )
+            stack.callback(contender.process.close)
+            contender.process.turn(TURN_S)  # warms up, and leaves it at rest for the next to start
+        except EngineError as error:
+            failures.append(f"{each}: {error}")
+        else:
+            yield contender
+
+
+def _inputs(configuration: Configuration) -> dict[str, np.ndarray]:
+    manifest = configuration.bundle.manifest
+    crops = np.concatenate([real_crops(manifest.preprocessing.size), noise_crops(manifest.preprocessing.size)])
+    return {manifest.inputs[0].name: crops[np.arange(configuration.batch) % len(crops)]}
+
+
+def _rows(finished: Sequence[EngineContender]) -> Iterator[Row]:
+    """The baseline is onnxruntime on the bundle that was given last."""
+    baselines: dict[tuple[int, int], EngineContender] = {}
+    folders = list(dict.fromkeys(each.configuration.bundle.folder for each in finished))
+    for each in finished:
+        setting = each.configuration
+        if setting.engine == BASELINE and setting.bundle.folder == folders[-1]:
+            baselines.setdefault((setting.threads, setting.batch), each)
+    for each in finished:
+        baseline = baselines.get((each.configuration.threads, each.configuration.batch))
+        yield _row(each, baseline, several=len(folders) > 1)
+
+
+def _row(contender: EngineContender, baseline: EngineContender | None, several: bool) -> Row:
+    configuration = contender.configuration
+    file = configuration.artifact.file
+    times_s = [run for runs in contender.turns.values() for run in runs]
+    median_s = statistics.median(times_s)
+    return Row(
+        engine=configuration.engine,
+        artifact=f"{configuration.bundle.folder.name}/{file}" if several else file,
+        device=str(configuration.device),
+        threads=configuration.threads,
+        batch=configuration.batch,
+        median_ms=1e3 * median_s,
+        p95_ms=1e3 * float(np.percentile(times_s, 95)),
+        fps=configuration.batch / median_s,
+        cold_start_s=statistics.median(start.cold_start_s for start in contender.starts),
+        rss_mb=statistics.median(start.rss_mb for start in contender.starts),
+        ratio_to_onnxruntime=None if baseline is None else ratio_by_round(contender.turns, baseline.turns),
+        computing=configuration.computing,
+    )
+
+
+def _silent(part: float, doing: str) -> None:
+    pass

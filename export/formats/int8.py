@@ -1,0 +1,155 @@
+"""fp32 ONNX -> int8 ONNX: static quantisation of the backbone, calibrated on crops.
+
+What is quantised stands between QuantizeLinear and DequantizeLinear, standard operators that onnxruntime and OpenVINO
+both fuse into integer convolutions.
+
+The network's last layers and all geometry stay float32: landmarks come from sums over 1280 features and products with
+coordinates, which 8 bits do not hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import version_converter
+
+from synergy.export.graph import INPUT_NAME
+from synergy.runtime.crop import CROP_SIZE
+from synergy.synergy_model.synthetic.faces import SyntheticFaces
+
+CALIBRATION_SEED = 1_000_000_009  # other faces than those trained on (small seeds) and those accuracy is measured on
+CALIBRATION_FACES = 256
+CALIBRATION_BATCH = 16
+PER_CHANNEL_OPSET = 13  # the first with a scale per output channel
+QUANTISED = ("Conv", "Clip", "Relu", "Add")
+
+
+class QuantizationError(ValueError):
+    """The model cannot be quantised; the message says what to do."""
+
+
+def calibration_crops() -> np.ndarray:
+    """Synthetic faces (256,120,120,3) uint8 BGR, for networks that have no crops of their own."""
+    return SyntheticFaces(CALIBRATION_SEED).batch(range(CALIBRATION_FACES)).images
+
+
+def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
+    """Replace the fp32 file `path` by its int8 form, whole or not at all.
+
+    crops_bgr_u8 (N,120,120,3): what ranges are learnt from. Raises QuantizationError without onnxruntime, or for
+    crops of another shape.
+    """
+    try:
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    except ImportError:
+        raise QuantizationError("int8 needs onnxruntime: pip install 'synergy-mindir[onnx]'") from None
+    _check(crops_bgr_u8)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        folded, made = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
+        _fold(path, folded)
+        with _quiet():
+            quantize_static(
+                str(folded),
+                str(made),
+                _Crops(crops_bgr_u8),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=True,  # 7 bits: sums of two products overflow 16 bits on CPUs without VNNI, silently
+                op_types_to_quantize=list(QUANTISED),
+                nodes_to_quantize=_backbone(onnx.load(str(folded)).graph),
+            )
+        _share_equal(made)
+        onnx.checker.check_model(str(made))
+        made.chmod(path.stat().st_mode & 0o777)
+        made.replace(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises on the root logger to fold what `_fold` has folded."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _check(crops: np.ndarray) -> None:
+    if crops.ndim != 4 or crops.dtype != np.uint8 or crops.shape[1:] != (CROP_SIZE, CROP_SIZE, 3) or not len(crops):
+        raise QuantizationError(f"calibration crops are {crops.dtype} {crops.shape}: give uint8 (N, 120, 120, 3) BGR")
+
+
+def _fold(source: Path, target: Path) -> None:
+    """Batch normalisation into the convolutions, whose weights are then as they will be quantised; named nodes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    model = version_converter.convert_version(onnx.load(str(target)), PER_CHANNEL_OPSET)
+    del model.opset_import[:]  # onnxruntime lists every domain it knows; a reader may refuse those it does not
+    model.opset_import.append(onnx.helper.make_opsetid("", PER_CHANNEL_OPSET))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    onnx.save(model, str(target))
+
+
+def _share_equal(path: Path) -> None:
+    """Keep one of equal constants: each channel of each layer has a zero point of its own, and nearly all are 0."""
+    model = onnx.load(str(path))
+    names: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    kept = {weight.name: names.setdefault(_content(weight), weight.name) for weight in model.graph.initializer}
+    weights = [weight for weight in model.graph.initializer if kept[weight.name] == weight.name]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
+    for node in model.graph.node:
+        node.input[:] = [kept.get(name, name) for name in node.input]
+    onnx.save(model, str(path))
+
+
+def _content(weight: onnx.TensorProto) -> tuple[int, tuple[int, ...], bytes]:
+    return weight.data_type, tuple(weight.dims), onnx.numpy_helper.to_array(weight).tobytes()
+
+
+def _backbone(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes to quantise: those before the pooling whose mean the parameters are computed from."""
+    pooling = next((node for node in _upstream(graph, "params") if node.op_type == "ReduceMean"), None)
+    if pooling is None:
+        raise QuantizationError("the graph has no pooled features before its parameters: it cannot be quantised")
+    return [node.name for node in _upstream(graph, pooling.input[0]) if node.op_type in QUANTISED]
+
+
+def _upstream(graph: onnx.GraphProto, output: str) -> Iterator[onnx.NodeProto]:
+    """All nodes that a value comes from, nearest first."""
+    makers = {name: node for node in graph.node for name in node.output}
+    waiting, seen = deque([output]), set()
+    while waiting:
+        node = makers.get(waiting.popleft())
+        if node is not None and node.name not in seen:
+            seen.add(node.name)
+            yield node
+            waiting.extend(node.input)
+
+
+class _Crops:
+    """onnxruntime's calibration reader: batches by input name, then None."""
+
+    def __init__(self, crops: np.ndarray) -> None:
+        self._batches: Iterator[np.ndarray] = iter(
+            crops[start : start + CALIBRATION_BATCH] for start in range(0, len(crops), CALIBRATION_BATCH)
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}

@@ -1,0 +1,39 @@
+"""DeployGraph -> MindIR, as MindSpore writes it (version 3 with MindSpore 2.10)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import nn
+from mindspore.train.mind_ir_pb2 import ModelProto
+
+from synergy.export.graph import example_input
+
+
+def write_mindir(graph: nn.Cell, path: Path, batch: int | None) -> None:
+    """Freeze `graph` with a fixed `batch`, or a dynamic one for None."""
+    graph.set_train(False)
+    with plain_path(path) as plain:
+        ms.export(graph, example_input(batch), file_name=str(plain), file_format="MINDIR")
+
+
+@contextmanager
+def plain_path(path: Path) -> Iterator[Path]:
+    """Where MindSpore may write what is then moved to `path`: it refuses blanks and all but ASCII in its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / f"model{path.suffix}"
+        yield plain
+        plain.chmod(0o644)  # MindSpore leaves 0400, which a copy to a device would inherit
+        shutil.move(plain, path)
+
+
+def mind_ir_version(path: Path) -> int:
+    """The version a MindIR file states."""
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return model.mind_ir_version

@@ -1,0 +1,222 @@
+"""What an artifact or a bundle is, read from the files themselves, and which engines here can run it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+import msgspec
+
+from synergy.export.inspection.readers import READERS, Content, ModelFileError, Tensor
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import ENGINES, Device, available, engine_class
+from synergy.runtime.errors import BundleError
+from synergy.runtime.manifest import FILE_LIMIT, Artifact, Manifest
+
+# a bundle's formats as people call them; MindSpore 2.10 writes MindIR 3
+FORMAT_NAMES = {"ms": ".ms", "onnx": "ONNX", "mindir_v1": "MindIR 1", "mindir": "MindIR 2 and newer"}
+PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
+
+
+class InspectionError(ValueError):
+    """The path is no model file or bundle that can be read."""
+
+
+class TensorInfo(msgspec.Struct, frozen=True):
+    """An input or output. -1 in `shape` is open, null a shape that the file leaves out."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """Whether an engine can run the file on this machine; `detail` says with what, or why not and what to do."""
+
+    name: str
+    runs: bool
+    detail: str
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """One model file.
+
+    `precision` is that of most weights, null without weights; `weights` counts tensors, `values` their numbers;
+    `lowering` is null where there is nothing to lower, "" where it works, else why not. `unread` says what package is
+    missing to read operators and weights; it is empty otherwise.
+    """
+
+    file: str
+    format: str
+    bytes: int
+    sha256: str
+    versions: dict[str, str]
+    precision: str | None
+    weights: int
+    values: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]
+    engines: tuple[EngineInfo, ...]
+    lowering: str | None = None
+    unread: str = ""
+
+
+class BundleInfo(msgspec.Struct, frozen=True):
+    """The manifest in short; `verified` names the files whose size and hash are as it says, `proved` is parity's."""
+
+    folder: str
+    schema: int
+    arch: str
+    convention: str
+    head: str
+    source: str
+    source_sha256: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    toolchain: dict[str, str]
+    verified: tuple[str, ...]
+    proved: bool | None
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """One model file, or a bundle and all of its artifacts."""
+
+    models: tuple[ModelInfo, ...]
+    bundle: BundleInfo | None = None
+
+
+def inspect_path(path: Path) -> Inspection:
+    """Look into a `.mindir`, `.onnx` or `.ms` file, or a bundle.
+
+    Raises InspectionError or BundleError for what is missing, foreign or damaged, OSError for what cannot be read,
+    ModuleNotFoundError where a single file's package is missing.
+    """
+    if path.is_dir():
+        return _inspect_bundle(Bundle.open(path))
+    if path.suffix.lower() not in READERS:
+        raise InspectionError(f"{path} is no model: give a {', '.join(READERS)} file or a bundle")
+    if not path.is_file():
+        raise InspectionError(f"{path} is no file")
+    if path.stat().st_size > FILE_LIMIT:
+        raise InspectionError(f"{path} has over {FILE_LIMIT} bytes: no format here is as long")
+    data = path.read_bytes()
+    if not data:
+        raise InspectionError(f"{path} is empty")
+    return Inspection((_model(path.name, data, _read(path, data)),))
+
+
+def _inspect_bundle(bundle: Bundle) -> Inspection:
+    manifest = bundle.manifest
+    models = tuple(_artifact(bundle, artifact) for artifact in manifest.artifacts)
+    bundle.read(manifest.morphable)
+    entries = [*manifest.artifacts, manifest.morphable, *([manifest.parity] if manifest.parity else [])]
+    about = BundleInfo(
+        folder=str(bundle.folder),
+        schema=manifest.schema,
+        arch=manifest.arch,
+        convention=manifest.convention,
+        head=manifest.head,
+        source=manifest.source.file,
+        source_sha256=manifest.source.sha256,
+        inputs=_promised(manifest)[0],
+        outputs=_promised(manifest)[1],
+        toolchain=manifest.toolchain,
+        verified=tuple(entry.file for entry in entries),
+        proved=_proved(bundle),
+    )
+    return Inspection(models, about)
+
+
+def _artifact(bundle: Bundle, artifact: Artifact) -> ModelInfo:
+    """A device may lack the packages that read some formats: then the manifest is what is known."""
+    data = bundle.read(artifact)
+    try:
+        content = _read(bundle.folder / artifact.file, data)
+    except ModuleNotFoundError as error:
+        return _unread(artifact, bundle.manifest, data, f"{error.name} is not installed: operators were not read")
+    if content.format != artifact.format:
+        raise BundleError(f"{artifact.file} is {content.format}, not {artifact.format} as the manifest says")
+    return _model(artifact.file, data, content)
+
+
+def _unread(artifact: Artifact, manifest: Manifest, data: bytes, reason: str) -> ModelInfo:
+    model = _model(artifact.file, data, Content(artifact.format, {}, (), (), (), ()))
+    inputs, outputs = _promised(manifest)
+    return msgspec.structs.replace(model, precision=artifact.precision, inputs=inputs, outputs=outputs, unread=reason)
+
+
+def _read(path: Path, data: bytes) -> Content:
+    try:
+        return READERS[path.suffix.lower()](data)
+    except ModelFileError as error:
+        raise InspectionError(f"{path} {error}") from None
+
+
+def _model(name: str, data: bytes, content: Content) -> ModelInfo:
+    return ModelInfo(
+        file=name,
+        format=content.format,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        versions=content.versions,
+        precision=_precision(content.weights),
+        weights=len(content.weights),
+        values=sum(_count(weight) for weight in content.weights),
+        inputs=_infos(content.inputs),
+        outputs=_infos(content.outputs),
+        operators=dict(Counter(content.operators).most_common()),
+        engines=tuple(_engine(name, content) for name in ENGINES),
+        lowering=content.lowering,
+    )
+
+
+def _engine(name: str, content: Content) -> EngineInfo:
+    kind = engine_class(name)
+    formats = kind.formats_on(Device())
+    if content.format not in formats:
+        this = f"MindIR {content.versions['MindIR']}" if "MindIR" in content.versions else FORMAT_NAMES[content.format]
+        return EngineInfo(name, False, f"reads {', '.join(FORMAT_NAMES[each] for each in formats)}, not {this}")
+    status = available(name)
+    return EngineInfo(name, status.ok, status.detail if status.ok else f"{status.detail}: {status.fix}")
+
+
+def _precision(weights: Sequence[Tensor]) -> str | None:
+    """Of most values: quantised models keep some weights in float, and all models some in whole numbers."""
+    counts: Counter[str] = Counter()
+    for weight in weights:
+        counts[weight.dtype] += _count(weight)
+    dtype = counts.most_common(1)[0][0] if counts else None
+    return PRECISIONS.get(dtype, dtype) if dtype else None
+
+
+def _count(tensor: Tensor) -> int:
+    return prod(tensor.shape or ())
+
+
+def _infos(tensors: Sequence[Tensor]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
+
+
+def _promised(manifest: Manifest) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    inputs, outputs = (
+        tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in side)
+        for side in (manifest.inputs, manifest.outputs)
+    )
+    return inputs, outputs
+
+
+class _Parity(msgspec.Struct, rename={"passed": "pass"}):
+    passed: bool
+
+
+def _proved(bundle: Bundle) -> bool | None:
+    if bundle.manifest.parity is None:
+        return None
+    try:
+        return msgspec.json.decode(bundle.read(bundle.manifest.parity), type=_Parity).passed
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{bundle.manifest.parity.file} is no parity report: {error}. Export again") from None

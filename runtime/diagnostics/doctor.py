@@ -1,0 +1,271 @@
+"""What works on this machine, what does not, and how to get it.
+
+What tells the truth is tried, not looked up: libraries are opened and models run, each in a child process, so that
+a broken or hanging one is a line of the report. This module itself needs neither OpenCV nor any engine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from synergy.runtime.diagnostics.probes import OPENCV_RANGE, ask, last_line
+from synergy.runtime.engines import available
+from synergy.runtime.engines.onnx import INSTALL_HINTS
+from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
+from synergy.runtime.lite.checks import CURES
+from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
+from synergy.runtime.lite.vendor import package_version
+
+OLDEST_PYTHON = (3, 10)
+MINDSPORE_PYTHONS = ((3, 10), (3, 12))  # CPython versions that mindspore 2.10 has wheels for
+LITE_BYTES = 1e9  # what installing MindSpore Lite takes: the wheel and its content
+ONNX_HINT = "pip install 'synergy-mindir[onnx]'"
+# Without these nothing runs; anything else is a part that one can do without.
+REQUIRED = ("python", "opencv", "engine")
+
+PACKAGES = {  # by engine
+    "lite": "mindspore-lite",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "mindspore": "mindspore",
+}
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A kind of card: how its device nodes are called, which engines run on it, which libraries MindSpore Lite 2.0
+    opens for it (those that its plugin names, as far as they are not Lite's own), what to do where there is a card
+    that no engine can use."""
+
+    nodes: str
+    engines: tuple[str, ...]
+    libraries: tuple[str, ...]
+    fix: str
+
+
+ACCELERATORS = {
+    "ascend": Accelerator(
+        "davinci[0-9]*", ("lite", "onnx", "mindspore"), ("libascendcl.so", "libgraph.so"), CURES["ascend"]
+    ),
+    "gpu": Accelerator(
+        "nvidia[0-9]*",
+        ("lite", "onnx"),
+        (
+            "libcudart.so.11.0",
+            "libcublas.so.11",
+            "libcudnn.so.8",
+            "libnvinfer.so.8",
+            "libnccl.so.2",
+            "libmpi.so.40",
+        ),
+        INSTALL_HINTS["gpu"],
+    ),
+}
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """One thing that was tried. `fix` says how to get it and is empty where there is nothing to do."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether nothing runs without it."""
+        return self.name in REQUIRED
+
+
+class DoctorReport(msgspec.Struct, frozen=True):
+    """All checks, in the order in which to read them."""
+
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether faces can be found here at all."""
+        return all(check.ok for check in self.checks if check.required)
+
+
+def run_doctor() -> DoctorReport:
+    """Try everything, side by side: it takes as long as MindSpore's import."""
+    checks: tuple[Callable[[], CheckResult], ...] = (
+        check_python,
+        check_opencv,
+        check_lite,
+        check_onnxruntime,
+        check_openvino,
+        check_mindspore,
+        check_onnx,
+        check_compiler,
+        check_data_folder,
+        lambda: check_accelerator("ascend"),
+        lambda: check_accelerator("gpu"),
+    )
+    with ThreadPoolExecutor(len(checks)) as pool:
+        results = list(pool.map(lambda check: check(), checks))
+    return DoctorReport((*results[:2], judge_engines(results[2 : 2 + len(PACKAGES)]), *results[2:]))
+
+
+def check_python() -> CheckResult:
+    """The interpreter itself."""
+    detail = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    ok = sys.version_info[:2] >= OLDEST_PYTHON
+    return CheckResult("python", ok, detail, "" if ok else f"use Python {_dotted(OLDEST_PYTHON)} or newer")
+
+
+def check_opencv() -> CheckResult:
+    """OpenCV of a version that has what detection needs, and its cascades."""
+    ok, answer = ask("opencv")
+    if ok:
+        return CheckResult("opencv", True, f"OpenCV {answer} with its face cascades")
+    fix = f"pip install 'opencv-python{OPENCV_RANGE}'"
+    if "cannot open shared object" in answer:  # libGL, which servers lack
+        fix = f"pip uninstall opencv-python, then pip install 'opencv-python-headless{OPENCV_RANGE}'"
+    return CheckResult("opencv", False, answer, fix)
+
+
+def check_lite() -> CheckResult:
+    """MindSpore Lite, and that it runs a model."""
+    if os.environ.get("SYNERGY_LITE_HOME"):
+        fix = "correct or unset SYNERGY_LITE_HOME"
+    elif package_version() is not None:
+        fix = "pip uninstall mindspore-lite, to use this program's own binding"
+    else:
+        fix = f"remove {lite_folder()} and {INSTALL_HINT}"
+    return _check_engine("mindspore-lite", "lite", "without it .ms files do not run and cannot be made", fix)
+
+
+def check_onnxruntime() -> CheckResult:
+    """onnxruntime, and that it runs a model."""
+    fix = "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx]'"
+    return _check_engine("onnxruntime", "onnx", "without it .onnx files do not run", fix)
+
+
+def check_openvino() -> CheckResult:
+    """OpenVINO, and that it runs a model."""
+    fix = "pip uninstall openvino, then pip install 'synergy-mindir[openvino]'"
+    return _check_engine("openvino", "openvino", "without it .onnx files run on onnxruntime alone", fix)
+
+
+def check_mindspore() -> CheckResult:
+    """MindSpore, and that it runs a model."""
+    oldest, newest = MINDSPORE_PYTHONS
+    if find_spec("mindspore") is None and not oldest <= sys.version_info[:2] <= newest:
+        detail = f"mindspore has no release for Python {_dotted(sys.version_info[:2])}; bundles run without it"
+        return CheckResult("mindspore", False, detail, f"to export, use Python {_dotted(oldest)} to {_dotted(newest)}")
+    fix = "pip uninstall mindspore, then pip install 'synergy-mindir[export]'"
+    return _check_engine("mindspore", "mindspore", "without it nothing can be exported", fix)
+
+
+def check_onnx() -> CheckResult:
+    """The package that MindSpore's ONNX export needs."""
+    fix = "pip install 'synergy-mindir[export]'"
+    if find_spec("onnx") is None:
+        return CheckResult("onnx", False, "onnx is not installed; without it no .onnx file can be made", fix)
+    ok, answer = ask("onnx")
+    return CheckResult("onnx", ok, f"onnx {answer}" if ok else answer, "" if ok else f"pip uninstall onnx, then {fix}")
+
+
+def check_compiler() -> CheckResult:
+    """A C++17 compiler with its standard library; it is needed once, to build MindSpore Lite's binding."""
+    try:
+        compiler = find_compiler()
+        command = [*compiler, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
+        done = subprocess.run(command, input="#include <vector>\n", capture_output=True, text=True, check=False)
+        ok, detail, fix = done.returncode == 0, " ".join(compiler), COMPILER_HINT
+        if not ok:
+            detail = f"{detail} cannot compile C++17: {last_line(done.stderr)}"
+    except EngineUnavailableError as error:
+        ok, (detail, _, fix) = False, str(error).rpartition(": ")
+    if not ok and available("lite").ok:
+        return CheckResult("c++ compiler", True, f"{detail}, but it is not needed: MindSpore Lite is ready")
+    return CheckResult("c++ compiler", ok, detail, "" if ok else fix)
+
+
+def check_data_folder() -> CheckResult:
+    """Whether MindSpore Lite can be put where it belongs. Nothing is created."""
+    folder = lite_folder()
+    fix = "set SYNERGY_DATA_HOME to a folder of yours with 1 GB free"
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        return CheckResult("data folder", False, f"cannot write to {folder}: {error.strerror}", fix)
+    enough = free >= LITE_BYTES or available("lite").ok
+    return CheckResult("data folder", enough, f"{folder}, {free / 1e9:.1f} GB free", "" if enough else fix)
+
+
+def check_accelerator(kind: str) -> CheckResult:
+    """A card, and the engines that run on it. Having none is fine."""
+    card = ACCELERATORS[kind]
+    has_card = any(Path("/dev").glob(card.nodes))
+    obstacles = {PACKAGES[name]: _obstacle(kind, name, has_card) for name in card.engines}
+    return judge_accelerator(kind, has_card, obstacles)
+
+
+def judge_accelerator(kind: str, has_card: bool, obstacles: Mapping[str, str]) -> CheckResult:
+    """What a card means, and what keeps each package from running on it (empty: nothing)."""
+    faults = ", ".join(f"{name} ({obstacle})" for name, obstacle in obstacles.items() if obstacle)
+    if not has_card:
+        missing = f"; missing besides: {faults}" if faults else ""
+        return CheckResult(kind, True, f"no card: only needed for --device {kind}{missing}")
+    working = ", ".join(name for name, obstacle in obstacles.items() if not obstacle)
+    if not working:
+        return CheckResult(kind, False, f"there is a card, but nothing runs on it: {faults}", ACCELERATORS[kind].fix)
+    return CheckResult(
+        kind, True, f"a model ran on the card with {working}" + (f"; not with {faults}" if faults else "")
+    )
+
+
+def _obstacle(kind: str, engine: str, has_card: bool) -> str:
+    """Where there is a card, a model is run on it; else what is missing besides."""
+    status = available(engine)
+    if not status.ok:
+        return status.detail
+    if has_card:
+        ok, answer = ask("engine", engine, kind)
+        return "" if ok else answer.partition("; ")[0]  # without the cure: `fix` has one
+    if engine == "onnx":
+        return ask("provider", kind)[1]
+    if engine == "lite":
+        missing = ask("libraries", *ACCELERATORS[kind].libraries)[1]
+        return f"no {missing}" if missing else ""
+    return ""  # without a card MindSpore does not tell
+
+
+def judge_engines(results: Sequence[CheckResult]) -> CheckResult:
+    """Whether one at least of the engines works."""
+    working = [result.name for result in results if result.ok]
+    if working:
+        return CheckResult("engine", True, f"bundles run on {', '.join(working)}")
+    return CheckResult("engine", False, "no engine works, so no bundle can run", f"{INSTALL_HINT}, or {ONNX_HINT}")
+
+
+def _check_engine(name: str, engine: str, without: str, fix: str) -> CheckResult:
+    status = available(engine)
+    if not status.ok:
+        return CheckResult(name, False, f"{status.detail}; {without}", status.fix)
+    ok, answer = ask("engine", engine)
+    if not ok:
+        return CheckResult(name, False, f"{status.detail}, but does not work: {answer}", fix)
+    return CheckResult(name, True, f"{status.detail if engine == 'lite' else f'{name} {answer}'}, a model ran")
+
+
+def _dotted(numbers: Sequence[int]) -> str:
+    return ".".join(map(str, numbers))

@@ -1,0 +1,155 @@
+"""Small experiments, each in a child process: does OpenCV open, does an engine run a model, which libraries open?
+
+A library that is broken, crashes or hangs ends its own process only. Neither end imports anything heavy before a
+probe asks for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+
+from synergy.runtime.engines import Device, ModelFile, TensorSpec, engine_class
+from synergy.runtime.engines.onnx import card_obstacle
+from synergy.runtime.errors import EngineError
+
+OPENCV_RANGE = ">=4.8,<5"  # as in pyproject.toml
+PROBE_LIMIT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
+BOOTSTRAP = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    "from synergy.runtime.diagnostics.probes import serve; serve()"
+)
+GOOD, BAD = "probe succeeded: ", "probe failed: "  # the child's line among whatever libraries print
+
+
+def ask(probe: str, *arguments: str) -> tuple[bool, str]:
+    """Run a probe in a child process: whether it succeeded, and its answer or why not."""
+    command = [sys.executable, "-c", BOOTSTRAP, json.dumps(sys.path), probe, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROBE_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"no answer within {PROBE_LIMIT_S:.0f} s"
+    answers = [line for line in done.stdout.splitlines() if line.startswith((GOOD, BAD))]
+    if answers:
+        return answers[-1].startswith(GOOD), answers[-1].removeprefix(GOOD).removeprefix(BAD)
+    code = done.returncode
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    return False, f"it crashed ({how}): {last_line(done.stderr)}"
+
+
+def last_line(text: str) -> str:
+    """The last line that says something, for an error message."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "no reason given"
+
+
+def serve() -> None:
+    """The child: one probe, and what became of it as a line on stdout."""
+    probe, *arguments = sys.argv[2:]
+    probes: dict[str, Callable[..., str]] = {
+        "opencv": probe_opencv,
+        "onnx": lambda: import_module("onnx").__version__,
+        "engine": probe_engine,
+        "libraries": probe_libraries,
+        "provider": lambda kind: card_obstacle(import_module("onnxruntime"), kind),
+    }
+    try:
+        print(GOOD, probes[probe](*arguments), sep="")
+    except Exception as error:  # whatever it is, it is what the parent asks for
+        print(BAD, (str(error).strip() or type(error).__name__).splitlines()[0], sep="")
+
+
+def probe_opencv() -> str:
+    """Version of OpenCV. Raises ImportError, or MediaError if a cascade is missing."""
+    import cv2
+
+    major, minor = map(int, cv2.__version__.split(".")[:2])
+    if not (4, 8) <= (major, minor) < (5, 0):
+        raise ImportError(f"OpenCV {cv2.__version__} is installed, this program needs {OPENCV_RANGE}")
+    from synergy.runtime.detection.detector import HaarDetector
+
+    HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are read when the first picture comes
+    return cv2.__version__
+
+
+def probe_engine(name: str, device: str = "cpu") -> str:
+    """Run max(x, 0) on a device and return the version of the engine's package. Raises EngineError if it is wrong."""
+    kind, data = PROBE_MODELS[name]
+    model = ModelFile(data, kind, (TensorSpec("x", (1, 4), "float32"),), (TensorSpec("y", (1, 4), "float32"),))
+    x = np.array([[-1, 2, -3, 4]], np.float32)
+    with engine_class(name)(model, Device.parse(device), 1) as engine:
+        y = engine.run({"x": x})["y"]
+    if not np.array_equal(y, np.maximum(x, 0)):
+        raise EngineError(f"a model ran, but max(x, 0) of {x.tolist()} came out as {y.tolist()}")
+    return str(getattr(sys.modules.get({"onnx": "onnxruntime"}.get(name, name)), "__version__", ""))
+
+
+def probe_libraries(*names: str) -> str:
+    """Those that do not open."""
+    missing = []
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing.append(name)
+    return ", ".join(missing)
+
+
+def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """A protobuf message out of numbered fields: so the probes need no package to be written."""
+    return b"".join(_field(number, value) for number, value in fields)
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def _mindir() -> bytes:
+    """y = ReLU(x) as mind_ir.proto has it, in version 1, which Lite 2.0 and MindSpore both read."""
+    tensor = _message((1, 1), (1, 4), (2, 1))  # dims 1 and 4, data_type FLOAT
+    shape = _message((1, "shape"), (12, tensor), (16, 19))  # an attribute of type TENSORS
+    node = _message((1, "x"), (2, "y"), (3, "y"), (4, "REF::ReLU"), (5, shape))
+    ends = (5, _message((1, "x"), (2, tensor))), (6, _message((1, "y"), (2, tensor)))
+    graph = _message((1, node), (2, "probe"), *ends)
+    head = (1, "0.1.1"), (2, "MindSpore"), (5, "2.0.0")  # MindSpore refuses a model without producer and version
+    return _message(*head, (7, graph), (10, 1), (12, _message((1, "ReLU"), (2, "ReLU"))), (13, 1))
+
+
+def _onnx() -> bytes:
+    """y = Relu(x) as onnx.proto has it, IR 4, opset 11."""
+    shape = _message((1, _message((1, 1))), (1, _message((1, 4))))
+    kind = _message((1, _message((1, 1), (2, shape))))  # a tensor of FLOAT
+    ends = (11, _message((1, "x"), (2, kind))), (12, _message((1, "y"), (2, kind)))
+    graph = _message((1, _message((1, "x"), (2, "y"), (4, "Relu"))), (2, "probe"), *ends)
+    return _message((1, 4), (7, graph), (8, _message((2, 11))))
+
+
+PROBE_MODELS = {
+    "lite": ("mindir_v1", _mindir()),
+    "onnx": ("onnx", _onnx()),
+    "openvino": ("onnx", _onnx()),
+    "mindspore": ("mindir", _mindir()),
+}

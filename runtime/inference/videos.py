@@ -1,0 +1,83 @@
+"""Faces of videos and cameras: decoding, following, and drawing and writing, each in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.inference.records import FrameRecord, tracked_record
+from synergy.runtime.media.drawing import FONT, SHADE, WHITE, draw_faces
+from synergy.runtime.media.inputs import output_paths
+from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter, whole_file
+from synergy.runtime.processes.prefetch import ahead
+from synergy.runtime.tracking.tracker import FaceTracker, TrackedFace, TrackOptions
+
+VIDEO_SUFFIX = ".mp4"
+ID_SCALE = 0.6
+FRAMES_AHEAD = 4  # enough that no thread waits for another; more only keeps more frames
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Where the overlay video and the JSON lines go, None for nowhere, and how faces are followed."""
+
+    overlay: Path | None = None
+    json_lines: Path | None = None
+    tracking: TrackOptions = field(default_factory=TrackOptions)
+
+
+def video_outputs(sources: Sequence[Path | Camera], folder: Path) -> list[Path]:
+    """One overlay video per source, in order, named as `output_paths` does; camera:0 becomes camera-0.mp4."""
+    named = [Path(str(source).replace(":", "-")) if isinstance(source, Camera) else source for source in sources]
+    return output_paths(named, folder, VIDEO_SUFFIX)
+
+
+def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions) -> Generator[FrameRecord, None, None]:
+    """Yield one record per frame, in order, after it was written; none is kept.
+
+    The files appear when the iterator ends or is closed, with all frames that it yielded. Raises MediaError at the
+    end if the video is incomplete; its files are there all the same. After another error there are none.
+    """
+    with ExitStack() as stack:
+        video = lines = None
+        if options.overlay:
+            video = stack.enter_context(VideoWriter(stack.enter_context(whole_file(options.overlay)), reader.fps))
+        if options.json_lines:  # unbuffered: a line is in the file or is not
+            place = stack.enter_context(whole_file(options.json_lines))
+            lines = stack.enter_context(place.open("wb", buffering=0))
+        for frame, faces in _followed(aligner, reader, options.tracking, stack):
+            record = FrameRecord(frame.index, frame.time_s, [tracked_record(face) for face in faces])
+            if video:
+                video.write(_draw_ids(draw_faces(frame.image_bgr, faces), faces))
+            if lines:
+                lines.write(msgspec.json.encode(record) + b"\n")
+            yield record
+    reader.check_end()
+
+
+def _followed(
+    aligner: FaceAligner, reader: VideoReader, options: TrackOptions, stack: ExitStack
+) -> Iterator[tuple[Frame, list[TrackedFace]]]:
+    """Frames with their faces. OpenCV decodes ahead in one thread and the engine runs in another."""
+    tracker = FaceTracker(aligner, options)
+    frames = stack.enter_context(closing(ahead(reader.frames(), FRAMES_AHEAD)))
+    found = ((frame, tracker.track(frame.image_bgr, frame.time_s)) for frame in frames)
+    return stack.enter_context(closing(ahead(found, FRAMES_AHEAD)))
+
+
+def _draw_ids(canvas_bgr: np.ndarray, faces: Sequence[TrackedFace]) -> np.ndarray:
+    """The canvas itself, with each face's number on a dark tag under its box."""
+    for face in faces:
+        text = str(face.id)
+        (width, height), below = cv2.getTextSize(text, FONT, ID_SCALE, 1)
+        left, top = (int(corner) for corner in face.box_xyxy[[0, 3]].clip(0, canvas_bgr.shape[1::-1]))
+        cv2.rectangle(canvas_bgr, (left, top), (left + width + 8, top + height + below + 4), SHADE, cv2.FILLED)
+        cv2.putText(canvas_bgr, text, (left + 4, top + height + 4), FONT, ID_SCALE, WHITE, 1, cv2.LINE_AA)
+    return canvas_bgr

@@ -1,0 +1,88 @@
+"""What a worker opens and does, in whichever process or machine it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, default_threads
+from synergy.runtime.engines.base import engine_label
+from synergy.runtime.inference.records import ImageRecord
+
+if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
+    from synergy.runtime.aligner import FaceAligner
+    from synergy.runtime.faces import Prediction
+    from synergy.runtime.inference.pictures import PictureJob
+
+POOL_BATCH = 8  # crops: what comes at once where there is much to do
+
+
+def default_workers(threads: int = 1) -> int:
+    """As many as fill the cores that this process may use."""
+    return max(1, default_threads() // threads)
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker opens, as plain data: it goes to other processes and other machines.
+
+    engine, device, threads, artifact, options: as for `FaceAligner.load`; detector, detector_model: as for
+    `runtime.detection.detector.make_detector`.
+    """
+
+    bundle: Path
+    engine: str = "auto"
+    device: str = "cpu"
+    threads: int | None = None
+    artifact: str | None = None
+    options: EngineOptions = DEFAULT_OPTIONS
+    detector: str = "haar"
+    detector_model: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """As `Engine.label`."""
+        return engine_label(self.engine, self.options.computing)
+
+    def resolved(self, batch: int = 1) -> WorkerSetup:
+        """With "auto" replaced by what is fastest here for so many crops at once, so that it is measured once and not
+        by every worker; and with the artifact's file."""
+        bundle, device = Bundle.open(self.bundle), Device.parse(self.device)
+        if self.engine != "auto":
+            found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
+            return replace(self, artifact=found.file)
+        from synergy.runtime.autotune import Wish, tune  # an engine that is named needs none of it
+
+        best = tune(bundle, device, Wish(self.threads, self.artifact, self.options, batch))[0]
+        options = replace(self.options, precision=best.precision)
+        return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
+
+    def open(self) -> FaceAligner:
+        """The aligner that it describes. Raises as `FaceAligner.load` and `make_detector`."""
+        from synergy.runtime.aligner import FaceAligner
+        from synergy.runtime.detection.detector import make_detector
+
+        detector = make_detector(self.detector, self.detector_model)
+        return FaceAligner.load(
+            self.bundle, self.engine, self.device, self.threads, self.artifact, detector, options=self.options
+        )
+
+
+def open_in_worker(setup: WorkerSetup) -> FaceAligner:
+    import cv2
+
+    if setup.threads is not None:
+        cv2.setNumThreads(setup.threads)  # its own threads would take the other workers' cores
+    return setup.open()
+
+
+def work(aligner: FaceAligner, request: np.ndarray | Sequence[PictureJob]) -> Prediction | list[ImageRecord]:
+    """Crops -> their prediction, picture jobs -> their records."""
+    from synergy.runtime.inference.pictures import infer_pictures
+
+    return aligner.predict(request) if isinstance(request, np.ndarray) else list(infer_pictures(aligner, request))

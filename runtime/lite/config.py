@@ -1,0 +1,156 @@
+"""What MindSpore Lite is told about a card: its settings and the text of its configuration file.
+
+Sections and keys are those of the vendor's documentation ("Ascend Conversion Tool Description") and of Lite's own
+sources (src/common/common.h, src/common/config_infos.cc). Lite's converter reads the same text.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+
+from synergy.runtime.engines.base import DYNAMIC, Device, EngineOptions, TensorSpec
+
+# Lite alone would compute in float16 on Ascend. "enforce_fp32" would not do there: CANN's force_fp32 still feeds
+# products and convolutions with float16, whereas the original types are kept or refused.
+PRECISION_MODES = {
+    ("gpu", "fp32"): "enforce_fp32",
+    ("gpu", "fp16"): "preferred_fp16",
+    ("ascend", "fp32"): "enforce_origin",
+    ("ascend", "fp16"): "enforce_fp16",
+}
+_OPERATORS = {"fp32": "high_precision", "fp16": "high_performance"}
+
+
+@dataclass(frozen=True)
+class AscendContext:
+    """Section [ascend_context]; an empty entry is left out."""
+
+    precision_mode: str
+    op_select_impl_mode: str
+    input_shape: str = ""
+    dynamic_dims: str = ""
+
+
+@dataclass(frozen=True)
+class GpuContext:
+    """Section [gpu_context], for TensorRT; an empty entry is left out."""
+
+    precision_mode: str
+    input_shape: str = ""
+    dynamic_dims: str = ""
+    opt_dims: str = ""
+
+
+@dataclass(frozen=True)
+class LiteConfig:
+    """The configuration file, a section a field."""
+
+    ascend_context: AscendContext | None = None
+    gpu_context: GpuContext | None = None
+
+    def sections(self) -> dict[str, dict[str, str]]:
+        """Sections and entries that are not empty."""
+        present = {name: entries for name, entries in asdict(self).items() if entries is not None}
+        return {name: {key: value for key, value in entries.items() if value} for name, entries in present.items()}
+
+    def text(self, overlay: Path | None = None) -> str:
+        """As Lite reads it. Entries of the file `overlay` are added, and come before the generated ones.
+
+        Raises ValueError if `overlay` cannot be read.
+        """
+        sections = self.sections()
+        for name, entries in _read(overlay).items() if overlay else ():
+            sections.setdefault(name, {}).update(entries)
+        return "\n".join(_section(name, entries) for name, entries in sections.items())
+
+
+@dataclass(frozen=True)
+class LiteSettings:
+    """What a model is opened with, besides its device and threads.
+
+    precision_mode: the card's, in Lite's words; empty on the CPU. affinity: CPU cores that threads are bound to,
+    empty for none. config: text of the configuration file, empty for none.
+    """
+
+    precision_mode: str = ""
+    affinity: tuple[int, ...] = ()
+    config: str = ""
+
+
+NO_SETTINGS = LiteSettings()
+
+
+def lite_settings(device: Device, options: EngineOptions, inputs: Sequence[TensorSpec]) -> LiteSettings:
+    """What Lite needs for a model with these inputs. Raises ValueError if `options.lite_config` cannot be read."""
+    mode = PRECISION_MODES.get((device.kind, options.computing), "")
+    config = make_config(device, options, inputs).text(options.lite_config)
+    return LiteSettings(mode, options.affinity, config)
+
+
+def make_config(device: Device, options: EngineOptions, inputs: Sequence[TensorSpec]) -> LiteConfig:
+    """The sections that `device` wants; none for the CPU."""
+    is_open = any(spec.shape[0] == DYNAMIC for spec in inputs)
+    shapes = ";".join(f"{spec.name}:{_bracketed(spec.shape)}" for spec in inputs) if is_open else ""
+    mode = PRECISION_MODES.get((device.kind, options.computing), "")
+    if device.kind == "ascend":  # compiles the model once for each size
+        sizes = ",".join(_bracketed([size]) for size in options.batches) if is_open else ""
+        context = AscendContext(mode, _OPERATORS[options.computing], shapes, _for_each(inputs, sizes))
+        return LiteConfig(ascend_context=context)
+    if device.kind == "gpu":  # TensorRT compiles it for a range, best for one size in it: faces come one at a time
+        first, last = options.batches[0], options.batches[-1]
+        span, best = (f"[{first}~{last}]", f"[{first}]") if is_open else ("", "")
+        return LiteConfig(gpu_context=GpuContext(mode, shapes, _for_each(inputs, span), _for_each(inputs, best)))
+    return LiteConfig()
+
+
+@contextmanager
+def applied(settings: LiteSettings) -> Iterator[str]:
+    """Path of the configuration file, "" for none, while the block that opens a model lasts.
+
+    Lite binds the thread that opens a model too, though that computes nothing: it gets its own cores back.
+    """
+    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, _own_cores(bool(settings.affinity)):
+        path = Path(folder) / "lite.ini"
+        if settings.config:
+            path.write_text(settings.config)
+        yield str(path) if settings.config else ""
+
+
+@contextmanager
+def _own_cores(wanted: bool) -> Iterator[None]:
+    cores = os.sched_getaffinity(0) if wanted and hasattr(os, "sched_getaffinity") else None
+    try:
+        yield
+    finally:
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
+
+
+def _bracketed(numbers: Sequence[int]) -> str:
+    return f"[{','.join(map(str, numbers))}]"
+
+
+def _for_each(inputs: Sequence[TensorSpec], text: str) -> str:
+    return ";".join([text] * len(inputs)) if text else ""
+
+
+def _section(name: str, entries: Mapping[str, str]) -> str:
+    return f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in entries.items())
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    from configparser import ConfigParser, Error  # few have such a file
+
+    parser = ConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None, default_section="")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # operators' names have capitals
+    try:
+        parser.read_file(StringIO(path.read_text()), str(path))
+    except (OSError, UnicodeDecodeError, Error) as error:
+        raise ValueError(f"cannot read MindSpore Lite's configuration {path}: {' '.join(str(error).split())}") from None
+    return {name: dict(parser[name]) for name in parser.sections()}

@@ -1,0 +1,103 @@
+"""Model files to `.ms`, by Lite's Converter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from synergy.runtime.errors import EngineError
+from synergy.runtime.lite.locate import LiteHome, locate
+from synergy.runtime.lite.stderr import LOG_LEVEL, cause
+
+FRAMEWORKS = {"onnx": 2, "mindir": 3}  # include/registry/converter_context.h: kFmkTypeOnnx, kFmkTypeMs
+INPUT_FORMATS = ("NCHW", "NHWC")
+_CHILD = Path(__file__).with_name("convert_child.py")
+
+
+def convert(
+    source: Path,
+    framework: str,
+    output: Path,
+    *,
+    input_format: str = "NCHW",
+    weight_fp16: bool = False,
+    config_file: Path | None = None,
+) -> None:
+    """Write `source` (framework "onnx", or "mindir" of version 1) as the MindSpore Lite file `output`.
+
+    `input_format` is the layout in which all 4-D inputs will be fed; Lite turns their declared shapes to it, and does
+    not always know the source's own, so compare the shapes afterwards (`LiteEngine` does). `weight_fp16` stores
+    weights as float16. `config_file` is Lite's converter configuration (quantisation). Runs in a child process, so
+    MindSpore may be loaded here; `output` appears whole or not at all.
+
+    Raises ValueError for a wrong framework, format or path, EngineUnavailableError without MindSpore Lite,
+    EngineError with the cause Lite printed.
+    """
+    _check(source, framework, output, input_format, config_file)
+    home = locate()
+    if not home.has_converter:
+        raise EngineError(f"the MindSpore Lite at {home.root} has no converter: use a release that has tools/converter")
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        named = Path(folder).absolute() / f"model.{framework}"  # Lite goes by the suffix
+        named.symlink_to(source.absolute())
+        stem = named.with_suffix("")  # Lite appends ".ms"
+        job = {
+            "shim": str(home.shim),
+            "framework": FRAMEWORKS[framework],
+            "model": str(named),
+            "output": str(stem),
+            "nhwc": input_format == "NHWC",
+            "weight_fp16": weight_fp16,
+            "config": str(config_file.absolute()) if config_file else None,
+        }
+        _run(home, source, job)
+        made = stem.with_suffix(".ms")
+        if not made.is_file():
+            raise EngineError(f"MindSpore Lite said it converted {source}, but wrote no file")
+        made.chmod(0o666 & ~_umask())  # Lite makes it 0400
+        made.replace(output)
+
+
+def _check(source: Path, framework: str, output: Path, input_format: str, config_file: Path | None) -> None:
+    if framework not in FRAMEWORKS:
+        raise ValueError(f"unknown framework {framework!r}: use {' or '.join(FRAMEWORKS)}")
+    if input_format not in INPUT_FORMATS:
+        raise ValueError(f"unknown input format {input_format!r}: use {' or '.join(INPUT_FORMATS)}")
+    for path in (source, config_file):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path} is no file: nothing to convert")
+    if not output.parent.is_dir():
+        raise ValueError(f"{output.parent} is no folder: make it first")
+
+
+def _run(home: LiteHome, source: Path, job: dict[str, object]) -> None:
+    environment = {**os.environ, "GLOG_v": LOG_LEVEL}
+    command = [sys.executable, "-I", str(_CHILD), json.dumps(job)]
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise EngineError(
+            f"MindSpore Lite's converter crashed ({name}) on {source}: the file is damaged or unsupported"
+        )
+    if done.returncode != 0:
+        status = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise EngineError(f"MindSpore Lite {home.version} cannot convert {source}: {cause(done.stderr, status)}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,162 @@
+"""Where an unpacked MindSpore Lite lies and which binding belongs to it. Looks at files; loads nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from synergy.runtime.engines.base import Availability
+from synergy.runtime.errors import EngineUnavailableError
+
+VERSION = "2.0.0"  # the newest release whose wheel the package index carries
+INSTALL_HINT = "run `synergy lite install`"
+RECORD = "files.json"  # name -> bytes of every unpacked file, written last: proof of a whole unpacking
+SCRATCH = "tmp-"  # folders of an installation that was cut off begin so
+SHIM_SOURCE = Path(__file__).with_name("shim.cpp")
+# -isystem: the vendor's headers warn. Old-style rpath: Lite's libraries need each other through it.
+# Undefined symbols are allowed because Lite's libraries name device libraries that a CPU has not.
+COMPILE_FLAGS = ("-O2", "-shared", "-fPIC", "-std=c++17")
+LINK_FLAGS = ("-Wl,--disable-new-dtags", "-Wl,--allow-shlib-undefined")
+
+_RUNTIME_FOLDERS = ("", "mindspore_lite", "runtime")  # the wheel's own folder, the wheel, the vendor's tar
+_CONVERTER_FOLDERS = ("", "tools/converter")
+_RUNTIME_LIBRARIES = ("libmindspore-extendrt_python.so", "libmindspore-extendrt.so", "libmindspore-lite.so")
+_CONVERTER_LIBRARY = "libmindspore_converter.so"
+
+
+@dataclass(frozen=True)
+class LiteHome:
+    """An unpacked MindSpore Lite and the path of its binding, which may not be built yet."""
+
+    root: Path
+    version: str  # "unknown" where a vendor release does not tell
+    includes: tuple[Path, ...]
+    libraries: tuple[Path, ...]  # the runtime's, then the converter's if the release has one
+    shim: Path
+
+    @property
+    def has_converter(self) -> bool:
+        """Whether this release can convert models."""
+        return self.libraries[-1].name == _CONVERTER_LIBRARY
+
+
+def data_folder() -> Path:
+    """`$SYNERGY_DATA_HOME`, or the user's data folder for this program."""
+    return Path(os.environ.get("SYNERGY_DATA_HOME") or platformdirs.user_data_dir("synergy"))
+
+
+def lite_folder() -> Path:
+    """The folder below which `synergy lite install` puts all it makes."""
+    return data_folder() / "lite"
+
+
+def wheel_root() -> Path:
+    """Where the package index's wheel is unpacked for this machine."""
+    return lite_folder() / f"mindspore-lite-{VERSION}-{platform.machine()}"
+
+
+def find_home() -> LiteHome | None:
+    """`$SYNERGY_LITE_HOME` if set, else the installed wheel if whole, else None.
+
+    Raises EngineUnavailableError if SYNERGY_LITE_HOME holds no MindSpore Lite.
+    """
+    named = os.environ.get("SYNERGY_LITE_HOME")
+    if named:
+        return vendor_home(Path(named))
+    root = wheel_root()
+    return describe_home(root) if is_whole(root) else None
+
+
+def locate() -> LiteHome:
+    """The ready MindSpore Lite of this machine, found without network and without loading a library.
+
+    Raises EngineUnavailableError if it or its binding is missing; the message says what to run.
+    """
+    home = find_home()
+    if home is None or not home.shim.is_file():
+        status = diagnose()
+        raise EngineUnavailableError(f"{status.detail}: {status.fix}")
+    return home
+
+
+def diagnose() -> Availability:
+    """What `locate` finds, or what is missing, in words."""
+    try:
+        home = find_home()
+    except EngineUnavailableError as error:
+        return Availability(False, str(error), "correct it or unset it")
+    if home is None:
+        return Availability(False, "MindSpore Lite is not installed", INSTALL_HINT)
+    if not home.shim.is_file():
+        return Availability(False, f"the binding of MindSpore Lite at {home.root} is not built", INSTALL_HINT)
+    return Availability(True, f"MindSpore Lite {home.version} at {home.root}")
+
+
+def vendor_home(root: Path) -> LiteHome:
+    """The release that SYNERGY_LITE_HOME names. Raises EngineUnavailableError if there is none."""
+    home = describe_home(root.expanduser().absolute())
+    if home is None:
+        raise EngineUnavailableError(
+            f"SYNERGY_LITE_HOME={root} holds no MindSpore Lite: it must be an unpacked release, "
+            "with include/api/model.h and lib/ inside it or below its runtime/ or mindspore_lite/"
+        )
+    return home
+
+
+def describe_home(root: Path) -> LiteHome | None:
+    """Find headers and libraries below `root`, None if they are not there. The binding lies in `lite_folder()`."""
+    base = _first(root / name for name in _RUNTIME_FOLDERS if (root / name / "include/api/model.h").is_file())
+    runtime = base and _first(base / "lib" / name for name in _RUNTIME_LIBRARIES if (base / "lib" / name).is_file())
+    if base is None or runtime is None:
+        return None
+    folders = [base, *(root / name for name in _CONVERTER_FOLDERS)]
+    tools = _first(folder for folder in folders if (folder / "lib" / _CONVERTER_LIBRARY).is_file())
+    bases = dict.fromkeys([base] if tools is None else [base, tools])
+    includes = tuple(path for each in bases for path in (each, each / "include"))
+    libraries = (runtime,) if tools is None else (runtime, tools / "lib" / _CONVERTER_LIBRARY)
+    version = read_version(root, base)
+    return LiteHome(root, version, includes, libraries, lite_folder() / _shim_name(includes, libraries))
+
+
+def is_whole(root: Path) -> bool:
+    """Whether every file that was unpacked to `root` is still there with its size."""
+    try:
+        record = json.loads((root / RECORD).read_text())
+        return all((root / name).stat().st_size == size for name, size in record.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """ "2.3.0rc1" -> (2, 3, 0); an unknown version counts as no version: ()."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def _first(paths: Iterable[Path]) -> Path | None:
+    return next(iter(paths), None)
+
+
+def read_version(root: Path, base: Path) -> str:
+    """From the wheel's version.py in `base`, else from the folder's name `root` as the vendor packs it."""
+    stated = base / "version.py"
+    text = stated.read_text() if stated.is_file() else root.resolve().as_posix()
+    match = re.search(r"__version__ = '([^']+)'|mindspore[-_]lite-(\d[\w.]*)", text)
+    return (match.group(1) or match.group(2)) if match else "unknown"
+
+
+def _shim_name(includes: tuple[Path, ...], libraries: tuple[Path, ...]) -> str:
+    """The binding's file name: a new one whenever source, flags, headers or Lite's place change."""
+    digest = hashlib.sha256(SHIM_SOURCE.read_bytes())
+    digest.update("\n".join([*COMPILE_FLAGS, *LINK_FLAGS, *map(str, libraries)]).encode())
+    for header in ("model.h", "types.h", "context.h"):
+        digest.update((includes[0] / "include/api" / header).read_bytes())
+    return f"shim-{digest.hexdigest()[:16]}.so"

@@ -1,0 +1,220 @@
+"""Overlays: landmarks joined as face contours and coloured by depth, head axes, box and pose label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from synergy.runtime.crop import check_image
+
+Colour = tuple[int, int, int]  # blue, green, red
+
+# The 68 points of iBUG 300-W, joined: name -> (first, last, closed).
+CONTOURS = {
+    "jaw": (0, 16, False),
+    "right_brow": (17, 21, False),
+    "left_brow": (22, 26, False),
+    "nose_bridge": (27, 30, False),
+    "nose_base": (31, 35, False),
+    "right_eye": (36, 41, True),
+    "left_eye": (42, 47, True),
+    "outer_lips": (48, 59, True),
+    "inner_lips": (60, 67, True),
+}
+NOSE_TIP = 30
+NEAR, FAR = np.array([120, 240, 255.0]), np.array([225, 130, 40.0])  # light yellow to blue: depth reads as haze
+SHADE: Colour = (30, 20, 20)
+WHITE: Colour = (255, 255, 255)
+AXIS_COLOURS: tuple[Colour, ...] = ((60, 60, 240), (80, 210, 60), (250, 140, 50))  # x red, y green, z blue
+AXIS_LENGTH = 0.45  # of the face's size
+STEPS = 6  # spline pieces from one landmark to the next
+SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
+FARTHEST = 1e6  # pixels; keeps OpenCV's fixed point from overflowing
+FONT = cv2.FONT_HERSHEY_DUPLEX
+
+
+class PoseLike(Protocol):
+    """Head pose in degrees."""
+
+    @property
+    def yaw(self) -> float: ...
+    @property
+    def pitch(self) -> float: ...
+    @property
+    def roll(self) -> float: ...
+
+
+class FaceLike(Protocol):
+    """What is drawn of a face: landmarks (68,3) in image pixels, y down, larger z nearer; box (4,); rotation (3,3)
+    whose rows are the image's x, y (up) and z in the head's axes."""
+
+    @property
+    def landmarks(self) -> np.ndarray: ...
+    @property
+    def box_xyxy(self) -> np.ndarray: ...
+    @property
+    def rotation(self) -> np.ndarray: ...
+    @property
+    def pose(self) -> PoseLike: ...
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What to draw of each face."""
+
+    contours: bool = True
+    axes: bool = True
+    box: bool = True
+    label: bool = True
+
+
+def draw_faces(image_bgr: np.ndarray, faces: Sequence[FaceLike], layers: Layers | None = None) -> np.ndarray:
+    """A copy of the image (H,W,3) uint8 with the faces drawn on it; strokes and text scale with each face.
+
+    Raises ValueError if the image is not (H,W,3) uint8 or a face has numbers that are not finite.
+    """
+    check_image(image_bgr)
+    canvas = np.ascontiguousarray(image_bgr).copy()
+    for face in faces:
+        _draw_face(canvas, face, layers or Layers())
+    return canvas
+
+
+def head_axes(rotation: np.ndarray) -> np.ndarray:
+    """The head's axes on the picture, (3,2) unit lengths: x to the head's left, y up through the crown, z out of
+    the nose. Taken from the rotation, so the same for every pose convention."""
+    return rotation[:2].T * (1.0, -1.0)  # image y points down, the rotation's up
+
+
+def _draw_face(canvas: np.ndarray, face: FaceLike, layers: Layers) -> None:
+    points = _checked(face.landmarks, (68, 3), "landmarks")
+    box = _checked(face.box_xyxy, (4,), "box_xyxy")
+    rotation = _checked(face.rotation, (3, 3), "rotation")
+    size = float(np.sqrt(np.prod(np.ptp(points[:, :2], axis=0))))
+    if layers.box:
+        _draw_box(canvas, box, size)
+    if layers.contours:
+        _draw_contours(canvas, points, size)
+    if layers.axes:
+        _draw_axes(canvas, points[NOSE_TIP, :2], rotation, size)
+    if layers.label:
+        _draw_label(canvas, face.pose, box, size)
+
+
+def _checked(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"a face to draw has finite {name} {shape}")
+    return array
+
+
+def _draw_contours(canvas: np.ndarray, points: np.ndarray, size: float) -> None:
+    """The nearest pieces last, over a soft shade by which they stand out from skin and sky alike."""
+    width = _stroke(size)
+    curves = [_spline(points[first : last + 1], closed) for first, last, closed in CONTOURS.values()]
+    _shade(canvas, curves, width + 2)
+    pieces = np.concatenate([np.stack([curve[:-1], curve[1:]], axis=1) for curve in curves])
+    depths = pieces[:, :, 2].mean(axis=1)
+    colours = _depth_colours(depths, points[:, 2])
+    for index in np.argsort(depths):
+        _line(canvas, pieces[index, :, :2], colours[index], width)
+    for point in points:
+        _dot(canvas, point[:2], size / 110, WHITE)
+
+
+def _shade(canvas: np.ndarray, curves: Sequence[np.ndarray], width: int) -> None:
+    """Darken the canvas by half along the curves; only the part around them is copied."""
+    edges = np.concatenate(curves)[:, :2]
+    low, high = edges.min(axis=0) - width, edges.max(axis=0) + width
+    limits = np.rint([low, high]).clip(0, (canvas.shape[1], canvas.shape[0])).astype(int)
+    (left, top), (right, bottom) = limits.tolist()
+    if left >= right or top >= bottom:
+        return
+    part = canvas[top:bottom, left:right]
+    dark = part.copy()
+    lines = [_fixed(curve[:, :2] - (left, top)) for curve in curves]
+    cv2.polylines(dark, lines, False, SHADE, width, cv2.LINE_AA, SUBPIXEL_BITS)
+    part[:] = cv2.addWeighted(part, 0.5, dark, 0.5, 0)
+
+
+def _draw_axes(canvas: np.ndarray, origin: np.ndarray, rotation: np.ndarray, size: float) -> None:
+    """Arrows from the nose tip, the one pointing farthest away first."""
+    ends = origin + head_axes(rotation) * size * AXIS_LENGTH
+    width = _stroke(size) + 1
+    for axis in np.argsort(rotation[2]):
+        stroke = np.stack([origin, ends[axis]])
+        _arrow(canvas, stroke, SHADE, width + 2)
+        _arrow(canvas, stroke, AXIS_COLOURS[axis], width)
+
+
+def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, size: float) -> None:
+    left, top, right, bottom = box_xyxy
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]])
+    width = _stroke(size / 2)
+    _shade(canvas, [corners], width + 2)
+    cv2.polylines(canvas, [_fixed(corners)], False, WHITE, width, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _draw_label(canvas: np.ndarray, pose: PoseLike, box_xyxy: np.ndarray, size: float) -> None:
+    """White on a darkened strip above the box, moved inside the picture; left out where the picture is too narrow."""
+    text = f"yaw {round(pose.yaw)}  pitch {round(pose.pitch)}  roll {round(pose.roll)}"
+    scale = float(np.clip(size / 300, 0.4, 3.0))
+    thickness = max(1, round(scale * 1.3))
+    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, thickness)
+    margin = below
+    width, height = text_width + 2 * margin, text_height + below + 2 * margin
+    room_x, room_y = canvas.shape[1] - width, canvas.shape[0] - height
+    if room_x < 0 or room_y < 0:
+        return
+    left = int(np.clip(box_xyxy[0], 0, room_x))
+    top = int(np.clip(box_xyxy[1] - height, 0, room_y))
+    strip = canvas[top : top + height, left : left + width]
+    strip //= 4
+    at = (left + margin, top + margin + text_height)
+    cv2.putText(canvas, text, at, FONT, scale, WHITE, thickness, cv2.LINE_AA)
+
+
+def _spline(points: np.ndarray, closed: bool) -> np.ndarray:
+    """A Catmull-Rom curve (M,3) through points (P,3)."""
+    ends = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
+    padded = np.concatenate([ends[0], points, ends[1]])
+    before, start, end, after = (padded[i : len(padded) - 3 + i, None] for i in range(4))
+    t = np.linspace(0, 1, STEPS, endpoint=False)[None, :, None]
+    linear, square, cube = end - before, 2 * before - 5 * start + 4 * end - after, 3 * (start - end) + after - before
+    curve = start + t / 2 * (linear + t * (square + t * cube))
+    return np.concatenate([curve.reshape(-1, 3), end[-1]])
+
+
+def _depth_colours(depths: np.ndarray, all_depths: np.ndarray) -> list[Colour]:
+    nearness = np.interp(depths, (all_depths.min(), all_depths.max()), (0, 1))[:, None]
+    return [(int(b), int(g), int(r)) for b, g, r in FAR + nearness * (NEAR - FAR)]
+
+
+def _stroke(size: float) -> int:
+    """Line width in pixels for a face of `size` pixels."""
+    return max(1, round(size / 130))
+
+
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """Pixel positions as OpenCV's fixed-point integers."""
+    return np.rint(points.clip(-FARTHEST, FARTHEST) * (1 << SUBPIXEL_BITS)).astype(np.int32)
+
+
+def _line(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: int) -> None:
+    start, end = _fixed(ends).tolist()
+    cv2.line(canvas, start, end, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _arrow(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: int) -> None:
+    start, end = _fixed(ends).tolist()
+    cv2.arrowedLine(canvas, start, end, colour, width, cv2.LINE_AA, SUBPIXEL_BITS, 0.18)
+
+
+def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) -> None:
+    if radius >= 1:  # smaller ones would only blur the lines
+        whole = round(radius * (1 << SUBPIXEL_BITS))
+        cv2.circle(canvas, _fixed(centre).tolist(), whole, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)

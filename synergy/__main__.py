@@ -1,0 +1,5 @@
+"""`python -m synergy`: the command line."""
+
+from synergy.cli import main
+
+main()

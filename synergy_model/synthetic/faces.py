@@ -1,0 +1,256 @@
+"""Synthetic faces with exact labels: endless, reproducible, owned by nobody.
+
+Face `index` of `seed` is the same picture and the same label whatever the batch, process or order it is asked in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from synergy.synergy_model.synthetic.appearance import draw_look
+from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude
+from synergy.synergy_model.synthetic.morphable_bases import (
+    CAMERA_DIM,
+    MICROMETRES,
+    PARAM_DIM,
+    SHAPE_DIM,
+    SparseBases,
+    procedural_morphable,
+)
+from synergy.synergy_model.synthetic.rasterizer import product
+from synergy.synergy_model.synthetic.shading import draw
+
+SIDE = 120  # crop pixels
+SUPERSAMPLING = 1.5
+HEADS_AT_ONCE = 8
+FLIP = SIDE + 1  # y = 121 - y: the official data's y axis points up from a 1-based bottom row
+CROP_FACTOR = np.sqrt(2)  # crop side over the longer side of the landmarks' box, as the training crops are cut
+SHAPE_LIMIT = 2.5  # standard deviations
+MAX_YAW, MAX_PITCH, MAX_ROLL = 88.0, 35.0, 30.0  # degrees; at yaw 90 pitch and roll are no longer defined
+YAW_SPREAD, PITCH_SPREAD, ROLL_SPREAD = 27.0, 11.0, 9.0
+NEAR_FRONTAL = 0.5  # share of faces drawn around yaw 0; the rest is uniform
+PROFILE_STEADINESS = 0.3  # share of pitch and roll left at yaw 90, where Euler angles blow up
+HEAD_CENTRE_Z = 60.0  # mm: the depth that the camera's offset puts at z = 0
+# Per expression: chance to be neutral, then mean, standard deviation, lowest and highest coefficient.
+EXPRESSIONS = np.array(
+    [
+        [0.45, 0.35, 0.5, 0.0, 1.7],  # jaw_open
+        [0.35, 0.4, 0.5, -0.2, 1.4],  # smile
+        [0.75, 0.4, 0.4, 0.0, 1.2],  # pucker
+        [0.40, 0.1, 0.5, -0.6, 1.4],  # brow_raise
+        [0.60, 0.2, 0.5, -0.3, 1.3],  # frown
+        [0.30, 0.1, 0.18, -0.15, 1.0],  # blink; CLOSED_SHARE of faces have their eyes shut
+        [0.70, 0.0, 0.5, -1.2, 1.2],  # jaw_sideways
+        [0.65, 0.25, 0.35, 0.0, 1.2],  # upper_lip_raise
+        [0.65, 0.25, 0.35, -0.3, 1.2],  # corners_down
+        [0.70, 0.0, 0.45, -1.2, 1.2],  # mouth_sideways
+    ]
+)
+BLINK, CLOSED_SHARE = 5, 0.07
+OCCLUDED_SHARE = 0.25
+WHITENING_SEED, WHITENING_DRAWS = 2024, 4000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """`params` (62,) float32 unwhitened; `landmarks` (3, 68) float32 crop px, y down; `euler_deg` (3,) float32
+    yaw, pitch, roll in degrees, official order and signs: yaw > 0 faces image left, pitch > 0 looks up,
+    roll > 0 tilts the crown to image right.
+    """
+
+    params: np.ndarray
+    landmarks: np.ndarray
+    euler_deg: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` (N, 120, 120, 3) uint8 BGR and the stacked `Labels`: (N, 62), (N, 3, 68), (N, 3)."""
+
+    images: np.ndarray
+    params: np.ndarray
+    landmarks: np.ndarray
+    euler_deg: np.ndarray
+
+
+@dataclass(frozen=True)
+class SyntheticFaces:
+    """An endless, seeded set of faces."""
+
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}: give 0 or a positive whole number")
+
+    def labels(self, index: int) -> Labels:
+        """The label of face `index` without drawing the picture."""
+        return draw_labels(self._rng(index, 0))
+
+    def image(self, index: int) -> np.ndarray:
+        """Face `index`: (120, 120, 3) uint8 BGR."""
+        return render(self.labels(index).params, self._rng(index, 1))
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """Pictures and labels of the faces `indices`. Raises ValueError when there are none."""
+        chosen = [int(index) for index in indices]
+        if not chosen:
+            raise ValueError("indices are empty: ask for at least one face")
+        labels = [self.labels(index) for index in chosen]
+        params = np.stack([label.params for label in labels])
+        looks = [self._rng(index, 1) for index in chosen]
+        images = [_render(*one) for one in zip(_heads(params), params, looks, strict=True)]
+        return Batch(
+            images=np.stack(images),
+            params=params,
+            landmarks=np.stack([label.landmarks for label in labels]),
+            euler_deg=np.stack([label.euler_deg for label in labels]),
+        )
+
+    def _rng(self, index: int, stream: int) -> np.random.Generator:
+        if index < 0:
+            raise ValueError(f"index is {index}: faces count from 0")
+        return np.random.Generator(np.random.PCG64([self.seed, index, stream]))
+
+
+def rotation_matrix(euler_deg: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(yaw, pitch, roll) in degrees -> (3, 3): roll first, then yaw, then pitch, all in the signs of `Labels`.
+
+    The official decoding reads pitch and roll back exactly; yaw too when either of them is 0, else within a few
+    degrees, because it takes sine yaw from R20 where this order of turns puts it at -R02.
+    """
+    (sy, sp, sr), (cy, cp, cr) = np.sin(np.radians(euler_deg)), np.cos(np.radians(euler_deg))
+    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    about_z = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
+    return about_x @ about_y @ about_z
+
+
+def decode_landmarks(params: np.ndarray, bases: SparseBases) -> np.ndarray:
+    """(62,) unwhitened -> (3, 68) crop px, y down, float64."""
+    camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
+    shape, expression = params[CAMERA_DIM : CAMERA_DIM + SHAPE_DIM], params[CAMERA_DIM + SHAPE_DIM :]
+    flat = bases.u_base[:, 0] + bases.w_shp_base @ shape + bases.w_exp_base @ expression
+    points = camera[:, :3] @ flat.reshape(-1, 3).T + camera[:, 3:]
+    points[1] = FLIP - points[1]
+    return points
+
+
+def decode_euler(params: np.ndarray) -> np.ndarray:
+    """(62,) unwhitened -> (3,) yaw, pitch, roll in degrees, by the official formula: yaw = asin R20,
+    pitch = atan2(R12, R22), roll = atan2(R01, R00), with R's first two rows normalised and the third their cross.
+    """
+    rows = params[:CAMERA_DIM].reshape(3, 4)[:2, :3].astype(np.float64)
+    first, second = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    third = np.cross(first, second)
+    return np.degrees([np.arcsin(third[0]), np.arctan2(second[2], third[2]), np.arctan2(first[1], first[0])])
+
+
+def draw_labels(rng: np.random.Generator) -> Labels:
+    """One random face: identity, expression, pose, framing."""
+    shape = np.clip(rng.standard_normal(SHAPE_DIM), -SHAPE_LIMIT, SHAPE_LIMIT)
+    expression = _draw_expression(rng)
+    rotation = rotation_matrix(_draw_pose(rng))
+    params = np.concatenate([np.zeros(CAMERA_DIM), shape, expression])
+    params[:CAMERA_DIM] = _frame(rng, params, rotation).ravel()
+    rounded = params.astype(np.float32)
+    landmarks = decode_landmarks(rounded, _sparse())
+    return Labels(rounded, landmarks.astype(np.float32), decode_euler(rounded).astype(np.float32))
+
+
+def _draw_expression(rng: np.random.Generator) -> np.ndarray:
+    neutral, mean, spread, low, high = EXPRESSIONS.T
+    values = np.clip(mean + spread * rng.standard_normal(len(EXPRESSIONS)), low, high)
+    values = np.where(rng.random(len(EXPRESSIONS)) < neutral, 0.0, values)
+    if rng.random() < CLOSED_SHARE:
+        values[BLINK] = rng.uniform(0.85, 1.0)
+    return values
+
+
+def _draw_pose(rng: np.random.Generator) -> np.ndarray:
+    near, wide = rng.normal(0, YAW_SPREAD), rng.uniform(-MAX_YAW, MAX_YAW)
+    yaw = np.clip(near if rng.random() < NEAR_FRONTAL else wide, -MAX_YAW, MAX_YAW)
+    steady = PROFILE_STEADINESS + (1 - PROFILE_STEADINESS) * np.cos(np.radians(yaw))
+    pitch = np.clip(rng.normal(0, PITCH_SPREAD), -MAX_PITCH, MAX_PITCH) * steady
+    roll = np.clip(rng.normal(0, ROLL_SPREAD), -MAX_ROLL, MAX_ROLL) * steady
+    return np.array([yaw, pitch, roll])
+
+
+def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """(3, 4) camera that frames the landmarks' box as the official crops do, a little off in size and place."""
+    unframed = params.copy()
+    unframed[:CAMERA_DIM] = np.column_stack([rotation, np.zeros(3)]).ravel()
+    points = decode_landmarks(unframed, _sparse())
+    low, high = points[:2].min(axis=1), points[:2].max(axis=1)
+    scale = SIDE / (CROP_FACTOR * (high - low).max()) * np.exp(rng.uniform(-0.13, 0.09))
+    middle = SIDE / 2 + rng.uniform(-0.05, 0.05, 2) * SIDE
+    x, y = middle - scale * (low + high) / 2
+    # In the unframed decoding y was flipped about FLIP at scale 1; here it flips at the crop's own scale.
+    return np.column_stack([scale * rotation, [x, FLIP - y - scale * FLIP, -scale * HEAD_CENTRE_Z * MICROMETRES]])
+
+
+def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the face of unwhitened `params` (62,) with a random look: (120, 120, 3) uint8 BGR.
+
+    Raises ValueError for parameters of another shape.
+    """
+    if params.shape != (PARAM_DIM,):
+        raise ValueError(f"params are of shape {params.shape}: give one face's ({PARAM_DIM},), unwhitened")
+    return _render(next(_heads(params[None])), params, rng)
+
+
+def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
+    """(N, 62) unwhitened -> N times (V, 3) float32 mm. HEADS_AT_ONCE share one pass over the bases, which no cache
+    holds; always so many, be it of zeros, so that a face is computed in the same way whatever stands beside it.
+    """
+    morph = procedural_morphable()
+    for start in range(0, len(params), HEADS_AT_ONCE):
+        chunk = params[start : start + HEADS_AT_ONCE]
+        codes = np.zeros((PARAM_DIM - CAMERA_DIM, HEADS_AT_ONCE), dtype=np.float32)
+        codes[:, : len(chunk)] = chunk[:, CAMERA_DIM:].T
+        flat = morph.u + product(morph.w_shp, codes[:SHAPE_DIM]) + product(morph.w_exp, codes[SHAPE_DIM:])
+        heads = cv2.transpose(flat)[: len(chunk)] / np.float32(MICROMETRES)
+        yield from heads.reshape(len(chunk), -1, 3)
+
+
+def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
+    rotation = camera[:, :3] / np.cbrt(np.linalg.det(camera[:, :3]))
+    side = round(SIDE * SUPERSAMPLING)
+    pixel, colour = draw(head, rotation, _to_pixels(camera), draw_look(rng, rotation), side)
+    behind = background(rng, SIDE)
+    picture = cv2.resize(behind, (side, side), interpolation=cv2.INTER_LINEAR)
+    for channel, values in zip(picture.reshape(-1, 3).T, colour, strict=True):
+        channel[pixel] = values
+    picture = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    if rng.random() < OCCLUDED_SHARE:
+        occlude(rng, picture)
+    return develop(rng, picture)
+
+
+def _to_pixels(camera: np.ndarray) -> np.ndarray:
+    """Camera of a crop with y up, in micrometres -> supersampled pixels with y down, in mm."""
+    pixels = camera * np.array([MICROMETRES, MICROMETRES, MICROMETRES, 1.0])
+    pixels[1] *= -1
+    pixels[1, 3] += FLIP
+    pixels *= SUPERSAMPLING
+    pixels[:2, 3] += 0.5 * SUPERSAMPLING - 0.5  # pixel centres stand at whole numbers in both pictures
+    return pixels
+
+
+@cache
+def _sparse() -> SparseBases:
+    return procedural_morphable().sparse()
+
+
+@cache
+def whitening() -> tuple[np.ndarray, np.ndarray]:
+    """`param_mean` and `param_std` (62,) float32 of the sampler, every std > 0: from a fixed seeded draw."""
+    faces = SyntheticFaces(WHITENING_SEED)
+    params = np.stack([faces.labels(index).params for index in range(WHITENING_DRAWS)]).astype(np.float64)
+    return params.mean(axis=0).astype(np.float32), params.std(axis=0).astype(np.float32)

@@ -1,0 +1,172 @@
+"""Draw a face: a 3DMM head with neck, hair and glasses, lit by a whole environment, through a z-buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import cv2
+import numpy as np
+
+from synergy.synergy_model.synthetic import texture as texture
+from synergy.synergy_model.synthetic.albedo import NOISE_ORIGIN, albedo, hair_depth
+from synergy.synergy_model.synthetic.appearance import CLEAR_GLASSES, LIGHTS, LONG, NO_GLASSES, Look
+from synergy.synergy_model.synthetic.props import FRAME, Prop, curtain, glasses
+from synergy.synergy_model.synthetic.rasterizer import product, rasterize
+from synergy.synergy_model.synthetic.scene import irradiance, scene, vertex_normals
+
+NECK_PIVOT = np.array([0.0, -70.0, 0.0], dtype=np.float32)
+NECK_TOP, NECK_LENGTH = -75.0, 65.0  # mm: the neck twists between y = -75 and y = -140
+CROWN_CENTRE = np.array([0.0, 30.0, 0.0], dtype=np.float32)  # hair grows away from here
+FULL_HAIR = 14.0  # mm inside the hairline at which hair reaches its volume
+PROP_LIGHT = 0.8  # props have no shadows computed; this stands for what head and hair take away
+SHINE_SHARPNESS = 24
+
+
+def draw(
+    head: np.ndarray, rotation: np.ndarray, camera: np.ndarray, look: Look, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a deformed head. `head` (V, 3) mm; `rotation` (3, 3) turns the head's axes into the camera's; `camera`
+    (3, 4) takes mm to pixels, y down, larger z nearer.
+
+    Returns flat `pixel` (M,) of a `side` x `side` picture and its linear RGB (3, M) float32.
+    """
+    vertices = np.concatenate([_styled(head, look), _turned_bust(rotation, look)]).astype(np.float32)
+    figure = _figure(round(look.opening, 1) if look.style == LONG else None, look.glasses)
+    points = np.concatenate([vertices, *(prop.vertices for prop in figure.props)])
+    on_picture = product(points, camera[:, :3].T) + camera[:, 3].astype(np.float32)
+    fragments = rasterize(on_picture, figure.triangles, (side, side))
+    order = np.argsort(figure.parts.take(fragments.triangle), kind="stable")  # a part is a slice of what follows
+    shown = fragments.triangle.take(order)
+    corners = figure.triangles.T.take(shown, axis=1)
+    attributes = _lit(vertices, figure, shown, look)
+    mixed = _interpolated(attributes, corners, fragments.weights.T.take(order, axis=1))
+    return fragments.pixel.take(order), _shaded(mixed, figure.parts.take(shown), rotation, look)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """Head, bust and `props`: (T, 3) triangles over their vertices in this order, and (T,) uint8 parts."""
+
+    props: tuple[Prop, ...]
+    triangles: np.ndarray
+    parts: np.ndarray
+
+
+@lru_cache(maxsize=32)
+def _figure(hair_opening: float | None, glasses: int) -> _Figure:
+    """The figure with or without long hair and glasses."""
+    props = [] if hair_opening is None else [curtain(hair_opening)]
+    if glasses != NO_GLASSES:
+        props.append(_glasses(glasses == CLEAR_GLASSES))
+    fixed = scene()
+    starts = np.cumsum([len(fixed.canonical), *(len(prop.vertices) for prop in props)])
+    moved = [prop.triangles + start for prop, start in zip(props, starts[:-1], strict=True)]
+    columns = np.concatenate([fixed.triangles, *moved]).T.astype(np.intp)
+    parts = np.concatenate([fixed.parts, *(prop.parts for prop in props)])
+    return _Figure(tuple(props), np.ascontiguousarray(columns).T, parts.astype(np.uint8))
+
+
+def _lit(vertices: np.ndarray, figure: _Figure, shown: np.ndarray, look: Look) -> np.ndarray:
+    """(9, V) canonical positions, normals and irradiance; of head and bust only at the triangles `shown` (M,)."""
+    fixed, head = scene(), len(vertices)
+    attributes = np.empty((9, head + sum(len(prop.vertices) for prop in figure.props)))
+    used = _used(figure.triangles, shown, attributes.shape[1])
+    used = used[: np.searchsorted(used, head)]
+    normals = vertex_normals(vertices, fixed.triangles, fixed.around.take(used, axis=1))
+    glow = irradiance(cv2.transpose(normals), fixed.seen.take(used, axis=0), look.light)
+    attributes[:3, :head] = fixed.canonical.T
+    for row, values in zip(attributes[3:], (*normals, *glow.T), strict=True):
+        row[used] = values
+    for prop in figure.props:
+        attributes[:, head : head + len(prop.vertices)] = _lit_prop(prop, look).T
+        head += len(prop.vertices)
+    return attributes
+
+
+def _used(triangles: np.ndarray, shown: np.ndarray, vertices: int) -> np.ndarray:
+    """Rising indices of the vertices of the triangles `shown`."""
+    drawn, used = np.zeros(len(triangles), dtype=bool), np.zeros(vertices, dtype=bool)
+    drawn[shown] = True
+    for column in triangles.T:
+        used[column[drawn]] = True
+    return np.flatnonzero(used)
+
+
+def _lit_prop(prop: Prop, look: Look) -> np.ndarray:
+    """(V, 9) positions, normals pointing away from the head, irradiance."""
+    outward = prop.vertices - np.array([0.0, 20.0, -10.0])
+    normals = (outward / np.linalg.norm(outward, axis=1, keepdims=True)).astype(np.float32)
+    open_air = np.full((len(normals), LIGHTS), PROP_LIGHT, dtype=np.float32)
+    lit = irradiance(normals, open_air, look.light)
+    return np.concatenate([prop.vertices.astype(np.float32), normals, lit], axis=1)
+
+
+def _shaded(mixed: np.ndarray, parts: np.ndarray, rotation: np.ndarray, look: Look) -> np.ndarray:
+    """Linear RGB (3, M): diffuse light and the key light's shine (Blinn-Phong); what lies in shadow shines less."""
+    canonical, normals, glow = mixed[:3], mixed[3:6], mixed[6:]
+    colour, gloss = albedo(canonical, parts, look)
+    half = (look.key + np.array([0.0, 0.0, 1.0])) @ rotation
+    facing = product(cv2.transpose(normals), half[:, None] / np.linalg.norm(half))[:, 0]
+    shine = gloss * np.clip(facing, 0.0, 1.0) ** SHINE_SHARPNESS * np.minimum(glow[1], 1.0)
+    return colour * glow + shine * look.key_rgb.astype(np.float32)[:, None]
+
+
+def _interpolated(attributes: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(A, V) attributes of vertices, `corners` (3, M) and their weights -> (A, M) float32 of visible pixels."""
+    mixed = np.empty((len(attributes), corners.shape[1]), dtype=np.float32)
+    found, part = np.empty(corners.shape[1]), np.empty_like(mixed[0])
+    for total, attribute in zip(mixed, attributes, strict=True):
+        for number, (corner, weight) in enumerate(zip(corners, weights, strict=True)):
+            attribute.take(corner, out=found, mode="wrap")  # the mode that numpy takes fastest; none is outside
+            np.multiply(found, weight, out=part if number else total, casting="same_kind")
+            if number:
+                total += part
+    return mixed
+
+
+def _styled(head: np.ndarray, look: Look) -> np.ndarray:
+    """The head with its hair's volume."""
+    if look.hair_volume == 0:
+        return head
+    x, y, z = _head_axes()
+    depth = np.clip(hair_depth(_head_axes(), look) / FULL_HAIR, 0.0, 1.0) * scene().scalp[: scene().head]
+    across = x + (look.noise_shift[0] + NOISE_ORIGIN)
+    tufts = 1 + 0.35 * texture.noise_at(across, y + z + NOISE_ORIGIN, texture.COARSE)
+    return head + _hair_growth() * (depth * tufts * look.hair_volume)[:, None]
+
+
+@cache
+def _head_axes() -> np.ndarray:
+    """(3, V) the undeformed head."""
+    return np.ascontiguousarray(scene().canonical[: scene().head].T)
+
+
+@cache
+def _hair_growth() -> np.ndarray:
+    """(V, 3) unit vectors in which hair grows."""
+    outward = scene().canonical[: scene().head] - CROWN_CENTRE
+    return np.asarray(outward / np.linalg.norm(outward, axis=1, keepdims=True))
+
+
+def _turned_bust(rotation: np.ndarray, look: Look) -> np.ndarray:
+    """Shoulders stay behind as the head turns: they lose a share of its rotation, the neck twists between."""
+    body = scene().canonical[scene().head :]
+    upright = (rotation.T @ _yaw_only(rotation, 1 - look.torso_turn)).astype(np.float32)
+    share = np.clip((NECK_TOP - body[:, 1]) / NECK_LENGTH, 0.0, 1.0)[:, None]
+    share = share * share * (3 - 2 * share)
+    away = body - NECK_PIVOT
+    return body + share * (product(away, upright.T) - away)
+
+
+def _yaw_only(rotation: np.ndarray, share: float) -> np.ndarray:
+    yaw = share * np.arctan2(rotation[2, 0], rotation[0, 0])
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
+
+
+@cache
+def _glasses(clear: bool) -> Prop:
+    whole = glasses()
+    shown = whole.parts == FRAME if clear else slice(None)
+    return Prop(whole.vertices, whole.triangles[shown], whole.parts[shown])

@@ -1,0 +1,92 @@
+"""What a training run is given and what it reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from synergy.synergy_model.losses import LossOptions
+from synergy.synergy_model.metrics import Accuracy
+from synergy.synergy_model.training.augmentation import AugmentOptions
+from synergy.synergy_model.training.schedule import Schedule
+
+OPTIMIZERS = ("sgd", "adam")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that shapes a run; a step is one batch. Files go to `folder`, which holds one run.
+
+    `optimizer`: "sgd" (with Nesterov momentum, as the paper) or "adam". `head_rate`: share of the learning rate
+    that the backbone's last layers get; they sum over a thousand features, so a step moves their outputs most.
+    `kernels`: depthwise convolutions and batch normalisation compiled for this CPU where a C++ compiler is found;
+    they change rounding, not results. `keep_refiner`: the best checkpoint carries the landmark refiner, for the
+    refined head; 6 MB more.
+    Raises ValueError for a value that cannot work.
+    """
+
+    folder: Path
+    schedule: Schedule
+    arch: str = "mobilenet_v2"
+    batch_size: int = 32
+    seed: int = 0
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    head_rate: float = 1.0
+    weight_decay: float = 5e-4
+    losses: LossOptions = field(default_factory=LossOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    validate_every: int = 100
+    save_every: int = 10
+    kernels: bool = True
+    keep_refiner: bool = False
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}: batch normalisation needs at least 2")
+        if min(self.validate_every, self.save_every) < 1:
+            raise ValueError("validate_every and save_every count steps: give 1 or more")
+
+    def identity(self, faces: int, kernels: bool) -> str:
+        """The options that shaped the steps so far, as text. Later steps may get other milestones or a longer run."""
+        chosen = asdict(self)
+        for name in ("folder", "schedule", "validate_every", "save_every", "keep_refiner"):
+            del chosen[name]
+        chosen |= {"base_lr": self.schedule.base_lr, "warmup_steps": self.schedule.warmup_steps}
+        if self.schedule.cosine:
+            chosen["cosine_steps"] = self.schedule.steps
+        return json.dumps(chosen | {"faces": faces, "kernels": kernels}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step, counted from 1: `terms` unweighted in the order of `losses.TERMS`; `skipped` steps so far
+    whose gradient was not finite; `validation` where it was due.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    terms: tuple[float, ...]
+    gradient_norm: float
+    rate: float
+    seconds: float
+    skipped: int
+    validation: Accuracy | None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """`checkpoint`: the file with the best validation NME, `best_nme` percent; `last`: accuracy after the last step;
+    `curve`: the picture of the learning curve; `skipped`: steps without a finite gradient.
+    """
+
+    checkpoint: Path
+    curve: Path
+    best_nme: float
+    last: Accuracy
+    steps: int
+    skipped: int

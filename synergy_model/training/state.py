@@ -1,0 +1,96 @@
+"""What a killed run needs to go on with the same numbers: weights, momentum, the step, the best score."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+
+from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """`step`: steps done; `skipped`: how many of them had no finite gradient; `best_nme`: percent, the lowest so
+    far; `identity`: the options that shaped the run so far.
+    """
+
+    step: int
+    skipped: int
+    best_nme: float
+    identity: str
+
+
+def save_state(path: Path, state: TrainingState, parameters: Sequence[Parameter]) -> None:
+    """Write a resumable state whole or not at all."""
+    entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".state-") as folder:
+        temporary = Path(folder) / "state.ckpt"
+        ms.save_checkpoint(entries, str(temporary), append_dict=_storable(state))
+        temporary.chmod(0o644)
+        temporary.replace(path)
+
+
+def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> TrainingState:
+    """Fill `parameters` from `path`. Raises CheckpointError when it is damaged or another run's state."""
+    try:
+        stored = ms.load_checkpoint(str(path))
+        step, skipped = int(_plain(stored.pop("step"))), int(_plain(stored.pop("skipped")))
+        state = TrainingState(step, skipped, float(_plain(stored.pop("best_nme"))), str(_plain(stored.pop("identity"))))
+        then = _flat(json.loads(state.identity))
+    except (ValueError, RuntimeError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path} cannot be resumed ({reason}): remove it to start afresh") from None
+    if state.identity != identity:
+        raise CheckpointError(
+            f"{path} is of a run with other options (then -> now: {_differences(then, _flat(json.loads(identity)))}): "
+            "give those of then again, or another folder"
+        )
+    _fill(parameters, stored, path)
+    return state
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Options by dotted name, their values as JSON."""
+    flat: dict[str, str] = {}
+    for name, value in options.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+        flat.update(inner)
+    return flat
+
+
+def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return ", ".join(f"{name}: {then.get(name, 'not set')} -> {now.get(name, 'not set')}" for name in names)
+
+
+def _fill(parameters: Sequence[Parameter], stored: dict[str, Parameter], path: Path) -> None:
+    problems = compare(
+        {parameter.name: tuple(parameter.shape) for parameter in parameters},
+        {name: tuple(value.shape) for name, value in stored.items()},
+    )
+    if problems:
+        raise CheckpointError(f"{path} does not fit this run: " + "; ".join(problems))
+    for parameter in parameters:
+        # a copy, because the optimiser writes in place
+        parameter.set_data(Tensor(np.array(stored[parameter.name].asnumpy()), parameter.dtype))
+
+
+def _storable(state: TrainingState) -> dict[str, str | int]:
+    return asdict(state) | {"best_nme": repr(state.best_nme)}  # as text: a checkpoint rounds numbers to float32
+
+
+def _plain(value: Parameter | str | float | int) -> str | float | int:
+    """Numbers may come back as scalar parameters."""
+    if isinstance(value, Parameter):
+        number: float | int = value.asnumpy().item()
+        return number
+    return value

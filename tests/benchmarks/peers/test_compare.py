@@ -1,0 +1,189 @@
+"""`bench_peers` from end to end on a small bundle, what it leaves out, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from synergy.benchmarks.peers import compare as peers
+from synergy.benchmarks.peers.compare import DEFAULT_BATCHES, bench_peers
+from synergy.benchmarks.peers.report import PeerReport
+from synergy.benchmarks.peers.sessions import PEERS
+from synergy.benchmarks.speed.latency import BenchOptions, BenchReport
+from synergy.benchmarks.speed.peak_flops import multiply_adds
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.engines import EngineOptions, available
+from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+
+QUICK = BenchOptions(engines=("onnx",), threads=(1,), batches=(1,), rounds=1)
+ROW = (
+    "engine artifact device threads batch median_ms p95_ms fps cold_start_s rss_mb ratio_to_onnxruntime gflops "
+    "share_of_peak even_fps"
+)
+
+pytestmark = pytest.mark.skipif(not available("onnx").ok, reason="the first peer is onnxruntime")
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """The others' packages are not installed."""
+    for name, peer in PEERS.items():
+        package = peer.package if name in names else "no_such_package"
+        monkeypatch.setitem(PEERS, name, dataclasses.replace(peer, package=package))  # type: ignore[arg-type]
+
+
+def test_a_small_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "onnxruntime")
+    heard: list[float] = []
+    report = bench_peers(tiny_bundle, dataclasses.replace(QUICK, batches=(1, 4)), lambda part, _: heard.append(part))
+    assert report.failures == () and report.network == "tiny"
+    assert [(row.engine, row.batch) for row in report.rows] == [
+        ("onnxruntime (bare)", 1), ("onnx", 1), ("onnxruntime (bare)", 4), ("onnx", 4),
+    ]  # fmt: skip
+    assert all(row.artifact == "model.onnx" and row.median_ms > 0 and row.share_of_peak for row in report.rows)
+    assert [row.ratio_to_onnxruntime for row in report.rows if row.is_bare] == [1.0, 1.0]
+    assert [(row.isolated, row.batch) for row in report.overhead] == [(False, 1), (False, 4), (True, 1), (True, 4)]
+    assert [row.engine for row in report.path] == ["onnxruntime (bare)", "onnx"]
+    assert [row.threads for row in report.peak] == [1] and report.peak[0].gflops > 0.1
+    assert report.multiply_adds == multiply_adds((tiny_bundle / "model.onnx").read_bytes())
+    assert [note for note in report.notes if "openvino" in note] == [
+        "openvino is not installed, so not compared: pip install 'synergy-mindir[bench]'"
+    ]
+    assert report.jitter is None and "loses a face" in report.notes[-1]
+    assert heard == sorted(heard) and heard[0] == 0
+
+
+def test_json_is_the_contract_and_more(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "onnxruntime")
+    report = bench_peers(tiny_bundle, QUICK)
+    data = msgspec.json.encode(report)
+    decoded = msgspec.json.decode(data)
+    assert list(decoded) == (
+        ["host", "network", "rows", "overhead", "path", "peak", "multiply_adds", "jitter", "notes", "failures"]
+    )
+    assert " ".join(decoded["rows"][0]) == ROW
+    assert msgspec.json.decode(data, type=PeerReport) == report
+    plain = msgspec.json.decode(data, type=BenchReport)  # as `synergy report --bench FILE` reads it
+    assert [row.engine for row in plain.rows] == ["onnxruntime (bare)", "onnx"]
+
+
+def test_openvino_as_it_is_and_in_float32_and_ours_in_both(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    only(monkeypatch, "openvino")
+    monkeypatch.setattr(peers, "_precisions", lambda name: ("bf16", "f32"))
+    bundle = Bundle.open(tiny_bundle)
+    ours, _ = peers._our_seats(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
+    others, _ = peers.peer_seats(bundle, (1, 2), DEFAULT_BATCHES, tuple(peers.PEERS))
+    assert {seat.batches for seat in [*ours, *others]} == {DEFAULT_BATCHES}
+    assert [(seat.name, seat.threads, seat.precision) for seat in others] == [
+        ("openvino", 1, "bf16"), ("openvino", 2, "bf16"), ("openvino", 1, "f32"), ("openvino", 2, "f32"),
+    ]  # fmt: skip
+    extra = peers._reduced(ours, others)
+    assert [(seat.name, seat.threads, seat.precision) for seat in extra] == [
+        ("openvino", 1, "bf16"), ("openvino", 2, "bf16"),
+    ]  # fmt: skip
+
+
+def test_openvinos_precisions_differ() -> None:
+    pytest.importorskip("openvino")
+    found = peers._precisions("openvino")
+    assert found[-1] == "f32" and len(set(found)) == len(found) <= 2
+    assert peers._precisions("onnxruntime") == ("",)
+
+
+def test_isolated_engines_and_pictures_are_for_most_threads(tiny_bundle: Path) -> None:
+    ours, _ = peers._our_seats(Bundle.open(tiny_bundle), BenchOptions(engines=("onnx",), threads=(1, 2), batches=(1,)))
+    assert [[turn.what for turn in peers._turns(seat, 2)] for seat in ours] == [
+        ["overhead"],
+        ["overhead", "isolated", "path"],
+    ]
+
+
+def test_a_peer_without_a_file_for_it_is_a_note(tiny_bundle: Path) -> None:
+    pytest.importorskip("mindspore")
+    bundle = Bundle.open(tiny_bundle)
+    ours, _ = peers._our_seats(bundle, QUICK)
+    seats, notes = peers.peer_seats(bundle, (1,), ours[0].batches, tuple(peers.PEERS))
+    assert "mindspore" not in {seat.name for seat in seats}
+    assert f"mindspore is not compared: reads mindir; {bundle.folder} has nothing for it" in notes
+
+
+def test_a_seat_that_does_not_start_is_a_failure_and_the_rest_goes_on(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "onnxruntime")
+    start = peers.SeatProcess
+
+    def refuse(seat: object, load: object) -> object:
+        if not seat.is_ours:  # type: ignore[attr-defined]
+            raise EngineError("out of\n luck")
+        return start(seat, load)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(peers, "SeatProcess", refuse)
+    report = bench_peers(tiny_bundle, QUICK)
+    assert report.failures == ("model.onnx on onnxruntime (bare), 1 thread: out of luck",)
+    assert [(row.engine, row.ratio_to_onnxruntime) for row in report.rows] == [("onnx", None)]
+
+
+def test_arithmetic_that_cannot_be_counted_is_a_note(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, notes = Bundle.open(tiny_bundle), []
+
+    def fail(error: Exception) -> None:
+        def count(data: bytes) -> int:
+            raise error
+
+        monkeypatch.setattr(peers, "multiply_adds", count)
+        assert peers._multiply_adds(bundle, notes) is None
+
+    fail(ImportError("no onnx"))
+    fail(ValueError("strange"))
+    bundle.manifest = msgspec.structs.replace(bundle.manifest, artifacts=())
+    assert peers._multiply_adds(bundle, notes) is None
+    assert notes == [
+        "onnx is not installed, so the share of peak arithmetic is not known: pip install 'synergy-mindir[export]'",
+        "the share of peak arithmetic is not known: strange",
+        "the network's arithmetic is counted in model.onnx, which this bundle lacks",
+    ]
+
+
+def test_nothing_to_compare_with(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch)
+    with pytest.raises(EngineUnavailableError, match=r"no peer to compare .*onnxruntime is not installed.*\[bench\]"):
+        bench_peers(tiny_bundle, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "gpu"}, "on the CPU only: leave --device gpu out"),
+        ({"engine_options": EngineOptions(affinity=(0,))}, "know no --device-precision, --affinity or --lite-config"),
+        ({"engine_options": EngineOptions("bf16")}, "know no --device-precision"),
+        ({"against": Path("other")}, "leave --against and --all out"),
+        ({"all_artifacts": True}, "leave --against and --all out"),
+    ],
+)
+def test_options_that_peers_do_not_share(tiny_bundle: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bench_peers(tiny_bundle, dataclasses.replace(QUICK, **changes))
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_no_bundle(tmp_path: Path, precision: str) -> None:
+    """Float32 is what ours computes in: it may be said."""
+    with pytest.raises(BundleError, match="no bundle at"):
+        bench_peers(tmp_path / "none", dataclasses.replace(QUICK, engine_options=EngineOptions(precision)))
+
+
+def test_a_real_bundle(bundles: dict[str, Path]) -> None:
+    """Every engine and peer that is here, MindSpore and MindSpore Lite among them, each in its own process."""
+    report = bench_peers(bundles["mb05"], BenchOptions(threads=(1,), batches=(1,), rounds=1))
+    assert report.failures == ()
+    engines = [row.engine for row in report.rows]
+    assert [engine for engine in engines if "bare" in engine][-1] == "mindspore (bare)"
+    assert {"lite", "onnx", "mindspore"} <= set(engines)
+    assert {row.engine for row in report.overhead} == {engine for engine in engines if "bare" not in engine}
+    assert {row.engine for row in report.path} == set(engines)
+    assert report.jitter is not None and 0 < report.jitter.smoothed_percent < report.jitter.raw_percent < 5
+    assert report.multiply_adds is not None and 1e7 < report.multiply_adds < 1e8

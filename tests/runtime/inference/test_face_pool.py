@@ -1,0 +1,233 @@
+"""Worker processes give what one process gives, to the last bit, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from synergy.runtime import autotune as tuning
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.autotune import Choice
+from synergy.runtime.errors import ChildDiedError, EngineUnavailableError
+from synergy.runtime.inference import local_worker
+from synergy.runtime.inference.face_pool import FacePool
+from synergy.runtime.inference.local_worker import LocalWorker
+from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
+from synergy.runtime.inference.worker import WorkerSetup, default_workers
+from synergy.runtime.processes.child import AWAKE_S, Child
+
+BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
+
+
+@pytest.fixture(scope="module")
+def pool(bundles: dict[str, Path]) -> Iterator[FacePool]:
+    with FacePool.load(bundles["mb05"], engine="onnx", workers=2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def aligner(bundles: dict[str, Path]) -> Iterator[FaceAligner]:
+    with FaceAligner.load(bundles["mb05"], engine="onnx", threads=1) as aligner:
+        yield aligner
+
+
+@pytest.fixture
+def jobs(portrait_bgr: np.ndarray, tmp_path: Path) -> list[PictureJob]:
+    """Twenty pictures with a known face, each a little darker, and a file that is no picture after the fifth."""
+    made = []
+    for number in range(20):
+        path = tmp_path / f"{number:02}.png"
+        cv2.imwrite(str(path), cv2.convertScaleAbs(portrait_bgr, alpha=1 - 0.02 * number))
+        made.append(PictureJob(path, BOX))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    return [*made[:5], PictureJob(tmp_path / "bad.png", BOX), *made[5:]]
+
+
+def crops(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 120, 120, 3), np.uint8)
+
+
+def processes(pool: FacePool) -> list[int]:
+    return [worker.child.process.pid for worker in pool._pool._workers if isinstance(worker, LocalWorker)]
+
+
+# --- crops ---
+
+
+def test_predictions_are_those_of_one_aligner_in_order(pool: FacePool, aligner: FaceAligner) -> None:
+    batches = [crops(count, seed) for seed, count in enumerate((1, 16, 0, 3, 16, 5, 1, 70))]
+    for batch, found in zip(batches, pool.predict(iter(batches)), strict=True):
+        alone = aligner.predict(batch)
+        assert np.array_equal(found.params, alone.params) and np.array_equal(found.landmarks, alone.landmarks)
+        assert np.array_equal(found.euler_deg, alone.euler_deg)
+
+
+def test_no_batches(pool: FacePool) -> None:
+    assert list(pool.predict([])) == []
+
+
+def test_wrong_crops_are_refused_and_the_pool_goes_on(pool: FacePool) -> None:
+    with pytest.raises(ValueError, match="crops must be uint8"):
+        list(pool.predict([crops(1), crops(1).astype(np.float32)]))
+    with pytest.raises(ValueError, match="crops must be uint8"):
+        list(pool.predict([np.array([[None]])]))
+    odd = crops(4)[::2, :, ::-1]  # a view that skips
+    assert np.array_equal(next(pool.predict([odd])).params, next(pool.predict([odd.copy()])).params)
+    assert len(list(pool.predict([crops(1)]))) == 1
+
+
+# --- pictures ---
+
+
+def test_records_are_those_of_one_process(pool: FacePool, aligner: FaceAligner, jobs: list[PictureJob]) -> None:
+    found = list(pool.infer(parts_of(jobs)))
+    assert found == list(infer_pictures(aligner, jobs))
+    assert [record.path for record in found] == [str(job.path) for job in jobs]
+    assert [len(record.faces) for record in found] == [1] * 5 + [0] + [1] * 15
+    assert "is no picture" in (found[5].error or "")
+
+
+def test_parts_may_be_tuples(pool: FacePool, jobs: list[PictureJob]) -> None:
+    assert list(pool.infer([tuple(jobs[:3])])) == list(pool.infer([jobs[:3]]))
+
+
+@pytest.mark.parametrize("together", [1, 4, 21])
+def test_whoever_shares_a_run_changes_nothing(aligner: FaceAligner, jobs: list[PictureJob], together: int) -> None:
+    parts = [jobs[start : start + together] for start in range(0, len(jobs), together)]
+    alone = [record for job in jobs for record in infer_pictures(aligner, [job])]
+    assert [record for part in parts for record in infer_pictures(aligner, part)] == alone
+
+
+def test_parts_fill_several_workers() -> None:
+    jobs = [PictureJob(Path(str(number))) for number in range(10_000)]
+    for count, size in ((0, 0), (1, 1), (63, 1), (127, 1), (128, 2), (512, 8), (10_000, 8)):
+        parts = parts_of(jobs[:count])
+        assert [job for part in parts for job in part] == jobs[:count]
+        assert max([len(part) for part in parts], default=0) == size
+
+
+def test_overlays_and_meshes_come_from_workers_too(pool: FacePool, jobs: list[PictureJob], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = picture_jobs([job.path for job in jobs], InferOptions(out=out))
+    drawn = [PictureJob(job.path, BOX, job.overlay) for job in made]
+    errors = [record.error for record in pool.infer(parts_of(drawn))]
+    assert [bool(error) for error in errors] == [job.path.stem == "bad" for job in drawn]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        job.overlay.name for job in drawn if job.overlay and job.path.stem != "bad"
+    )
+    with pytest.raises(ValueError, match="--morphable"):  # this bundle has no dense basis
+        list(pool.infer([[PictureJob(jobs[0].path, BOX, out / "x.png", mesh=True)]]))
+
+
+# --- deaths ---
+
+
+def test_a_killed_worker_costs_nothing_but_time(bundles: dict[str, Path], jobs: list[PictureJob]) -> None:
+    many = jobs * 12
+    with FacePool.load(bundles["mb05"], engine="onnx", workers=2) as pool:
+        expected = list(pool.infer(parts_of(many)))
+        victims = processes(pool)
+        records = pool.infer(parts_of(many))
+        found = [next(records)]
+        os.kill(victims[0], signal.SIGKILL)
+        found += records
+        assert found == expected
+        assert len(set(processes(pool)) - set(victims)) == 1 and victims[0] not in processes(pool)
+
+
+def test_a_picture_that_kills_every_worker_is_reported_alone(bundles: dict[str, Path], jobs: list[PictureJob]) -> None:
+    deadly = jobs[0].path.with_name("deadly.png")
+    setup = WorkerSetup(bundles["mb05"], "onnx", threads=1)
+    with FacePool(setup, start_fragile, 2) as pool:
+        found = list(pool.infer([jobs[:3], [jobs[3], PictureJob(deadly, BOX), jobs[4]], jobs[6:8]]))
+    errors = {Path(record.path).name: record.error for record in found if record.error}
+    assert list(errors) == [deadly.name] and len(found) == 8
+    assert "died (signal SIGKILL), and so did its successor" in errors[deadly.name]
+
+
+def test_crops_that_kill_every_worker_are_an_error(bundles: dict[str, Path]) -> None:
+    with FacePool(WorkerSetup(bundles["mb05"], "onnx", threads=1), start_fragile, 1) as pool:
+        with pytest.raises(ChildDiedError, match="and so did its successor on the same crops"):
+            list(pool.predict([np.zeros((13, 120, 120, 3), np.uint8)]))
+        assert len(list(pool.predict([crops(2)]))) == 1
+
+
+def start_fragile(setup: WorkerSetup) -> Child:
+    child = Child("a worker", "tests.runtime.inference.fragile_worker", "make_handler")
+    child.ask(setup)
+    return child
+
+
+# --- start and end ---
+
+
+@pytest.mark.parametrize("when", ["idle", "busy"])
+def test_no_process_is_left(bundles: dict[str, Path], jobs: list[PictureJob], when: str) -> None:
+    before = threading.active_count()
+    with FacePool.load(bundles["mb05"], engine="onnx", workers=2) as pool:
+        started = processes(pool)
+        if when == "busy":
+            records = pool.infer(parts_of(jobs * 20))
+            next(records)
+        begin = time.perf_counter()
+    assert time.perf_counter() - begin < 4
+    assert len(started) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in started)
+    assert threading.active_count() == before
+
+
+def test_what_cannot_be_opened_is_said_at_once(bundles: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="synergy export"):
+        FacePool.load(tmp_path / "none", workers=2)
+    with pytest.raises(EngineUnavailableError, match="--device cpu"):
+        FacePool.load(bundles["mb05"], engine="onnx", device="gpu", workers=1)
+    with pytest.raises(ValueError, match="1 or more workers"):
+        FacePool.load(bundles["mb05"], engine="onnx", workers=0)
+
+
+def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path], tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")
+    setup = WorkerSetup(bundle, threads=1).resolved()
+    assert setup.engine != "auto" and setup.artifact and setup.threads == 1
+    assert setup.resolved() == setup
+    assert WorkerSetup(bundle, "onnx").resolved().artifact == "model.onnx"
+
+
+def test_what_is_proved_in_less_than_float32_goes_to_the_workers(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They must not each choose: the same picture would have other numbers."""
+    choice = Choice("openvino", "model.onnx", 1, 1.0, "bf16")
+    monkeypatch.setattr(tuning, "tune", lambda *_: (choice,))
+    setup = WorkerSetup(bundles["mb05"], threads=1).resolved()
+    assert setup.options.computing == "bf16" and setup.label == "openvino bf16"
+    named = WorkerSetup(bundles["mb05"], "openvino").resolved()
+    assert named.options.computing == "fp32" and named.label == "openvino"
+
+
+def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synergy.runtime.inference.worker.default_threads", lambda: 8)
+    assert [default_workers(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
+
+
+def test_workers_stay_awake_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch is there within the time that waking takes."""
+    waits: list[float] = []
+
+    class Noted(Child):
+        def __init__(self, *arguments: object) -> None:
+            waits.append(float(str(arguments[-1])))
+            raise EngineUnavailableError("enough")
+
+    monkeypatch.setattr(local_worker, "Child", Noted)
+    with pytest.raises(EngineUnavailableError, match="enough"):
+        LocalWorker(WorkerSetup(tmp_path))
+    assert waits == [AWAKE_S] and AWAKE_S > 0

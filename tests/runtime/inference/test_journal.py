@@ -1,0 +1,159 @@
+"""Records survive whatever ends the run, and the JSON file appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from synergy.runtime.errors import MediaError
+from synergy.runtime.inference.journal import Journal
+from synergy.runtime.inference.records import FaceRecord, ImageRecord, InferReport, PoseRecord, failed_record
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{name}.jpg" for name in ("b", "a", 'with "quotes"\n and a line\'s end', "ä")]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes(number))
+    return paths
+
+
+def record(path: Path, faces: int = 2) -> ImageRecord:
+    face = FaceRecord([0.1, 1e-9, 3.0, 4.5], 1.0, [[1 / 3, 2.0, -0.0]] * 68, PoseRecord(-1.5, 0.25, 1e300), [0.7] * 62)
+    return ImageRecord(str(path), 640, 480, [face] * faces)
+
+
+def written(path: Path) -> InferReport:
+    return msgspec.json.decode(path.read_bytes(), type=InferReport)
+
+
+def test_the_file_is_as_if_written_at_once(tmp_path: Path, pictures: list[Path]) -> None:
+    records = [
+        record(pictures[0]),
+        record(pictures[1], 0),
+        failed_record(str(pictures[2]), "no\npicture"),
+        record(pictures[3]),
+    ]
+    target = tmp_path / "new" / "faces.json"
+    with Journal(target, "key", pictures) as journal:
+        for each in reversed(records):  # they come in any order, and stand in that of the pictures
+            journal.add(each)
+            assert not target.exists()
+        journal.finish()
+    assert target.read_bytes() == msgspec.json.format(msgspec.json.encode(InferReport(records)), indent=2)
+    assert [path.name for path in target.parent.iterdir()] == ["faces.json"]
+
+
+def test_no_pictures_are_an_empty_list(tmp_path: Path) -> None:
+    with Journal(tmp_path / "faces.json", "key", []) as journal:
+        journal.finish()
+    assert written(tmp_path / "faces.json") == InferReport([])
+
+
+def test_the_next_run_goes_on(tmp_path: Path, pictures: list[Path]) -> None:
+    target = tmp_path / "faces.json"
+    with Journal(target, "key", pictures) as journal:
+        assert not journal.done
+        journal.add(record(pictures[0]))
+        journal.add(failed_record(str(pictures[1]), "was not there"))
+        journal.add(record(pictures[2]))
+    assert not target.exists()
+    with Journal(target, "key", pictures) as journal:
+        assert journal.done == {str(pictures[0]), str(pictures[2])}  # what failed is tried again
+        for path in (pictures[1], pictures[3]):
+            journal.add(record(path, 1))
+        journal.finish()
+    found = written(target).images
+    assert [each.path for each in found] == [str(path) for path in pictures]
+    assert [len(each.faces) for each in found] == [2, 1, 2, 1]
+
+
+def test_a_changed_picture_is_done_again(tmp_path: Path, pictures: list[Path]) -> None:
+    with Journal(tmp_path / "faces.json", "key", pictures) as journal:
+        for path in pictures:
+            journal.add(record(path))
+    pictures[0].write_bytes(b"longer than before")
+    os.utime(pictures[1], ns=(1, 1))
+    pictures[2].unlink()
+    with Journal(tmp_path / "faces.json", "key", pictures) as journal:
+        assert journal.done == {str(pictures[3])}
+
+
+@pytest.mark.parametrize("key", ["other", ""])
+def test_another_run_begins_anew(tmp_path: Path, pictures: list[Path], key: str) -> None:
+    for each in ("key", key):
+        with Journal(tmp_path / "faces.json", each, pictures) as journal:
+            assert not journal.done
+            journal.add(record(pictures[0]))
+    with Journal(tmp_path / "faces.json", key, pictures) as journal:
+        assert journal.done == {str(pictures[0])}
+
+
+def test_records_that_are_not_understood_any_more_count(tmp_path: Path, pictures: list[Path]) -> None:
+    """Not a number is null in JSON; and whether a picture is done does not hang on what later versions write."""
+    face = FaceRecord([0.0] * 4, 1.0, [], PoseRecord(float("nan"), 0.0, 0.0), [float("nan")] * 62)
+    with Journal(tmp_path / "faces.json", "key", pictures[:1]) as journal:
+        journal.add(ImageRecord(str(pictures[0]), 1, 1, [face]))
+    with Journal(tmp_path / "faces.json", "key", pictures[:1]) as journal:
+        assert journal.done == {str(pictures[0])}
+        journal.finish()
+    assert b"null" in (tmp_path / "faces.json").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [1, 40, 2000])
+def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path, pictures: list[Path], cut: int) -> None:
+    with Journal(tmp_path / "faces.json", "key", pictures) as journal:
+        for path in pictures[:2]:
+            journal.add(record(path))
+    os.truncate(journal.partial, journal.partial.stat().st_size - cut)
+    with Journal(tmp_path / "faces.json", "key", pictures) as journal:
+        assert journal.done == {str(pictures[0])}
+        for path in pictures[1:]:
+            journal.add(record(path))
+        journal.finish()
+    assert len(written(tmp_path / "faces.json").images) == 4
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\xff\x00\n", b'{"key":1}\n', b"[1]\n", b'{"key":"key"}\n{"path":1}\n']
+)
+def test_a_partial_file_of_something_else(tmp_path: Path, pictures: list[Path], content: bytes) -> None:
+    (tmp_path / "faces.json.partial").write_bytes(content)
+    with Journal(tmp_path / "faces.json", "key", pictures) as journal:
+        assert not journal.done
+        for path in pictures:
+            journal.add(record(path))
+        journal.finish()
+    assert len(written(tmp_path / "faces.json").images) == 4
+
+
+def test_an_earlier_result_stays_until_the_next_is_whole(tmp_path: Path, pictures: list[Path]) -> None:
+    (tmp_path / "faces.json").write_text("earlier")
+    with Journal(tmp_path / "faces.json", "key", pictures) as journal:
+        journal.add(record(pictures[0]))
+    assert (tmp_path / "faces.json").read_text() == "earlier"
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, pictures: list[Path]) -> None:
+    with pytest.raises(MediaError, match=r"cannot write .*faces\.json"):
+        Journal(pictures[0] / "faces.json", "key", pictures)
+    with pytest.raises(MediaError, match="it is a folder"):
+        Journal(tmp_path, "key", pictures)
+
+
+def test_records_are_not_kept_in_memory(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(600)]
+    tracemalloc.start()
+    try:
+        with Journal(tmp_path / "faces.json", "key", paths) as journal:
+            for path in paths:
+                journal.add(record(path))
+            journal.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "faces.json").stat().st_size > 10e6 > 10 * peak
