@@ -41,5 +41,5 @@ check: setup
 # Renew the pins: needs uv (pip install uv).
 lock:
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
-		--extra export --extra onnx --extra openvino --extra ray --extra dev \
+		--extra export --extra onnx --extra openvino --extra ray --extra train --extra bench --extra dev \
 		-o constraints.txt pyproject.toml

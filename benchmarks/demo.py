@@ -11,7 +11,7 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.data import HELD_OUT_SEED, synthetic_data
 from synergy.benchmarks.accuracy.report import NmeBinRecord
-from synergy.benchmarks.parity.drift import CELL, Measured, drift_rows
+from synergy.benchmarks.parity.drift import CELL, VariantAccuracy, drift_rows
 from synergy.benchmarks.parity.gate import gate_and_measure
 from synergy.benchmarks.parity.report import Accuracy, ParityReport
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
@@ -59,7 +59,7 @@ class DemoReport(msgspec.Struct, frozen=True):
 def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> DemoReport:
     """Make the bundle `out/demo` and pictures beside it. An earlier demo there is replaced."""
     folder = out / "demo"
-    measured: list[Measured] = []
+    measured: list[VariantAccuracy] = []
 
     def prove(unpublished: Path, checkpoint: Checkpoint) -> Proof:
         proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(ACCURACY_FACES))
@@ -77,7 +77,9 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
     return DemoReport(str(folder), parity, rows, bench, tuple(str(picture) for picture in pictures))
 
 
-def accuracy_rows(measured: Sequence[Measured], bench: BenchReport, manifest: Manifest) -> tuple[DemoAccuracy, ...]:
+def accuracy_rows(
+    measured: Sequence[VariantAccuracy], bench: BenchReport, manifest: Manifest
+) -> tuple[DemoAccuracy, ...]:
     """The Cell, then every artifact on every engine, each with all that is known of it."""
     times = {(row.artifact, row.where): row.median_ms for row in bench.rows}
     sizes = {artifact.file: artifact.bytes for artifact in manifest.artifacts}

@@ -17,7 +17,7 @@ from synergy.export.lowering.lower import lower_mindir
 from synergy.runtime.engines import Device, engine_class
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.locate import locate
-from synergy.runtime.manifest import HEADS, Computing, Format, Precision
+from synergy.runtime.manifest import HEADS, ComputePrecision, Format, Precision
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
 FORMATS = ("mindir", "onnx", "lite")
@@ -35,8 +35,8 @@ REDUCED: dict[Precision, dict[str, Format]] = {
     "int8": {"onnx": "onnx"},  # Lite 2.0 runs no int8 convolutions (docs/precision.md)
 }
 # What is not stored, but computed in by an engine, on artifacts that stay fp32.
-COMPUTED: dict[str, tuple[str, str]] = {"bf16": ("onnx", "openvino")}  # in `FORMATS`; the engine
-PRECISIONS = (*REDUCED, *COMPUTED)
+COMPUTE_PRECISIONS: dict[str, tuple[str, str]] = {"bf16": ("onnx", "openvino")}  # in `FORMATS`; the engine
+PRECISIONS = (*REDUCED, *COMPUTE_PRECISIONS)
 
 Say = Callable[[str], None]
 
@@ -67,20 +67,22 @@ class ExportOptions:
             raise ValueError(f"unknown head {self.head!r}: use {', '.join(HEADS)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}: use {', '.join(PRECISIONS)}")
-        fitting = COMPUTED[self.precision][:1] if self.precision in COMPUTED else tuple(self._stored)
+        fitting = (
+            COMPUTE_PRECISIONS[self.precision][:1] if self.precision in COMPUTE_PRECISIONS else tuple(self._stored)
+        )
         if fitting and not set(fitting) & set(self.formats):
-            how = "computed from" if self.precision in COMPUTED else "stored in"
+            how = "computed from" if self.precision in COMPUTE_PRECISIONS else "stored in"
             raise ValueError(f"{self.precision} is {how} {' or '.join(fitting)}: add it to the formats")
 
     def precision_of(self, kind: Format) -> Precision:
         """The precision of the artifact of that format."""
         return self.precision if kind in self._stored.values() else "fp32"  # type: ignore[return-value] # a key of it
 
-    def computing_of(self, kind: Format) -> tuple[Computing, ...]:
+    def compute_precisions_of(self, kind: Format) -> tuple[ComputePrecision, ...]:
         """What the artifact of that format is to be proved in beside float32."""
-        if self.precision not in COMPUTED or COMPUTED[self.precision][0] != kind:
+        if self.precision not in COMPUTE_PRECISIONS or COMPUTE_PRECISIONS[self.precision][0] != kind:
             return ()
-        return (Computing(COMPUTED[self.precision][1], self.precision),)  # type: ignore[arg-type] # a key of COMPUTED
+        return (ComputePrecision(COMPUTE_PRECISIONS[self.precision][1], self.precision),)  # type: ignore[arg-type] # a key of COMPUTED
 
     @property
     def _stored(self) -> dict[str, Format]:
@@ -95,8 +97,8 @@ def check_tools(checkpoint: Checkpoint, options: ExportOptions) -> None:
     check_head(checkpoint, options.head)
     if "lite" in options.formats:
         locate()
-    if options.precision in COMPUTED:
-        status = engine_class(COMPUTED[options.precision][1]).computes(options.precision, Device())
+    if options.precision in COMPUTE_PRECISIONS:
+        status = engine_class(COMPUTE_PRECISIONS[options.precision][1]).computes(options.precision, Device())
         if not status.ok:
             raise EngineUnavailableError(f"{options.precision} cannot be proved here: {status.detail}: {status.fix}")
 
@@ -124,7 +126,7 @@ def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: E
 
 def kept_fp32(options: ExportOptions) -> tuple[str, ...]:
     """Files that stay fp32 though another precision was asked for: their formats have no other."""
-    if options.precision == "fp32" or options.precision in COMPUTED:
+    if options.precision == "fp32" or options.precision in COMPUTE_PRECISIONS:
         return ()
     written: dict[str, tuple[Format, ...]] = {"mindir": ("mindir",), "onnx": ("onnx",), "lite": ("mindir_v1", "ms")}
     kinds = [kind for name in options.formats for kind in written[name]]

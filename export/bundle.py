@@ -27,7 +27,7 @@ from synergy.runtime.manifest import (
     PACKAGE,
     SCHEMA,
     Artifact,
-    Computing,
+    ComputePrecision,
     Drift,
     FileEntry,
     Format,
@@ -54,12 +54,12 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Proof:
-    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name; `computing` has
-    the artifacts' own, with drift, of those that have any."""
+    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name;
+    `compute_precisions` has the artifacts' own, with drift, of those that have any."""
 
     report: bytes
     drift: Mapping[str, Drift] = field(default_factory=dict)
-    computing: Mapping[str, tuple[Computing, ...]] = field(default_factory=dict)
+    compute_precisions: Mapping[str, tuple[ComputePrecision, ...]] = field(default_factory=dict)
 
 
 Prove = Callable[[Path, Checkpoint], Proof]
@@ -120,7 +120,9 @@ def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
     (stage / PARITY_NAME).write_bytes(proof.report)
     artifacts = tuple(
         msgspec.structs.replace(
-            artifact, drift=proof.drift.get(artifact.file), computing=proof.computing.get(artifact.file, ())
+            artifact,
+            drift=proof.drift.get(artifact.file),
+            compute_precisions=proof.compute_precisions.get(artifact.file, ()),
         )
         for artifact in manifest.artifacts
     )
@@ -144,8 +146,10 @@ def _output(name: str, batch: int, checkpoint: Checkpoint) -> Tensor:
 
 def _artifact(path: Path, kind: Format, options: ExportOptions) -> Artifact:
     ir = mind_ir_version(path) if kind.startswith("mindir") else None
-    precision, computing = options.precision_of(kind), options.computing_of(kind)
-    return Artifact(**_entry(path), format=kind, precision=precision, mind_ir_version=ir, computing=computing)
+    precision, compute_precisions = options.precision_of(kind), options.compute_precisions_of(kind)
+    return Artifact(
+        **_entry(path), format=kind, precision=precision, mind_ir_version=ir, compute_precisions=compute_precisions
+    )
 
 
 def _entry(path: Path) -> dict:

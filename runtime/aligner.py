@@ -17,7 +17,7 @@ from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, ve
 from synergy.runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import BundleError
-from synergy.runtime.faces import Cut, Detection, Face, Pose, PoseDecoder, Prediction
+from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, PoseDecoder, Prediction
 from synergy.runtime.manifest import Artifact
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class FaceAligner:
         bundle = Bundle.open(folder)
         where = Device.parse(device)
         if engine == "auto":
-            from synergy.runtime.autotune import Wish, tune  # an engine that is named needs none of it
+            from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
 
-            best = tune(bundle, where, Wish(threads, artifact, options))[0]
+            best = tune(bundle, where, TuneRequest(threads, artifact, options))[0]
             engine, artifact, threads = best.engine, best.artifact, best.threads
             options = replace(options, precision=best.precision)
         chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
@@ -79,7 +79,7 @@ class FaceAligner:
 
     def __call__(self, image_bgr: np.ndarray) -> list[Face]:
         """Detect and align all faces of an image (H,W,3) uint8 BGR."""
-        return self.align_cuts([self.cut(image_bgr, self.detect(image_bgr))])[0]
+        return self.align_crops([self.cut(image_bgr, self.detect(image_bgr))])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         """Face boxes, by OpenCV's own cascade unless another detector was given."""
@@ -92,7 +92,7 @@ class FaceAligner:
 
     def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
         """Align faces whose boxes (F,4) are known, in image px; a fifth column, a score, is ignored."""
-        return self.align_cuts([self.cut(image_bgr, given(boxes_xyxy))])[0]
+        return self.align_crops([self.cut(image_bgr, detections_from_boxes(boxes_xyxy))])[0]
 
     def align_rois(self, image_bgr: np.ndarray, rois_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
         """Align faces whose square regions (F,4) are known, in image px: the crop rule is not applied to them."""
@@ -103,7 +103,7 @@ class FaceAligner:
         if rois.ndim != 2:
             raise ValueError(f"regions must be (F, 4) as x1, y1, x2, y2, not {rois.shape}")
         rois = check_boxes(rois)
-        return self.align_cuts([self._cut(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])])[0]
+        return self.align_crops([self._cut(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])])[0]
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
         """Run ready crops (N,120,120,3) uint8 BGR; N may be any number from 0."""
@@ -145,31 +145,31 @@ class FaceAligner:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def cut(self, image_bgr: np.ndarray, detections: Sequence[Detection]) -> Cut:
-        """Cut detected faces out of an image, for `align_cuts`. Raises ValueError for an unfit image or box."""
+    def cut(self, image_bgr: np.ndarray, detections: Sequence[Detection]) -> FaceCrops:
+        """Cut detected faces out of an image, for `align_crops`. Raises ValueError for an unfit image or box."""
         check_image(image_bgr)
         boxes = np.array([detection.box_xyxy for detection in detections], np.float64).reshape(-1, 4)
         return self._cut(image_bgr, roi_from_box(boxes, self.bundle.manifest.crop), detections)
 
-    def align_cuts(self, cuts: Sequence[Cut]) -> list[list[Face]]:
+    def align_crops(self, face_crops: Sequence[FaceCrops]) -> list[list[Face]]:
         """The faces of several images, all through the engine together, image by image."""
-        crops = [cut.crops_bgr for cut in cuts if len(cut.crops_bgr)]
+        crops = [cut.crops_bgr for cut in face_crops if len(cut.crops_bgr)]
         if not crops:
-            return [[] for _ in cuts]
-        faces = iter(self._faces(np.concatenate(crops), cuts))
-        return [list(itertools.islice(faces, len(cut.detections))) for cut in cuts]
+            return [[] for _ in face_crops]
+        faces = iter(self._faces(np.concatenate(crops), face_crops))
+        return [list(itertools.islice(faces, len(cut.detections))) for cut in face_crops]
 
-    def _cut(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> Cut:
+    def _cut(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> FaceCrops:
         size, interpolation = self.bundle.manifest.preprocessing.size, self.bundle.manifest.crop.interpolation
         crops = np.empty((len(rois), size, size, 3), np.uint8)
         for crop, roi in zip(crops, rois, strict=True):
             crop[:] = crop_resize(image_bgr, roi, size, interpolation)
-        return Cut(crops, rois, tuple(detections))
+        return FaceCrops(crops, rois, tuple(detections))
 
-    def _faces(self, crops: np.ndarray, cuts: Sequence[Cut]) -> list[Face]:
-        """One face per crop; `cuts` say where each comes from."""
-        rois = np.concatenate([cut.rois_xyxy for cut in cuts])
-        detections = [detection for cut in cuts for detection in cut.detections]
+    def _faces(self, crops: np.ndarray, face_crops: Sequence[FaceCrops]) -> list[Face]:
+        """One face per crop; `face_crops` say where each comes from."""
+        rois = np.concatenate([cut.rois_xyxy for cut in face_crops])
+        detections = [detection for cut in face_crops for detection in cut.detections]
         prediction = self.predict(crops)
         landmarks = roi_to_image(prediction.landmarks, rois)
         refined, vertices = (_to_image(part, rois) for part in (prediction.refined_landmarks, prediction.vertices))
@@ -213,7 +213,7 @@ class FaceAligner:
         return {name: array[:count] for name, array in outputs.items()}
 
 
-def given(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:
+def detections_from_boxes(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:
     """Known boxes (F,4) in image px, or (F,5) with an ignored score, as detections of score 1. Raises ValueError."""
     boxes = np.asarray(boxes_xyxy, np.float64)
     if boxes.size == 0:

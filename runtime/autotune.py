@@ -45,8 +45,8 @@ RUNS_PER_ROUND = 4  # of a few milliseconds each: a turn shorter than what distu
 TUNING_LIMIT = 1 << 20  # bytes
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """One way to run a bundle, and the median time of one run (of `Wish.batch`, or the bundle's own) in ms.
+class MeasuredVariant(msgspec.Struct, frozen=True):
+    """One way to run a bundle, and the median time of one run (of `TuneRequest.batch`, or the bundle's own) in ms.
 
     precision: what the engine computes in, one of `runtime.engines.base.PRECISIONS`.
     """
@@ -59,7 +59,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Wish:
+class TuneRequest:
     """What the caller fixed: a number of threads, an artifact by file or format, None where it is free; options; and
     how many crops come at once."""
 
@@ -69,14 +69,14 @@ class Wish:
     batch: int = 1
 
 
-DEFAULT_WISH = Wish()
+DEFAULT_REQUEST = TuneRequest()
 
 
 class Tuning(msgspec.Struct, frozen=True):
     """What was measured under one `key`, fastest first."""
 
     key: str
-    choices: tuple[Choice, ...]
+    ranking: tuple[MeasuredVariant, ...]
 
 
 @dataclass(frozen=True)
@@ -93,38 +93,38 @@ class Candidate:
         return (self.engine, self.artifact.file, self.threads, self.precision)
 
 
-def tune(bundle: Bundle, device: Device, wish: Wish, again: bool = False) -> tuple[Choice, ...]:
+def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = False) -> tuple[MeasuredVariant, ...]:
     """Fastest first; measured now where no earlier result fits, or `again` asks for it.
 
     Raises EngineUnavailableError or EngineError if nothing runs.
     """
-    ways = candidates(bundle, device, wish)
-    key = _key(bundle, device, wish, ways)
+    ways = candidates(bundle, device, request)
+    key = _key(bundle, device, request, ways)
     known = {entry.key: entry for entry in _read(bundle)}
-    possible = {way.key for way in ways}
+    possible = {variant.key for variant in ways}
     if key in known and not again:
-        choices = known[key].choices
-        fitting = all((each.engine, each.artifact, each.threads, each.precision) in possible for each in choices)
-        if choices and fitting and _computes_here(choices[0], device):
-            return choices
-    choices = measure(bundle, ways, device, wish)
-    _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, choices)])
-    return choices
+        ranking = known[key].ranking
+        fitting = all((each.engine, each.artifact, each.threads, each.precision) in possible for each in ranking)
+        if ranking and fitting and _computes_here(ranking[0], device):
+            return ranking
+    ranking = measure(bundle, ways, device, request)
+    _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, ranking)])
+    return ranking
 
 
-def _computes_here(choice: Choice, device: Device) -> bool:
+def _computes_here(choice: MeasuredVariant, device: Device) -> bool:
     """The file may have come with the bundle from another machine of the same name."""
     return choice.precision == "fp32" or engine_class(choice.engine).computes(choice.precision, device).ok
 
 
-def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
+def candidates(bundle: Bundle, device: Device, request: TuneRequest) -> list[Candidate]:
     """Every way that this machine has to run the bundle.
 
     Artifacts whose drift had to be accepted are left out unless there is no other; so is MindSpore, which takes
     seconds to load and on a CPU several times as long to run. What an artifact was proved to be computed in counts on
     CPUs, where that was proved. Raises EngineUnavailableError naming all obstacles.
     """
-    artifacts = (bundle.artifact(wish.artifact),) if wish.artifact else bundle.manifest.artifacts
+    artifacts = (bundle.artifact(request.artifact),) if request.artifact else bundle.manifest.artifacts
     present, obstacles = [], []
     for name in ENGINES:
         fitting = _best_per_precision(readable(name, artifacts, device))
@@ -138,12 +138,12 @@ def candidates(bundle: Bundle, device: Device, wish: Wish) -> list[Candidate]:
         raise EngineUnavailableError("; ".join(obstacles) or f"no engine reads {formats}")
     sound = [(name, artifact) for name, artifact in present if not (artifact.drift and artifact.drift.accepted)]
     light = [(name, artifact) for name, artifact in sound if name != "mindspore"]
-    counts = dict.fromkeys((1, default_threads()) if wish.threads is None else (wish.threads,))
+    counts = dict.fromkeys((1, default_threads()) if request.threads is None else (request.threads,))
     return [
         Candidate(name, artifact, count, precision)
         for name, artifact in light or sound or present
         for count in counts
-        for precision in precisions(name, artifact, device, wish.options)
+        for precision in precisions(name, artifact, device, request.options)
     ]
 
 
@@ -151,7 +151,7 @@ def precisions(engine: str, artifact: Artifact, device: Device, options: EngineO
     """What the engine may compute an artifact in: where the options leave it open, all that it was proved in (which was
     on CPUs)."""
     is_free = options.precision == AUTO and device.kind == "cpu"
-    return artifact.precisions(engine) if is_free else (options.computing,)
+    return artifact.precisions(engine) if is_free else (options.compute_precision,)
 
 
 def _best_per_precision(best_first: Sequence[Artifact]) -> list[Artifact]:
@@ -159,47 +159,53 @@ def _best_per_precision(best_first: Sequence[Artifact]) -> list[Artifact]:
     return list({each.precision: each for each in reversed(best_first)}.values())
 
 
-def measure(bundle: Bundle, ways: Sequence[Candidate], device: Device, wish: Wish = DEFAULT_WISH) -> tuple[Choice, ...]:
+def measure(
+    bundle: Bundle, ways: Sequence[Candidate], device: Device, request: TuneRequest = DEFAULT_REQUEST
+) -> tuple[MeasuredVariant, ...]:
     """Time all `ways` in rounds, so that a machine that gets slower does so for each; fastest first.
 
     A way that does not run is left out. Raises the last way's error if none runs.
     """
-    crop = _noise(bundle, wish.batch)
+    crop = _noise(bundle, request.batch)
     with ExitStack() as stack:
         opened: list[tuple[Candidate, Engine]] = []
         problem: EngineError | None = None
-        for way in ways:
+        for variant in ways:
             try:
-                options = replace(wish.options, precision=way.precision)
-                engine = open_engine(way.engine, bundle.model_file(way.artifact), device, way.threads, options=options)
+                options = replace(request.options, precision=variant.precision)
+                engine = open_engine(
+                    variant.engine, bundle.model_file(variant.artifact), device, variant.threads, options=options
+                )
                 stack.callback(engine.close)
                 _settle(engine, crop)
-                opened.append((way, engine))
+                opened.append((variant, engine))
             except EngineError as error:
                 problem = error
         if problem is not None and not opened:
             raise problem
-        times = _race([engine for _, engine in opened], crop)
+        times = _time_engines([engine for _, engine in opened], crop)
     found = [
-        Choice(way.engine, way.artifact.file, way.threads, 1e3 * float(np.median(turns)), way.precision)
-        for (way, _), turns in zip(opened, times, strict=True)
+        MeasuredVariant(
+            variant.engine, variant.artifact.file, variant.threads, 1e3 * float(np.median(samples)), variant.precision
+        )
+        for (variant, _), samples in zip(opened, times, strict=True)
     ]
     return tuple(sorted(found, key=_cost))
 
 
-def _race(engines: Sequence[Engine], crop: dict[str, np.ndarray]) -> list[list[float]]:
+def _time_engines(engines: Sequence[Engine], crop: dict[str, np.ndarray]) -> list[list[float]]:
     """Seconds of each engine's turns: all take `ROUNDS`, those in reach of the best `MORE_ROUNDS` more."""
     times: list[list[float]] = [[] for _ in engines]
-    for engine, turns in list(zip(engines, times, strict=True)) * ROUNDS:
-        turns.append(_turn(engine, crop))
-    best = min(float(np.median(turns)) for turns in times)
+    for engine, samples in list(zip(engines, times, strict=True)) * ROUNDS:
+        samples.append(_turn(engine, crop))
+    best = min(float(np.median(samples)) for samples in times)
     near = [each for each in zip(engines, times, strict=True) if float(np.median(each[1])) <= NEAR * best]
-    for engine, turns in near * (MORE_ROUNDS if len(near) > 1 else 0):
-        turns.append(_turn(engine, crop))
+    for engine, samples in near * (MORE_ROUNDS if len(near) > 1 else 0):
+        samples.append(_turn(engine, crop))
     return times
 
 
-def _cost(choice: Choice) -> float:
+def _cost(choice: MeasuredVariant) -> float:
     """What is no faster than `WORTH_MORE` in less than float32 comes after it."""
     return choice.median_ms * (1.0 if choice.precision == "fp32" else WORTH_MORE)
 
@@ -229,18 +235,18 @@ def _noise(bundle: Bundle, batch: int) -> dict[str, np.ndarray]:
     return {tensor.name: np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
 
 
-def _key(bundle: Bundle, device: Device, wish: Wish, ways: Sequence[Candidate]) -> str:
+def _key(bundle: Bundle, device: Device, request: TuneRequest, ways: Sequence[Candidate]) -> str:
     """What the result depends on: the bundle's files, this machine, and the ways there are."""
     manifest = (bundle.folder / MANIFEST_NAME).read_bytes()
-    versions = [f"{name} {available(name).detail}" for name in dict.fromkeys(way.engine for way in ways)]
-    named = [" ".join(map(str, way.key)) for way in ways]
+    versions = [f"{name} {available(name).detail}" for name in dict.fromkeys(variant.engine for variant in ways)]
+    named = [" ".join(map(str, variant.key)) for variant in ways]
     host = [
         platform.node(),
         platform.machine(),
         str(default_threads()),
         str(device),
-        str(wish.options),
-        str(wish.batch),
+        str(request.options),
+        str(request.batch),
     ]
     return hashlib.sha256("\n".join([*host, *versions, *named]).encode() + manifest).hexdigest()
 

@@ -16,7 +16,7 @@ from synergy.runtime.engines import Device, engine_class, readable
 from synergy.runtime.engines.base import ModelFile
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
-from synergy.runtime.processes.prefetch import begun
+from synergy.runtime.processes.prefetch import start_in_thread
 
 
 class DenseBasis(msgspec.Struct, frozen=True, eq=False):
@@ -121,7 +121,7 @@ class Bundle:
         """As `model_file`, once what is returned is called: until then a thread hashes it, which leaves Python's lock
         to the caller."""
         data = self._bytes(artifact)
-        digest = begun(lambda: hashlib.sha256(data).hexdigest())
+        digest = start_in_thread(lambda: hashlib.sha256(data).hexdigest())
 
         def verified() -> ModelFile:
             self._check_hash(artifact, digest())

@@ -79,7 +79,7 @@ class Face:
     vertices: np.ndarray | None = None
 
 
-class Cut(msgspec.Struct, frozen=True, eq=False):
+class FaceCrops(msgspec.Struct, frozen=True, eq=False):
     """Faces cut out of one image: crops_bgr (F,120,120,3) uint8, their squares rois_xyxy (F,4) float64 in image px,
     and how each was found."""
 

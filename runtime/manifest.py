@@ -17,7 +17,7 @@ from synergy.runtime.engines.base import DYNAMIC, TensorSpec
 from synergy.runtime.errors import BundleError
 
 SCHEMA = 2
-OLDEST_SCHEMA = 1  # lacks `Artifact.computing`; its int8 files are of a form that onnxruntime alone reads
+OLDEST_SCHEMA = 1  # lacks `Artifact.compute_precisions`; its int8 files are of a form that onnxruntime alone reads
 PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
@@ -64,7 +64,7 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: bool = False
 
 
-class Computing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ComputePrecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An engine computes the artifact in less than float32 with this drift; None until it is proved."""
 
     engine: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,32}\Z")]
@@ -73,18 +73,18 @@ class Computing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
-    """One exported model. `computing`: what it was proved in beside float32, none unless the export asked for it."""
+    """One exported model. `compute_precisions`: those below float32 in which the export verified it."""
 
     format: Format
     precision: Precision
     mind_ir_version: int | None = None
     drift: Drift | None = None
-    computing: tuple[Computing, ...] = ()
+    compute_precisions: tuple[ComputePrecision, ...] = msgspec.field(default=(), name="computing")
 
     def precisions(self, engine: str) -> tuple[str, ...]:
         """What it was proved in on an engine, within the limits of drift; "fp32" first, which stands for the file's
         own."""
-        here = (each for each in self.computing if each.engine == engine)
+        here = (each for each in self.compute_precisions if each.engine == engine)
         return ("fp32", *(each.precision for each in here if each.drift is not None and not each.drift.accepted))
 
 

@@ -23,32 +23,32 @@ from synergy.runtime.manifest import Artifact
 
 
 @dataclass(frozen=True)
-class Way:
-    """An artifact on an engine; `computing`: in what, "fp32" for the file's own precision."""
+class Variant:
+    """An artifact on an engine; `compute_precision`: in what, "fp32" for the file's own precision."""
 
     artifact: Artifact
     engine: str
-    computing: str
+    compute_precision: str
 
     @property
     def precision(self) -> str:
         """The least on the way: what the result is judged by."""
-        return self.artifact.precision if self.computing == "fp32" else self.computing
+        return self.artifact.precision if self.compute_precision == "fp32" else self.compute_precision
 
     @property
     def where(self) -> str:
         """The engine, and what it computes in where that is not float32."""
-        return engine_label(self.engine, self.computing)
+        return engine_label(self.engine, self.compute_precision)
 
     @property
     def options(self) -> EngineOptions:
-        return EngineOptions(self.computing)
+        return EngineOptions(self.compute_precision)
 
     def __str__(self) -> str:
         return f"{self.artifact.file} on {self.where}"
 
 
-class WayEngines:
+class VariantEngines:
     """The engines of a bundle, each in a process of its own as on a device: opened when first asked for, and kept.
 
     Use as a context manager.
@@ -56,42 +56,42 @@ class WayEngines:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._opened: dict[Way, Engine] = {}
+        self._opened: dict[Variant, Engine] = {}
         self._stack = ExitStack()
 
-    def engine(self, way: Way) -> Engine:
+    def engine(self, variant: Variant) -> Engine:
         """Raises EngineError if it does not open, BundleError for an altered file."""
-        if way not in self._opened:
-            model = self.bundle.model_file(way.artifact)
-            engine = open_engine(way.engine, model, isolated=True, options=way.options)
-            self._opened[way] = self._stack.enter_context(engine)
-        return self._opened[way]
+        if variant not in self._opened:
+            model = self.bundle.model_file(variant.artifact)
+            engine = open_engine(variant.engine, model, isolated=True, options=variant.options)
+            self._opened[variant] = self._stack.enter_context(engine)
+        return self._opened[variant]
 
-    def __enter__(self) -> WayEngines:
+    def __enter__(self) -> VariantEngines:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
 
-def ways(artifact: Artifact) -> list[Way]:
+def ways(artifact: Artifact) -> list[Variant]:
     """How an artifact can be run here: on each engine present, in float32 and in what it is, or is to be, proved in."""
     present = [name for name in engines_for(artifact) if available(name).ok]
     less = [
-        Way(artifact, each.engine, each.precision)
-        for each in artifact.computing
+        Variant(artifact, each.engine, each.precision)
+        for each in artifact.compute_precisions
         if each.engine in present and engine_class(each.engine).computes(each.precision, Device()).ok
     ]
-    return [*(Way(artifact, name, "fp32") for name in present), *less]
+    return [*(Variant(artifact, name, "fp32") for name in present), *less]
 
 
 def not_computed(artifact: Artifact) -> list[str]:
     """What an artifact was proved in and this machine cannot repeat, each with its cause."""
     found = []
-    for each in artifact.computing:
+    for each in artifact.compute_precisions:
         status = engine_class(each.engine).computes(each.precision, Device())
         if not status.ok:
-            found.append(f"{Way(artifact, each.engine, each.precision)}: {status.detail}")
+            found.append(f"{Variant(artifact, each.engine, each.precision)}: {status.detail}")
     return found
 
 
@@ -101,5 +101,5 @@ def computable(name: str, artifact: Artifact, device: Device, options: EngineOpt
     return [
         precision
         for precision in precisions(name, artifact, device, options)
-        if precision in ("fp32", options.computing) or engine_class(name).computes(precision, device).ok
+        if precision in ("fp32", options.compute_precision) or engine_class(name).computes(precision, device).ok
     ]

@@ -45,7 +45,7 @@ class EvalOptions:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvalResult:
     """The report, and what it was made from; `by` says which artifact and engine of a bundle."""
 
     report: AccuracyReport
@@ -64,7 +64,7 @@ def load_data(options: EvalOptions) -> EvaluationData:
     return synthetic_data()
 
 
-def run_eval(subject: Path | None, options: EvalOptions, progress: Progress) -> Evaluated:
+def run_eval(subject: Path | None, options: EvalOptions, progress: Progress) -> EvalResult:
     """Evaluate a bundle, a checkpoint's Cell, or with `options.predictions` a file. Bad data is said first."""
     if (subject is None) == (options.predictions is None):
         raise ValueError("give a bundle or a checkpoint, or else --predictions FILE.npz")
@@ -76,9 +76,9 @@ def run_eval(subject: Path | None, options: EvalOptions, progress: Progress) -> 
         with loaded as aligner:
             predictions = run_predictor(bundle_predictor(aligner), data, progress)
             by = f"{aligner.artifact.file} on {aligner.engine.label}"
-        return Evaluated(score(predictions, data), predictions, data, by)
+        return EvalResult(score(predictions, data), predictions, data, by)
     predictions = _predict(subject, options, data, progress)
-    return Evaluated(score(predictions, data), predictions, data)
+    return EvalResult(score(predictions, data), predictions, data)
 
 
 def _predict(subject: Path | None, options: EvalOptions, data: EvaluationData, progress: Progress) -> Predictions:

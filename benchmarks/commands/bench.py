@@ -89,16 +89,16 @@ def _engines(wanted: Wanted) -> int:
 def _tune(wanted: Wanted) -> int:
     from synergy import Bundle
     from synergy.benchmarks.commands.tables import print_tuning
-    from synergy.runtime.autotune import Wish, tune
+    from synergy.runtime.autotune import TuneRequest, tune
     from synergy.runtime.engines import Device
     from synergy.runtime.inference.worker import POOL_BATCH
 
     bundle, device, options = Bundle.open(wanted.bundle), Device.parse(wanted.options.device), wanted.options
-    wish = Wish(options=options.engine_options)
-    print_tuning("what --engine auto takes: the first", tune(bundle, device, wish, again=True))
-    wish = Wish(1, options=options.engine_options, batch=POOL_BATCH)
+    request = TuneRequest(options=options.engine_options)
+    print_tuning("what --engine auto takes: the first", tune(bundle, device, request, again=True))
+    request = TuneRequest(1, options=options.engine_options, batch=POOL_BATCH)
     print_tuning(
-        f"what each of several workers takes, {POOL_BATCH} crops at once", tune(bundle, device, wish, again=True)
+        f"what each of several workers takes, {POOL_BATCH} crops at once", tune(bundle, device, request, again=True)
     )
     return 0
 
@@ -145,8 +145,8 @@ def _stages(wanted: Wanted) -> int:
 
 
 def _start(wanted: Wanted) -> int:
-    from synergy.benchmarks.commands.stage_tables import print_start
-    from synergy.benchmarks.peers.startup import bench_start
+    from synergy.benchmarks.commands.stage_tables import print_startup
+    from synergy.benchmarks.peers.startup import bench_startup
     from synergy.runtime.commands.progress import progress
     from synergy.runtime.engines import DEFAULT_OPTIONS
 
@@ -154,8 +154,8 @@ def _start(wanted: Wanted) -> int:
         raise ValueError("plain scripts know no --device-precision, --affinity or --lite-config: leave them out")
     threads = wanted.options.threads or (None,)
     with progress() as say:
-        report = bench_start(wanted.bundle, threads[0], say)
-    print_start(report)
+        report = bench_startup(wanted.bundle, threads[0], say)
+    print_startup(report)
     write_json(wanted.json_file, report)
     return 1 if report.failures else 0
 

@@ -105,16 +105,18 @@ def artifact_line(artifact: Artifact) -> str:
     line = f"{artifact.file:16} {artifact.precision} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}"
     drift = artifact.drift
     parts = [] if drift is None or artifact.precision == "fp32" else [_drift(drift)]
-    parts += [f"{each.engine} in {each.precision}: {_drift(each.drift)}" for each in artifact.computing if each.drift]
+    parts += [
+        f"{each.engine} in {each.precision}: {_drift(each.drift)}" for each in artifact.compute_precisions if each.drift
+    ]
     return "  ".join([line, *parts])
 
 
 def _verdict(manifest: Manifest) -> str:
     drifts = [artifact.drift for artifact in manifest.artifacts]
-    drifts += [each.drift for artifact in manifest.artifacts for each in artifact.computing]
+    drifts += [each.drift for artifact in manifest.artifacts for each in artifact.compute_precisions]
     if any(drift is not None and drift.accepted for drift in drifts):
         return "proved, but for the drift that was accepted"
-    exact = all(artifact.precision == "fp32" and not artifact.computing for artifact in manifest.artifacts)
+    exact = all(artifact.precision == "fp32" and not artifact.compute_precisions for artifact in manifest.artifacts)
     return f"every artifact {'agrees with the Cell' if exact else 'is within its limits of the Cell'}"
 
 

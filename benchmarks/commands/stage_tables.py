@@ -11,7 +11,7 @@ from rich.table import Table
 from synergy.runtime.commands.console import FAIL, STYLE, short_ms
 
 if TYPE_CHECKING:
-    from synergy.benchmarks.peers.startup import StartReport
+    from synergy.benchmarks.peers.startup import StartupReport
     from synergy.benchmarks.peers.throughput import ThroughputReport
     from synergy.benchmarks.speed.stages import StageReport
 
@@ -61,7 +61,7 @@ def print_throughput(report: ThroughputReport) -> None:
         console.print(f"{FAIL} {escape(failure)}")
 
 
-def print_start(report: StartReport) -> None:
+def print_startup(report: StartupReport) -> None:
     """Seconds of whole processes; ratios over plain scripts."""
     table = Table(title=f"from nothing to the first face, {report.threads} threads, interleaved", **STYLE)
     for name in ("given", "who", "engine"):

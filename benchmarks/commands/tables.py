@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport
     from synergy.benchmarks.parity.report import ParityReport
     from synergy.benchmarks.speed.latency import BenchReport
-    from synergy.runtime.autotune import Choice
+    from synergy.runtime.autotune import MeasuredVariant
 
 
 def print_parity(report: ParityReport) -> None:
@@ -29,7 +29,7 @@ def print_parity(report: ParityReport) -> None:
         table.add_column(name, justify="right")
     table.add_column("")
     for check in report.checks:
-        numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.1e}", f"{check.spread:.2g}")
+        numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.1e}", f"{check.input_sensitivity:.2g}")
         table.add_row(check.artifact, check.where, check.output, *numbers, PASS if check.passed else FAIL)
     console = Console()
     console.print(table)
@@ -98,14 +98,14 @@ def print_bench(report: BenchReport) -> None:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
 
-def print_tuning(title: str, choices: Sequence[Choice]) -> None:
+def print_tuning(title: str, ranking: Sequence[MeasuredVariant]) -> None:
     """What was measured for `--engine auto`, fastest first: it takes the first."""
     table = Table(title=title, **STYLE)
     for name in ("engine", "artifact"):
         table.add_column(name, no_wrap=True)
     for name in ("threads", "ms"):
         table.add_column(name, justify="right")
-    for choice in choices:
+    for choice in ranking:
         table.add_row(
             engine_label(choice.engine, choice.precision),
             choice.artifact,

@@ -18,7 +18,7 @@ from synergy.runtime.engines import Engine, available, engines_for
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import EngineError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.variants import Way, WayEngines, ways
+from synergy.runtime.variants import Variant, VariantEngines, ways
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.morphable import FRAMES
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, RefinedNetwork, SynergyNet
@@ -38,7 +38,7 @@ PRECISION_FACTORS = {"fp32": 1.0, "fp16": 100.0, "bf16": 500.0, "int8": 2000.0}
 CELL_BATCH = 16  # graph mode compiles for each batch size, in seconds, so all runs of a Cell have this one
 # Outputs must move between crops of one face by this many tolerances: a network that ignores its input would
 # agree with anything.
-SPREAD_FACTOR = 100.0
+SENSITIVITY_FACTOR = 100.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Reference:
         """How many of the crops, from the first, are compared."""
         return len(self.crops) if precision == "fp32" else self.real
 
-    def spread(self, output: str) -> float:
+    def input_sensitivity(self, output: str) -> float:
         """Median over the output's values of their range over the real crops."""
         return float(np.median(np.ptp(self.outputs[output][: self.real], axis=0)))
 
 
-def check_bundle(engines: WayEngines, checkpoint: Checkpoint) -> ParityReport:
+def check_bundle(engines: VariantEngines, checkpoint: Checkpoint) -> ParityReport:
     """Run every artifact on every engine present. An artifact that no engine here can run is a failure."""
     bundle = engines.bundle
     reference = make_reference(checkpoint, bundle.manifest)
@@ -75,11 +75,11 @@ def check_bundle(engines: WayEngines, checkpoint: Checkpoint) -> ParityReport:
             absent = [available(name) for name in engines_for(artifact)]
             reasons = "; ".join(f"{each.detail}, {each.fix}" for each in absent)
             failures.append(f"{artifact.file} was run on no engine ({reasons})")
-        for way in found:
+        for variant in found:
             try:
-                checks.extend(_check_way(engines, way, reference))
+                checks.extend(_check_way(engines, variant, reference))
             except EngineError as error:
-                failures.append(f"{way}: {error}")
+                failures.append(f"{variant}: {error}")
     passed = bool(checks) and not failures and all(check.passed for check in checks)
     return ParityReport(passed, tuple(checks), failures=tuple(failures))
 
@@ -126,17 +126,26 @@ def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:
     return vertices(dewhiten(params.astype(np.float64), mean, std), dense.u, dense.w_shp, dense.w_exp, frame)
 
 
-def _check_way(engines: WayEngines, way: Way, reference: Reference) -> Iterator[Check]:
-    count, manifest, engine = reference.compared(way.precision), engines.bundle.manifest, engines.engine(way)
+def _check_way(engines: VariantEngines, variant: Variant, reference: Reference) -> Iterator[Check]:
+    count, manifest, engine = reference.compared(variant.precision), engines.bundle.manifest, engines.engine(variant)
     crops = reference.crops[:count]
     runs = [_run_in_batches(engine, crops, size) for size in _batch_sizes(manifest, count)]
     for output, expected in reference.outputs.items():
         differences = [np.abs(run[output] - expected[:count]).max() for run in runs]
         max_abs = float(np.max(differences))  # max() would lose a NaN
-        rounding, spread = reference.tolerance(output, manifest.arch), reference.spread(output)
-        tolerance = rounding * PRECISION_FACTORS[way.precision]
-        passed = max_abs <= tolerance and spread >= SPREAD_FACTOR * rounding
-        yield Check(way.artifact.file, way.engine, output, max_abs, spread, tolerance, passed, way.computing)
+        rounding, input_sensitivity = reference.tolerance(output, manifest.arch), reference.input_sensitivity(output)
+        tolerance = rounding * PRECISION_FACTORS[variant.precision]
+        passed = max_abs <= tolerance and input_sensitivity >= SENSITIVITY_FACTOR * rounding
+        yield Check(
+            variant.artifact.file,
+            variant.engine,
+            output,
+            max_abs,
+            input_sensitivity,
+            tolerance,
+            passed,
+            variant.compute_precision,
+        )
 
 
 def _batch_sizes(manifest: Manifest, count: int) -> tuple[int, ...]:

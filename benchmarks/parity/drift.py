@@ -13,7 +13,7 @@ from synergy.benchmarks.accuracy.report import AccuracyReport, evaluate
 from synergy.benchmarks.parity.check import cell_outputs
 from synergy.benchmarks.parity.report import Accuracy
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.variants import WayEngines, ways
+from synergy.runtime.variants import VariantEngines, ways
 from synergy.synergy_model.synergynet import SynergyNet
 
 CELL = "Cell"
@@ -45,13 +45,13 @@ NOMINAL_NME, NOMINAL_MAE = 10.0, 10.0
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one artifact, or the Cell, reached on one engine; `computing` and `precision` as in `ways.Way`."""
+class VariantAccuracy:
+    """Task accuracy of one variant, or of the Cell; `compute_precision` and `precision` as in `Variant`."""
 
     artifact: str
     engine: str
     report: AccuracyReport
-    computing: str = "fp32"
+    compute_precision: str = "fp32"
     precision: str = "fp32"
 
 
@@ -66,22 +66,22 @@ def cell_predictor(network: SynergyNet) -> Predictor:
     return predict
 
 
-def measure_bundle(engines: WayEngines, network: SynergyNet, data: EvaluationData) -> Iterator[Measured]:
+def measure_bundle(engines: VariantEngines, network: SynergyNet, data: EvaluationData) -> Iterator[VariantAccuracy]:
     """The Cell first, then every artifact on every engine present. Raises EngineError if an engine fails."""
-    yield Measured(CELL, CELL_ENGINE, evaluate(cell_predictor(network), data))
+    yield VariantAccuracy(CELL, CELL_ENGINE, evaluate(cell_predictor(network), data))
     for artifact in engines.bundle.manifest.artifacts:
-        for way in ways(artifact):
-            aligner = FaceAligner(engines.bundle, artifact, engines.engine(way))
+        for variant in ways(artifact):
+            aligner = FaceAligner(engines.bundle, artifact, engines.engine(variant))
             report = evaluate(bundle_predictor(aligner), data)
-            yield Measured(artifact.file, way.engine, report, way.computing, way.precision)
+            yield VariantAccuracy(artifact.file, variant.engine, report, variant.compute_precision, variant.precision)
 
 
-def drift_rows(measured: Sequence[Measured]) -> tuple[Accuracy, ...]:
+def drift_rows(measured: Sequence[VariantAccuracy]) -> tuple[Accuracy, ...]:
     """Everything beside the first, which is the Cell. Where the data has no poses, `mae` and its drift are None."""
     return tuple(_row(entry, measured[0].report) for entry in measured)
 
 
-def _row(entry: Measured, cell: AccuracyReport) -> Accuracy:
+def _row(entry: VariantAccuracy, cell: AccuracyReport) -> Accuracy:
     report, limit = entry.report, DRIFT_LIMITS[entry.precision]
     nme_drift = abs(report.nme.mean - cell.nme.mean)
     passed = nme_drift <= limit.nme * max(1.0, cell.nme.mean / NOMINAL_NME)
@@ -90,5 +90,12 @@ def _row(entry: Measured, cell: AccuracyReport) -> Accuracy:
         mae, mae_drift = report.mae.mean, abs(report.mae.mean - cell.mae.mean)
         passed = passed and mae_drift <= limit.mae * max(1.0, cell.mae.mean / NOMINAL_MAE)
     return Accuracy(
-        entry.artifact, entry.engine, report.nme.mean, nme_drift, mae, mae_drift, passed, computing=entry.computing
+        entry.artifact,
+        entry.engine,
+        report.nme.mean,
+        nme_drift,
+        mae,
+        mae_drift,
+        passed,
+        compute_precision=entry.compute_precision,
     )

@@ -10,23 +10,23 @@ import msgspec
 
 from synergy.benchmarks.accuracy.data import EvaluationData, synthetic_data
 from synergy.benchmarks.parity.check import check_bundle
-from synergy.benchmarks.parity.drift import PARITY_FACES, REDUCED_FACES, Measured, drift_rows, measure_bundle
+from synergy.benchmarks.parity.drift import PARITY_FACES, REDUCED_FACES, VariantAccuracy, drift_rows, measure_bundle
 from synergy.benchmarks.parity.report import Accuracy, ParityError, ParityReport, summary
 from synergy.export.bundle import Proof
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import Artifact, Drift
-from synergy.runtime.variants import WayEngines
+from synergy.runtime.variants import VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 
 Key = tuple[str, str]  # an artifact's file, and what it is computed in
 
 
 @dataclass(frozen=True)
-class Examined:
+class ProofResult:
     """The report, and the accuracy that its rows are of: the Cell's first, none where outputs already failed."""
 
     report: ParityReport
-    measured: tuple[Measured, ...] = ()
+    measured: tuple[VariantAccuracy, ...] = ()
 
 
 def prove_bundle(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | None = None) -> ParityReport:
@@ -36,10 +36,12 @@ def prove_bundle(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | 
     drift beyond its limit passes only where the manifest says that it was accepted.
     """
     drifts = {
-        (entry.file, computing): drift for entry in bundle.manifest.artifacts for computing, drift in _drifts(entry)
+        (entry.file, compute_precision): drift
+        for entry in bundle.manifest.artifacts
+        for compute_precision, drift in _drifts(entry)
     }
     accepted = [key for key, drift in drifts.items() if drift and drift.accepted]
-    return _examine(bundle, checkpoint, data or _faces(bundle), accepted).report
+    return _prove(bundle, checkpoint, data or _faces(bundle), accepted).report
 
 
 def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False) -> Proof:
@@ -52,24 +54,26 @@ def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = Non
 
 def gate_and_measure(
     folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False
-) -> tuple[Proof, tuple[Measured, ...]]:
+) -> tuple[Proof, tuple[VariantAccuracy, ...]]:
     """As `gate`, with the accuracy that the proof was made of: the Cell's first."""
     bundle = Bundle.open(folder)
     data = data or _faces(bundle)
     reduced = [key for entry in bundle.manifest.artifacts for key in _reduced(entry)]
-    examined = _examine(bundle, checkpoint, data, reduced if accept_drift else ())
+    examined = _prove(bundle, checkpoint, data, reduced if accept_drift else ())
     report = examined.report
     if not report.passed:
         raise ParityError(_with_cure(report, reduced), report)
     drift = {entry.file: _worst((entry.file, "fp32"), report, data.source) for entry in bundle.manifest.artifacts}
-    computing = {
+    compute_precision = {
         entry.file: tuple(
             msgspec.structs.replace(each, drift=_worst((entry.file, each.precision), report, data.source))
-            for each in entry.computing
+            for each in entry.compute_precisions
         )
         for entry in bundle.manifest.artifacts
     }
-    return Proof(msgspec.json.format(msgspec.json.encode(report), indent=2), drift, computing), examined.measured
+    return Proof(
+        msgspec.json.format(msgspec.json.encode(report), indent=2), drift, compute_precision
+    ), examined.measured
 
 
 def _faces(bundle: Bundle) -> EvaluationData:
@@ -80,31 +84,31 @@ def _faces(bundle: Bundle) -> EvaluationData:
 def _drifts(entry: Artifact) -> Iterator[tuple[str, Drift | None]]:
     """By what the engine computes in; "fp32" stands for the file's own precision."""
     yield "fp32", entry.drift
-    yield from ((each.precision, each.drift) for each in entry.computing)
+    yield from ((each.precision, each.drift) for each in entry.compute_precisions)
 
 
 def _reduced(entry: Artifact) -> Iterator[Key]:
     """What may drift further than rounding does."""
-    yield from ((entry.file, each.precision) for each in entry.computing)
+    yield from ((entry.file, each.precision) for each in entry.compute_precisions)
     if entry.precision != "fp32":
         yield (entry.file, "fp32")
 
 
-def _examine(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[Key]) -> Examined:
-    with WayEngines(bundle) as engines:
+def _prove(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[Key]) -> ProofResult:
+    with VariantEngines(bundle) as engines:
         report = check_bundle(engines, checkpoint)
         if not report.passed:
-            return Examined(report)
+            return ProofResult(report)
         measured = tuple(measure_bundle(engines, checkpoint.network, data))
     rows = tuple(
         msgspec.structs.replace(row, accepted=not row.passed and _key(row) in accepted) for row in drift_rows(measured)
     )
     passed = all(row.passed or row.accepted for row in rows)
-    return Examined(msgspec.structs.replace(report, accuracy=rows, passed=passed), measured)
+    return ProofResult(msgspec.structs.replace(report, accuracy=rows, passed=passed), measured)
 
 
 def _key(row: Accuracy) -> Key:
-    return (row.artifact, row.computing)
+    return (row.artifact, row.compute_precision)
 
 
 def _with_cure(report: ParityReport, reduced: Collection[Key]) -> str:

@@ -8,31 +8,32 @@ from synergy.runtime.engines.base import engine_label
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
-    """One output of one artifact on one engine. `spread` is how far the Cell's output moves with the input.
+    """One output of one artifact on one engine.
 
-    `computing`: what the engine computes in, where that is not float32.
+    `input_sensitivity`: how much the Cell's output varies with its input, in the output's unit. `compute_precision`:
+    what the engine computes in, where that is not float32.
     """
 
     artifact: str
     engine: str
     output: str
     max_abs: float
-    spread: float
+    input_sensitivity: float = msgspec.field(name="spread")
     tolerance: float
     passed: bool
-    computing: str = "fp32"
+    compute_precision: str = msgspec.field(default="fp32", name="computing")
 
     @property
     def where(self) -> str:
         """The engine, and what it computes in."""
-        return engine_label(self.engine, self.computing)
+        return engine_label(self.engine, self.compute_precision)
 
 
 class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
     """NME in percent, MAE in degrees (null where the data has no poses), and their drift from the Cell.
 
-    `computing`: as in `Check`. `accepted`: the drift of a reduced precision is beyond its limit, and was accepted at
-    export.
+    `compute_precision`: as in `Check`. `accepted`: the drift of a reduced precision exceeds its limit, and was accepted
+    at export.
     """
 
     artifact: str
@@ -43,12 +44,12 @@ class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed"
     mae_drift: float | None
     passed: bool
     accepted: bool = False
-    computing: str = "fp32"
+    compute_precision: str = msgspec.field(default="fp32", name="computing")
 
     @property
     def where(self) -> str:
         """The engine, and what it computes in."""
-        return engine_label(self.engine, self.computing)
+        return engine_label(self.engine, self.compute_precision)
 
 
 class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):

@@ -15,10 +15,19 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.jitter import JitterReport, measure_jitter
 from synergy.benchmarks.peers.pipeline import Picture
-from synergy.benchmarks.peers.process import ISOLATED, NETWORK, OVERHEAD, PATH, Load, Seat, SeatProcess, Turn
+from synergy.benchmarks.peers.process import (
+    ISOLATED,
+    NETWORK,
+    OVERHEAD,
+    PATH,
+    SessionInputs,
+    SessionProcess,
+    SessionSpec,
+    Workload,
+)
 from synergy.benchmarks.peers.report import (
     PeerReport,
-    SeatContender,
+    SessionCase,
     network_rows,
     overhead_rows,
     path_rows,
@@ -26,8 +35,8 @@ from synergy.benchmarks.peers.report import (
 )
 from synergy.benchmarks.peers.sessions import FULL_PRECISION, PEERS
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY, noise_crops, real_crops
-from synergy.benchmarks.speed.engine_process import start_again
-from synergy.benchmarks.speed.interleave import Contender, Progress, play_rounds
+from synergy.benchmarks.speed.engine_process import start_repeatedly
+from synergy.benchmarks.speed.interleave import BenchmarkCase, Progress, run_interleaved
 from synergy.benchmarks.speed.latency import BenchOptions, plan
 from synergy.benchmarks.speed.peak_flops import Peak, multiply_adds
 from synergy.runtime.aligner import FaceAligner
@@ -53,18 +62,18 @@ def bench_peers(folder: str | Path, options: BenchOptions, progress: Progress | 
     say = progress or (lambda part, doing: None)
     host = describe_host()
     bundle = Bundle.open(folder)
-    ours, failures = _our_seats(bundle, options)
-    threads, batches = tuple(dict.fromkeys(seat.threads for seat in ours)), ours[0].batches
-    peers, notes = peer_seats(bundle, threads, batches, tuple(PEERS))
+    ours, failures = _package_specs(bundle, options)
+    threads, batches = tuple(dict.fromkeys(spec.threads for spec in ours)), ours[0].batches
+    peers, notes = library_specs(bundle, threads, batches, tuple(PEERS))
     if not peers:
         raise EngineUnavailableError(f"no peer to compare {folder} with: {'; '.join(notes)}")
     ours += _reduced(ours, peers)
     operations = _multiply_adds(bundle, notes)
     with ExitStack() as stack:
-        contenders = list(_start_all([*peers, *ours], crop_load(bundle, batches[-1]), failures, say, stack))
-        peaks = list(_start_peaks(sorted({seat.threads for seat in ours}), failures, stack))
-        playing = play_rounds([*contenders, *peaks], options.rounds, failures, say, ROUND_SHARE_S)
-    seated = [each for each in playing if isinstance(each, SeatContender)]
+        cases = list(_start_all([*peers, *ours], session_inputs(bundle, batches[-1]), failures, say, stack))
+        peaks = list(_start_peaks(sorted({spec.threads for spec in ours}), failures, stack))
+        playing = run_interleaved([*cases, *peaks], options.rounds, failures, say, ROUND_SHARE_S)
+    seated = [each for each in playing if isinstance(each, SessionCase)]
     finished = [each for each in playing if isinstance(each, Peak)]
     jitter = _jitter(bundle, seated, notes, failures)
     return PeerReport(
@@ -90,26 +99,28 @@ def _check(options: BenchOptions) -> None:
         raise ValueError("peers are compared on one bundle's preferred artifacts: leave --against and --all out")
 
 
-def _our_seats(bundle: Bundle, options: BenchOptions) -> tuple[list[Seat], list[str]]:
+def _package_specs(bundle: Bundle, options: BenchOptions) -> tuple[list[SessionSpec], list[str]]:
     """One for each engine and number of threads, and a line for each engine that was asked for and is not here."""
     if options.batches is None and bundle.manifest.inputs[0].shape[0] == DYNAMIC:
         options = dataclasses.replace(options, batches=DEFAULT_BATCHES)
     configurations, obstacles = plan(bundle, options)
     batches = tuple(sorted({each.batch for each in configurations}))
-    seats = {
-        (each.engine, each.artifact.file, each.threads): each for each in configurations if each.computing == "fp32"
+    specs = {
+        (each.engine, each.artifact.file, each.threads): each
+        for each in configurations
+        if each.compute_precision == "fp32"
     }
     return [
-        Seat(each.engine, True, bundle.folder, file, bundle.model_file(each.artifact), threads, batches)
-        for (_, file, threads), each in seats.items()
+        SessionSpec(each.engine, True, bundle.folder, file, bundle.model_file(each.artifact), threads, batches)
+        for (_, file, threads), each in specs.items()
     ], obstacles
 
 
-def peer_seats(
+def library_specs(
     bundle: Bundle, threads: Sequence[int], batches: tuple[int, ...], names: Sequence[str]
-) -> tuple[list[Seat], list[str]]:
+) -> tuple[list[SessionSpec], list[str]]:
     """The named peers that are here, in each type that they would compute in, and a line for each that is not."""
-    seats: list[Seat] = []
+    specs: list[SessionSpec] = []
     notes: list[str] = []
     for name in names:
         peer = PEERS[name]
@@ -121,22 +132,22 @@ def peer_seats(
             notes.append(f"{name} is not compared: {reads}; {bundle.folder} has nothing for it")
         else:
             model = bundle.model_file(artifact)
-            seats += (
-                Seat(name, False, bundle.folder, artifact.file, model, count, batches, precision)
+            specs += (
+                SessionSpec(name, False, bundle.folder, artifact.file, model, count, batches, precision)
                 for precision in _precisions(name)
                 for count in threads
             )
-    return seats, notes
+    return specs, notes
 
 
-def _reduced(ours: Sequence[Seat], peers: Sequence[Seat]) -> list[Seat]:
+def _reduced(ours: Sequence[SessionSpec], peers: Sequence[SessionSpec]) -> list[SessionSpec]:
     """Ours again in what a peer computes in by itself, for engines that are told: like is compared with like."""
-    taken = dict.fromkeys(seat.precision for seat in peers if seat.precision)
+    taken = dict.fromkeys(spec.precision for spec in peers if spec.precision)
     return [
-        dataclasses.replace(seat, precision=precision)
-        for seat in ours
+        dataclasses.replace(spec, precision=precision)
+        for spec in ours
         for precision in taken
-        if Device().kind in engine_class(seat.name).reduced.get(precision, ())
+        if Device().kind in engine_class(spec.name).reduced.get(precision, ())
     ]
 
 
@@ -166,43 +177,43 @@ def _multiply_adds(bundle: Bundle, notes: list[str]) -> int | None:
     return None
 
 
-def crop_load(bundle: Bundle, batch: int) -> Load:
+def session_inputs(bundle: Bundle, batch: int) -> SessionInputs:
     """A batch of crops, real ones and noise, and the portrait."""
     size = bundle.manifest.preprocessing.size
     crops = np.concatenate([real_crops(size), noise_crops(size)])
-    return Load(crops[np.arange(batch) % len(crops)], Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
+    return SessionInputs(crops[np.arange(batch) % len(crops)], Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
 
 
 def _start_all(
-    seats: Sequence[Seat], load: Load, failures: list[str], say: Progress, stack: ExitStack
-) -> Iterator[SeatContender]:
+    specs: Sequence[SessionSpec], load: SessionInputs, failures: list[str], say: Progress, stack: ExitStack
+) -> Iterator[SessionCase]:
     """Every seat's turns, after a first one of each, for compiling and growing; a seat that fails takes none."""
-    most = max(seat.threads for seat in seats)
-    for done, seat in enumerate(seats):
-        say(done / len(seats) / 2, f"starting {seat}")
+    most = max(spec.threads for spec in specs)
+    for done, spec in enumerate(specs):
+        say(done / len(specs) / 2, f"starting {spec}")
         try:
-            starts = start_again(partial(SeatProcess, seat, load))
+            starts = start_repeatedly(partial(SessionProcess, spec, load))
             stack.callback(starts[-1].close)
-            contenders = [SeatContender(seat, starts, turn) for turn in _turns(seat, most)]
-            for each in contenders:
-                each.play(-1)
-                each.bare_turns.clear()
+            cases = [SessionCase(spec, starts, turn) for turn in _turns(spec, most)]
+            for each in cases:
+                each.run_sample(-1)
+                each.bare_samples.clear()
         except EngineError as error:
-            failures.append(f"{seat}: {' '.join(str(error).split())}")
+            failures.append(f"{spec}: {' '.join(str(error).split())}")
         else:
-            yield from contenders
+            yield from cases
 
 
-def _turns(seat: Seat, most_threads: int) -> list[Turn]:
+def _turns(spec: SessionSpec, most_threads: int) -> list[Workload]:
     """Isolated engines and pictures with most threads only: what a user would do, and fewer turns for the rest."""
-    turns = [Turn(OVERHEAD if seat.is_ours else NETWORK, batch) for batch in seat.batches]
-    if seat.threads == most_threads:
-        turns += [Turn(ISOLATED, batch) for batch in seat.batches if seat.is_ours]
-        turns.append(Turn(PATH))
-    return turns
+    samples = [Workload(OVERHEAD if spec.is_ours else NETWORK, batch) for batch in spec.batches]
+    if spec.threads == most_threads:
+        samples += [Workload(ISOLATED, batch) for batch in spec.batches if spec.is_ours]
+        samples.append(Workload(PATH))
+    return samples
 
 
-def _start_peaks(threads: Sequence[int], failures: list[str], stack: ExitStack) -> Iterator[Contender]:
+def _start_peaks(threads: Sequence[int], failures: list[str], stack: ExitStack) -> Iterator[BenchmarkCase]:
     for count in threads:
         try:
             peak = Peak(count)
@@ -213,18 +224,16 @@ def _start_peaks(threads: Sequence[int], failures: list[str], stack: ExitStack) 
             yield peak
 
 
-def _jitter(
-    bundle: Bundle, contenders: Sequence[SeatContender], notes: list[str], failures: list[str]
-) -> JitterReport | None:
+def _jitter(bundle: Bundle, cases: Sequence[SessionCase], notes: list[str], failures: list[str]) -> JitterReport | None:
     """On the first of our engines that ran: all give the same landmarks within a hundredth of a pixel."""
-    seat = next((each.seat for each in contenders if each.seat.is_ours), None)
-    if seat is None:
+    spec = next((each.spec for each in cases if each.spec.is_ours), None)
+    if spec is None:
         return None
     try:
-        with FaceAligner.load(bundle.folder, seat.name, artifact=seat.artifact, isolated=True) as aligner:
+        with FaceAligner.load(bundle.folder, spec.name, artifact=spec.artifact, isolated=True) as aligner:
             return measure_jitter(aligner)
     except EngineError as error:
-        failures.append(f"jitter on {seat.name}: {error}")
+        failures.append(f"jitter on {spec.name}: {error}")
     except ValueError as error:
         notes.append(str(error))
     return None

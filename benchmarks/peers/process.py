@@ -15,7 +15,7 @@ import numpy as np
 
 from synergy.benchmarks.peers.sessions import PEERS, PeerModel, Run, bare_run
 from synergy.benchmarks.speed.engine_process import come_to_rest, peak_rss_mb
-from synergy.benchmarks.speed.interleave import TURN_S
+from synergy.benchmarks.speed.interleave import SAMPLE_S
 from synergy.runtime.engines import DEFAULT_OPTIONS, EngineOptions, ModelFile
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
@@ -30,7 +30,7 @@ NETWORK, OVERHEAD, ISOLATED, PATH = "network", "overhead", "isolated", "path"
 
 
 @dataclass(frozen=True)
-class Seat:
+class SessionSpec:
     """Who sits in a process: engine or peer `name` on `model`, which is `artifact` of the bundle in `folder`.
 
     precision: what to compute in, in `EngineOptions`' words for ours and in the peer's own for a peer; "" for what
@@ -56,7 +56,7 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Workload:
     """What to time: the network alone, ours in turn with its bare session (`OVERHEAD`), ours in a child process
     (`ISOLATED`), on the first `batch` crops; or the way from a picture (`PATH`)."""
 
@@ -65,25 +65,25 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Load:
+class SessionInputs:
     """What runs: crops (N,size,size,3) uint8, and a picture."""
 
     crops: np.ndarray
     picture: Picture
 
 
-class SeatProcess:
+class SessionProcess:
     """The process of one seat, from its start to its first output on. Close it.
 
-    cold_start_s, rss_mb: as of `cold_start.FreshEngine`, with the smallest batch.
+    cold_start_s, rss_mb: as of `cold_start.EngineProcess`, with the smallest batch.
     """
 
-    def __init__(self, seat: Seat, load: Load) -> None:
+    def __init__(self, spec: SessionSpec, load: SessionInputs) -> None:
         """Raises EngineError with the cause if the session cannot be opened or run."""
         start = time.perf_counter()
-        self.child = Child(f"{seat.name}'s benchmark", __name__, "make_handler")
+        self.child = Child(f"{spec.name}'s benchmark", __name__, "make_handler")
         try:
-            self.rss_mb: float = self.child.ask((seat, load))
+            self.rss_mb: float = self.child.ask((spec, load))
         except ValueError as error:  # a session's refusal: here it is the session that fails
             self.child.close()
             raise EngineError(str(error)) from None
@@ -92,7 +92,7 @@ class SeatProcess:
             raise
         self.cold_start_s = time.perf_counter() - start
 
-    def turn(self, turn: Turn) -> list[list[float]]:
+    def turn(self, turn: Workload) -> list[list[float]]:
         """The seconds of each run, of each of those that took turns within the turn. Raises EngineError."""
         return self.child.ask(turn)
 
@@ -103,49 +103,49 @@ class SeatProcess:
 
 def make_handler() -> Callable[[Any], Any]:
     """In the child: the first request is the seat and its load, every later one a turn."""
-    seated: list[_Ours | _Peers] = []
+    seated: list[PackageSession | LibrarySession] = []
 
     def handle(request: Any) -> Any:
         if seated:
             return seated[0].turn(request)
-        seat, load = request
-        seated.append(_Ours(seat, load) if seat.is_ours else _Peers(seat, load))
+        spec, load = request
+        seated.append(PackageSession(spec, load) if spec.is_ours else LibrarySession(spec, load))
         return peak_rss_mb()
 
     return handle
 
 
-class _Peers:
+class LibrarySession:
     """A peer's session, and a plain script around it."""
 
-    def __init__(self, seat: Seat, load: Load) -> None:
-        self.seat, self.load = seat, load
-        model = PeerModel(seat.model, seat.threads, seat.precision, seat.batches)
-        self.run: Run = PEERS[seat.name].open(model)
-        self.run(load.crops[: seat.batches[0]])
+    def __init__(self, spec: SessionSpec, load: SessionInputs) -> None:
+        self.spec, self.load = spec, load
+        model = PeerModel(spec.model, spec.threads, spec.precision, spec.batches)
+        self.run: Run = PEERS[spec.name].open(model)
+        self.run(load.crops[: spec.batches[0]])
 
-    def turn(self, turn: Turn) -> list[list[float]]:
+    def turn(self, turn: Workload) -> list[list[float]]:
         if turn.what == NETWORK:
             crops = self.load.crops[: turn.batch]
             return clock([lambda: self.run(crops)])
         from synergy.benchmarks.peers.pipeline import plain_path
         from synergy.runtime.bundle import Bundle
 
-        path = plain_path(self.run, Bundle.open(self.seat.folder))
+        path = plain_path(self.run, Bundle.open(self.spec.folder))
         return clock([lambda: path(self.load.picture)])
 
 
-class _Ours:
+class PackageSession:
     """An opened `FaceAligner`, the session within it, and on request another in a process of its own."""
 
-    def __init__(self, seat: Seat, load: Load) -> None:
-        self.seat, self.load = seat, load
+    def __init__(self, spec: SessionSpec, load: SessionInputs) -> None:
+        self.spec, self.load = spec, load
         self.aligner = self._open(isolated=False)
         self.bare = bare_run(self.aligner.engine)
         self.isolated: FaceAligner | None = None
-        self.aligner.predict(load.crops[: seat.batches[0]])
+        self.aligner.predict(load.crops[: spec.batches[0]])
 
-    def turn(self, turn: Turn) -> list[list[float]]:
+    def turn(self, turn: Workload) -> list[list[float]]:
         crops = self.load.crops[: turn.batch]
         if turn.what == OVERHEAD:
             return clock([lambda: self.aligner.predict(crops), lambda: self.bare(crops)])
@@ -166,26 +166,26 @@ class _Ours:
     def _open(self, isolated: bool) -> FaceAligner:
         from synergy.runtime.aligner import FaceAligner
 
-        seat = self.seat
+        spec = self.spec
         return FaceAligner.load(
-            seat.folder,
-            seat.name,
-            threads=seat.threads,
-            artifact=seat.artifact,
+            spec.folder,
+            spec.name,
+            threads=spec.threads,
+            artifact=spec.artifact,
             isolated=isolated,
-            options=EngineOptions(seat.precision or DEFAULT_OPTIONS.precision),
+            options=EngineOptions(spec.precision or DEFAULT_OPTIONS.precision),
         )
 
 
 def clock(runs: Sequence[Callable[[], object]], used: Callable[[], float] = time.process_time) -> list[list[float]]:
-    """Run all in turn for about `TURN_S`, each twice at least; the seconds of each run of each. At rest afterwards.
+    """Run all in turn for about `SAMPLE_S`, each twice at least; the seconds of each run of each. At rest afterwards.
 
     The first run of each, which finds the caches full of others' data, is left out. `used` as of `come_to_rest`.
     """
     times: list[list[float]] = [[] for _ in runs]
     for run in runs:
         run()
-    end = time.perf_counter() + TURN_S * len(runs)
+    end = time.perf_counter() + SAMPLE_S * len(runs)
     while len(times[0]) < LEAST_RUNS or time.perf_counter() < end:
         for run, taken in zip(runs, times, strict=True):
             start = time.perf_counter()

@@ -9,8 +9,17 @@ import msgspec
 import numpy as np
 
 from synergy.benchmarks.accuracy.jitter import JitterReport
-from synergy.benchmarks.peers.process import BARE, ISOLATED, NETWORK, OVERHEAD, PATH, Seat, SeatProcess, Turn
-from synergy.benchmarks.speed.interleave import Contender, ratio_by_round
+from synergy.benchmarks.peers.process import (
+    BARE,
+    ISOLATED,
+    NETWORK,
+    OVERHEAD,
+    PATH,
+    SessionProcess,
+    SessionSpec,
+    Workload,
+)
+from synergy.benchmarks.speed.interleave import BenchmarkCase, ratio_by_round
 from synergy.benchmarks.speed.latency import Timing
 from synergy.benchmarks.speed.peak_flops import PRODUCT_FLOP, Peak
 from synergy.runtime.diagnostics.host import Host
@@ -97,44 +106,42 @@ class PeerReport(msgspec.Struct, frozen=True):
     failures: tuple[str, ...] = ()
 
 
-class SeatContender(Contender):
-    """One kind of turn of one seat. `bare_turns` are those of the bare session that ran in between ours."""
+class SessionCase(BenchmarkCase):
+    """One kind of turn of one seat. `bare_samples` are those of the bare session that ran in between ours."""
 
-    def __init__(self, seat: Seat, starts: Sequence[SeatProcess], turn: Turn) -> None:
+    def __init__(self, spec: SessionSpec, starts: Sequence[SessionProcess], turn: Workload) -> None:
         super().__init__()
-        self.seat, self.starts, self.turn = seat, starts, turn
-        self.bare_turns: dict[int, list[float]] = {}
+        self.spec, self.starts, self.turn = spec, starts, turn
+        self.bare_samples: dict[int, list[float]] = {}
 
     def __str__(self) -> str:
         where = "picture to landmarks" if self.turn.what == PATH else f"batch {self.turn.batch}"
-        return f"{self.seat}{' in a child process' if self.turn.what == ISOLATED else ''}, {where}"
+        return f"{self.spec}{' in a child process' if self.turn.what == ISOLATED else ''}, {where}"
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         times, *bare = self.starts[-1].turn(self.turn)
         if bare:
-            self.bare_turns[number] = bare[0]
+            self.bare_samples[number] = bare[0]
         return times
 
 
-def network_rows(
-    contenders: Sequence[SeatContender], peaks: Sequence[Peak], multiply_adds: int | None
-) -> Iterator[PeerRow]:
+def network_rows(cases: Sequence[SessionCase], peaks: Sequence[Peak], multiply_adds: int | None) -> Iterator[PeerRow]:
     """Peers' bare sessions and our predict; by threads and batch, each in the order of the contenders."""
-    chosen = [each for each in contenders if each.turn.what in (NETWORK, OVERHEAD)]
-    baselines = {_setting(each): each for each in chosen if each.seat.label == BASELINE + BARE}
+    chosen = [each for each in cases if each.turn.what in (NETWORK, OVERHEAD)]
+    baselines = {_setting(each): each for each in chosen if each.spec.label == BASELINE + BARE}
     products = {peak.threads: peak for peak in peaks}
     for each in sorted(chosen, key=_setting):
-        product, flop = products.get(each.seat.threads), 2 * (multiply_adds or 0) * each.turn.batch
+        product, flop = products.get(each.spec.threads), 2 * (multiply_adds or 0) * each.turn.batch
         median_s = statistics.median(_times(each))
         baseline = baselines.get(_setting(each))
         ratio = _ratio(each, baseline)
         even_s = ratio * statistics.median(_times(baseline)) if ratio and baseline else median_s
-        share = ratio_by_round(product.turns, each.turns) * flop / PRODUCT_FLOP if product and flop else None
+        share = ratio_by_round(product.samples, each.samples) * flop / PRODUCT_FLOP if product and flop else None
         yield PeerRow(
-            engine=each.seat.label,
-            artifact=each.seat.artifact,
+            engine=each.spec.label,
+            artifact=each.spec.artifact,
             device="cpu",
-            threads=each.seat.threads,
+            threads=each.spec.threads,
             batch=each.turn.batch,
             median_ms=1e3 * median_s,
             p95_ms=1e3 * float(np.percentile(_times(each), 95)),
@@ -148,34 +155,34 @@ def network_rows(
         )
 
 
-def overhead_rows(contenders: Sequence[SeatContender]) -> Iterator[OverheadRow]:
+def overhead_rows(cases: Sequence[SessionCase]) -> Iterator[OverheadRow]:
     """Ours, in the process and out of it."""
-    for each in sorted((each for each in contenders if each.bare_turns), key=lambda each: each.turn.what == ISOLATED):
+    for each in sorted((each for each in cases if each.bare_samples), key=lambda each: each.turn.what == ISOLATED):
         predict = statistics.median(_times(each))
-        bare = statistics.median(run for runs in each.bare_turns.values() for run in runs)
+        bare = statistics.median(run for runs in each.bare_samples.values() for run in runs)
         yield OverheadRow(
-            engine=each.seat.label,
-            artifact=each.seat.artifact,
+            engine=each.spec.label,
+            artifact=each.spec.artifact,
             isolated=each.turn.what == ISOLATED,
-            threads=each.seat.threads,
+            threads=each.spec.threads,
             batch=each.turn.batch,
             predict_ms=1e3 * predict,
             bare_ms=1e3 * bare,
-            ratio=ratio_by_round(each.turns, each.bare_turns),
+            ratio=ratio_by_round(each.samples, each.bare_samples),
             added_ms=1e3 * _added_by_round(each),
         )
 
 
-def path_rows(contenders: Sequence[SeatContender]) -> Iterator[PathRow]:
+def path_rows(cases: Sequence[SessionCase]) -> Iterator[PathRow]:
     """Pictures, peers first."""
-    chosen = [each for each in contenders if each.turn.what == PATH]
-    baseline = next((each for each in chosen if each.seat.label == BASELINE + BARE), None)
+    chosen = [each for each in cases if each.turn.what == PATH]
+    baseline = next((each for each in chosen if each.spec.label == BASELINE + BARE), None)
     for each in chosen:
         median_s = statistics.median(_times(each))
         yield PathRow(
-            engine=each.seat.label,
-            artifact=each.seat.artifact,
-            threads=each.seat.threads,
+            engine=each.spec.label,
+            artifact=each.spec.artifact,
+            threads=each.spec.threads,
             median_ms=1e3 * median_s,
             p95_ms=1e3 * float(np.percentile(_times(each), 95)),
             fps=1 / median_s,
@@ -194,19 +201,19 @@ def fastest(rows: Sequence[PeerRow], which: Callable[[PeerRow], bool]) -> PeerRo
     return max(filter(which, rows), key=lambda row: row.even_fps, default=None)
 
 
-def _added_by_round(contender: SeatContender) -> float:
-    pairs = ((contender.turns[number], bare) for number, bare in contender.bare_turns.items())
+def _added_by_round(case: SessionCase) -> float:
+    pairs = ((case.samples[number], bare) for number, bare in case.bare_samples.items())
     return statistics.median(statistics.median(ours) - statistics.median(bare) for ours, bare in pairs)
 
 
-def _setting(contender: SeatContender) -> tuple[int, int]:
-    return contender.seat.threads, contender.turn.batch
+def _setting(case: SessionCase) -> tuple[int, int]:
+    return case.spec.threads, case.turn.batch
 
 
-def _times(contender: Contender) -> list[float]:
-    return [run for runs in contender.turns.values() for run in runs]
+def _times(case: BenchmarkCase) -> list[float]:
+    return [run for runs in case.samples.values() for run in runs]
 
 
-def _ratio(contender: SeatContender, baseline: SeatContender | None) -> float | None:
-    common = baseline is not None and contender.turns.keys() & baseline.turns.keys()
-    return ratio_by_round(contender.turns, baseline.turns) if baseline is not None and common else None
+def _ratio(case: SessionCase, baseline: SessionCase | None) -> float | None:
+    common = baseline is not None and case.samples.keys() & baseline.samples.keys()
+    return ratio_by_round(case.samples, baseline.samples) if baseline is not None and common else None

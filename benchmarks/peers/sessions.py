@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from synergy.runtime.engines import Engine, ModelFile
-from synergy.runtime.engines.base import FAST_CONVOLUTIONS
+from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.errors import EngineError
 
 BENCH_EXTRA = "pip install 'synergy-mindir[bench]'"
@@ -80,7 +80,7 @@ def open_openvino(wanted: PeerModel) -> Run:
 
 def open_mindspore(wanted: PeerModel) -> Run:
     """`nn.GraphCell` of the MindIR."""
-    os.environ.setdefault(*FAST_CONVOLUTIONS)
+    os.environ.setdefault(*ONEDNN_ISA_LIMIT)
     import mindspore
 
     mindspore.device_context.cpu.op_tuning.threads_num(wanted.threads)
@@ -114,7 +114,7 @@ def _import_openvino() -> ModuleType:
     under it."""
     from synergy.runtime.engines.openvino import import_openvino
 
-    name, limit = FAST_CONVOLUTIONS
+    name, limit = ONEDNN_ISA_LIMIT
     if os.environ.get(name) == limit:
         del os.environ[name]
     return import_openvino()

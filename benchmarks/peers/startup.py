@@ -21,8 +21,8 @@ import msgspec
 
 from synergy.benchmarks.peers.pipeline import square
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
-from synergy.benchmarks.speed.interleave import Contender, Progress, play_rounds, ratio_by_round
-from synergy.runtime.autotune import Wish, tune
+from synergy.benchmarks.speed.interleave import BenchmarkCase, Progress, ratio_by_round, run_interleaved
+from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import Device, available, default_threads, readable
@@ -72,7 +72,7 @@ OUR_INPUTS = {
 OUR_COMMAND = "import sys; from cli import main; main()"
 
 
-class StartRow(msgspec.Struct, frozen=True):
+class StartupRow(msgspec.Struct, frozen=True):
     """Seconds of a process, median. work: what it is given, a ready crop, or a picture file with a box, or those on
     the command line. ratio: over the plain script with the same engine and input, median over the rounds."""
 
@@ -83,12 +83,12 @@ class StartRow(msgspec.Struct, frozen=True):
     ratio: float | None
 
 
-class StartReport(msgspec.Struct, frozen=True):
+class StartupReport(msgspec.Struct, frozen=True):
     """All rows; `failures` what was tried in vain."""
 
     host: Host
     threads: int
-    rows: tuple[StartRow, ...]
+    rows: tuple[StartupRow, ...]
     failures: tuple[str, ...] = ()
 
 
@@ -100,7 +100,7 @@ class Script:
     arguments: tuple[str, ...]
 
 
-class Start(Contender):
+class Start(BenchmarkCase):
     """A process from its start to its end. `alike`: the engine whose plain script does the same."""
 
     def __init__(self, work: str, who: str, engine: str, alike: str, script: Script) -> None:
@@ -114,7 +114,7 @@ class Start(Contender):
     def __str__(self) -> str:
         return f"{self.who} on {self.engine} from {self.work}"
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         start = time.perf_counter()
         command = [sys.executable, "-c", self.script.code, *self.script.arguments]
         try:
@@ -128,7 +128,7 @@ class Start(Contender):
         return [taken]
 
 
-def bench_start(folder: str | Path, threads: int | None = None, progress: Progress | None = None) -> StartReport:
+def bench_startup(folder: str | Path, threads: int | None = None, progress: Progress | None = None) -> StartupReport:
     """Measure a bundle on every engine here that starts in less than seconds.
 
     Raises BundleError for a bad bundle, EngineUnavailableError if no engine fits.
@@ -137,12 +137,14 @@ def bench_start(folder: str | Path, threads: int | None = None, progress: Progre
     host, bundle, threads = describe_host(), Bundle.open(folder), threads or default_threads()
     failures: list[str] = []
     say(0.0, "choosing what auto takes")
-    best = tune(bundle, Device(), Wish(threads))[0]  # so that "auto" finds it measured, as from the second start on
+    best = tune(bundle, Device(), TuneRequest(threads))[
+        0
+    ]  # so that "auto" finds it measured, as from the second start on
     with tempfile.TemporaryDirectory() as report:
         tuned = engine_label(best.engine, best.precision)  # no plain script computes in less than float32
         starts = list(_starts(bundle, threads, tuned, Path(report)))
-        finished = play_rounds(starts, ROUNDS, failures, say, NO_LIMIT_S)
-    return StartReport(host, threads, tuple(_rows(finished)), tuple(failures))
+        finished = run_interleaved(starts, ROUNDS, failures, say, NO_LIMIT_S)
+    return StartupReport(host, threads, tuple(_rows(finished)), tuple(failures))
 
 
 def _starts(bundle: Bundle, threads: int, tuned: str, folder: Path) -> Iterator[Start]:
@@ -182,11 +184,11 @@ def _script(code: str, bundle: Bundle, engine: str, threads: int) -> Script:
     return Script(code, (json.dumps(given),))
 
 
-def _rows(finished: Sequence[Start]) -> Iterator[StartRow]:
+def _rows(finished: Sequence[Start]) -> Iterator[StartupRow]:
     """A command is compared with the script for a picture, which is its work."""
     bare: Mapping[tuple[str, str], Start] = {(each.work, each.engine): each for each in finished if each.is_bare}
     for each in finished:
         base = bare.get((PICTURE if each.work == COMMAND else each.work, each.alike))
-        ratio = None if base is None else ratio_by_round(each.turns, base.turns)
-        seconds = statistics.median(taken for (taken,) in each.turns.values())
-        yield StartRow(each.work, f"{each.who} (bare)" if each.is_bare else each.who, each.engine, seconds, ratio)
+        ratio = None if base is None else ratio_by_round(each.samples, base.samples)
+        seconds = statistics.median(taken for (taken,) in each.samples.values())
+        yield StartupRow(each.work, f"{each.who} (bare)" if each.is_bare else each.who, each.engine, seconds, ratio)

@@ -17,12 +17,12 @@ import cv2
 import msgspec
 import numpy as np
 
-from synergy.benchmarks.peers.compare import crop_load, peer_seats
-from synergy.benchmarks.peers.process import NETWORK, Load, Seat, SeatProcess, Turn
+from synergy.benchmarks.peers.compare import library_specs, session_inputs
+from synergy.benchmarks.peers.process import NETWORK, SessionInputs, SessionProcess, SessionSpec, Workload
 from synergy.benchmarks.peers.sessions import FULL_PRECISION
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.benchmarks.speed.engine_process import come_to_rest
-from synergy.benchmarks.speed.interleave import Contender, Progress, play_rounds, ratio_by_round
+from synergy.benchmarks.speed.interleave import BenchmarkCase, Progress, ratio_by_round, run_interleaved
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
@@ -88,13 +88,13 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
         say(0.0, "starting")
         setup = WorkerSetup(bundle.folder, options=options, threads=1)
         pool = stack.enter_context(FacePool(setup, LocalWorker, default_workers()))
-        alike = replace(options, precision=pool.setup.options.computing)
+        alike = replace(options, precision=pool.setup.options.compute_precision)
         plain = stack.enter_context(FaceAligner.load(bundle.folder, options=alike))
         fixed = bundle.manifest.inputs[0].shape[0]
-        load = crop_load(bundle, BATCH if fixed == DYNAMIC else fixed)
+        load = session_inputs(bundle, BATCH if fixed == DYNAMIC else fixed)
         sessions, notes = _sessions(bundle, load, failures, stack)
         photos = [replace(picture, boxes=None) for picture in pictures[:PHOTO_COUNT]]
-        for done, (work, contenders) in enumerate(
+        for done, (work, cases) in enumerate(
             {
                 CROPS: [*sessions, PooledCrops(pool, load.crops)],
                 PICTURES: [Loop(plain, pictures), PooledPictures(pool, pictures)],
@@ -102,12 +102,12 @@ def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progr
             }.items()
         ):
             say((1 + done) / 4, f"measuring {work}")
-            finished = play_rounds(contenders, ROUNDS[work], failures, lambda part, doing: None, NO_LIMIT_S)
-            rows += _rows(work, finished, EXACT if pool.setup.options.computing == "fp32" else None)
+            finished = run_interleaved(cases, ROUNDS[work], failures, lambda part, doing: None, NO_LIMIT_S)
+            rows += _rows(work, finished, EXACT if pool.setup.options.compute_precision == "fp32" else None)
     return ThroughputReport(host, tuple(rows), tuple(notes), tuple(failures))
 
 
-class Entrant(Contender):
+class ThroughputCase(BenchmarkCase):
     """Who takes turns: `size` of crops or pictures are done in what a turn gives as one run. precision: a peer's."""
 
     precision = ""
@@ -122,29 +122,29 @@ class Entrant(Contender):
     @property
     def per_s(self) -> float:
         """The median over the rounds."""
-        return statistics.median(self.size / statistics.median(times) for times in self.turns.values())
+        return statistics.median(self.size / statistics.median(times) for times in self.samples.values())
 
 
-class Session(Entrant):
+class Session(ThroughputCase):
     """One session of a peer, with all threads."""
 
-    def __init__(self, seat: Seat, load: Load) -> None:
-        super().__init__(seat.label, seat.name, 1, seat.threads, len(load.crops))
-        self.process = SeatProcess(seat, load)
-        self.precision = seat.precision
+    def __init__(self, spec: SessionSpec, load: SessionInputs) -> None:
+        super().__init__(spec.label, spec.name, 1, spec.threads, len(load.crops))
+        self.process = SessionProcess(spec, load)
+        self.precision = spec.precision
 
-    def play(self, number: int) -> list[float]:
-        return self.process.turn(Turn(NETWORK, self.size))[0]
+    def run_sample(self, number: int) -> list[float]:
+        return self.process.turn(Workload(NETWORK, self.size))[0]
 
 
-class Loop(Entrant):
+class Loop(ThroughputCase):
     """One picture at a time, in this process with all threads."""
 
     def __init__(self, aligner: FaceAligner, pictures: Sequence[PictureJob]) -> None:
         super().__init__("one at a time", aligner.engine.label, 1, aligner.engine.threads, len(pictures))
         self.aligner, self.pictures = aligner, pictures
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         start = time.perf_counter()
         for picture in self.pictures:
             image = read_image(picture.path)
@@ -155,25 +155,25 @@ class Loop(Entrant):
         return [taken]
 
 
-class PooledCrops(Entrant):
+class PooledCrops(ThroughputCase):
     """Batches of crops through the pool."""
 
     def __init__(self, pool: FacePool, crops: np.ndarray) -> None:
         super().__init__(POOL, pool.setup.label, pool.workers, pool.setup.threads or 0, len(crops) * CROP_BATCHES)
         self.pool, self.crops = pool, crops
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         return [clocked(self.pool.predict(self.crops for _ in range(CROP_BATCHES)))]
 
 
-class PooledPictures(Entrant):
+class PooledPictures(ThroughputCase):
     """Pictures through the pool, in parts as `synergy infer` makes of so many."""
 
     def __init__(self, pool: FacePool, pictures: Sequence[PictureJob]) -> None:
         super().__init__(POOL, pool.setup.label, pool.workers, pool.setup.threads or 0, len(pictures))
         self.pool, self.parts = pool, parts_of(pictures)
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         return [clocked(self.pool.infer(self.parts))]
 
 
@@ -185,16 +185,18 @@ def clocked(results: Iterable[object]) -> float:
     return time.perf_counter() - start
 
 
-def _sessions(bundle: Bundle, load: Load, failures: list[str], stack: ExitStack) -> tuple[list[Session], list[str]]:
+def _sessions(
+    bundle: Bundle, load: SessionInputs, failures: list[str], stack: ExitStack
+) -> tuple[list[Session], list[str]]:
     """A session of each peer that is here, in each type that it can compute in, and a line for each that is not."""
-    seats, notes = peer_seats(bundle, (default_threads(),), (len(load.crops),), SESSION_PEERS)
+    specs, notes = library_specs(bundle, (default_threads(),), (len(load.crops),), SESSION_PEERS)
     sessions = []
-    for seat in seats:
+    for spec in specs:
         try:
-            sessions.append(Session(seat, load))
+            sessions.append(Session(spec, load))
             stack.callback(sessions[-1].process.close)
         except EngineError as error:
-            failures.append(f"{seat}: {error}")
+            failures.append(f"{spec}: {error}")
     return sessions, notes
 
 
@@ -208,7 +210,7 @@ def _pictures(folder: Path) -> list[PictureJob]:
     return [PictureJob(path, box) for path in paths]
 
 
-def _rows(work: str, finished: Sequence[Entrant], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
+def _rows(work: str, finished: Sequence[ThroughputCase], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
     """Ratios are over the fastest single one; those that compute in less than float32 count if the pool does."""
     single = [each for each in finished if each.who != POOL]
     alike = [each for each in single if precisions is None or each.precision in precisions]
@@ -218,6 +220,6 @@ def _rows(work: str, finished: Sequence[Entrant], precisions: tuple[str, ...] | 
         yield ThroughputRow(work, each.who, each.engine, each.workers, each.threads, each.per_s, ratio)
 
 
-def _ratio(base: Entrant, other: Entrant) -> float:
+def _ratio(base: ThroughputCase, other: ThroughputCase) -> float:
     """Crops or pictures per second of `other` over those of `base`, median over the rounds."""
-    return ratio_by_round(base.turns, other.turns) * other.size / base.size
+    return ratio_by_round(base.samples, other.samples) * other.size / base.size

@@ -25,7 +25,7 @@ from synergy.runtime.engines import Device, available, default_threads, engine_c
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.variants import Way, computable, not_computed
+from synergy.runtime.variants import Variant, computable, not_computed
 
 BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
 Progress = Callable[[float, str], None]
@@ -56,11 +56,11 @@ class ReportOptions:
 class Run:
     """What one artifact reached on one engine."""
 
-    way: Way
+    variant: Variant
     report: AccuracyReport
 
     def __str__(self) -> str:
-        return str(self.way)
+        return str(self.variant)
 
 
 @dataclass
@@ -170,17 +170,17 @@ def _measure(
     bundle: Bundle, data: EvaluationData, options: ReportOptions, found: Findings, say: Progress
 ) -> Iterator[tuple[Run, Predictions]]:
     runnable = list(_runnable(bundle, options, found))
-    for done, way in enumerate(runnable):
-        say(done / len(runnable), f"accuracy of {way}")
+    for done, variant in enumerate(runnable):
+        say(done / len(runnable), f"accuracy of {variant}")
         try:
-            with _open(bundle, way, options) as aligner:
+            with _open(bundle, variant, options) as aligner:
                 predictions = run_predictor(bundle_predictor(aligner), data)
-            yield Run(way, score(predictions, data)), predictions
+            yield Run(variant, score(predictions, data)), predictions
         except (EngineError, DataError) as error:  # the labels are checked already: it is the prediction
-            found.failures.append(f"{way}: {error}")
+            found.failures.append(f"{variant}: {error}")
 
 
-def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[Way]:
+def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[Variant]:
     """Every artifact with every engine that reads it and is here, and in all it was proved in; others are noted."""
     for artifact in bundle.manifest.artifacts:
         found.not_run += not_computed(artifact)
@@ -192,8 +192,8 @@ def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterat
                 found.not_run.append(f"{artifact.file} on {engine}: {status.detail}")
             else:
                 yield from (
-                    Way(artifact, engine, computing)
-                    for computing in computable(engine, artifact, Device.parse(options.device))
+                    Variant(artifact, engine, compute_precision)
+                    for compute_precision in computable(engine, artifact, Device.parse(options.device))
                 )
 
 
@@ -218,17 +218,17 @@ def _bench(bundle: Bundle, options: ReportOptions, found: Findings, say: Progres
 
 
 def _portrait(bundle: Bundle, run: Run, options: ReportOptions) -> np.ndarray:
-    with _open(bundle, run.way, options) as aligner:
+    with _open(bundle, run.variant, options) as aligner:
         return portrait_overlay(aligner)
 
 
-def _open(bundle: Bundle, way: Way, options: ReportOptions) -> FaceAligner:
+def _open(bundle: Bundle, variant: Variant, options: ReportOptions) -> FaceAligner:
     return FaceAligner.load(
         bundle.folder,
-        way.engine,
+        variant.engine,
         options.device,
         options.threads,
-        way.artifact.file,
+        variant.artifact.file,
         isolated=True,  # MindSpore and Lite follow one another here, and cannot share a process
-        options=way.options,
+        options=variant.options,
     )

@@ -46,7 +46,7 @@ def one_per_precision(runs: Sequence[Run]) -> list[Run]:
     """The first run of each: artifacts of one precision agree within parity, so more lines would hide each other."""
     first: dict[str, Run] = {}
     for run in runs:
-        first.setdefault(run.way.precision, run)
+        first.setdefault(run.variant.precision, run)
     return list(first.values())
 
 

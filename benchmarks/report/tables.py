@@ -22,7 +22,7 @@ def parity_table(parity: ParityReport) -> Html:
     rows = [
         [
             name(check.artifact, check.where),
-            cell(check.output, f"moves by {check.spread:.2g}"),
+            cell(check.output, f"moves by {check.input_sensitivity:.2g}"),
             number(tiny(check.max_abs), f"limit {tiny(check.tolerance)}"),
             mark(check_holds(check), _headroom(check.max_abs, check.tolerance)),
         ]
@@ -52,7 +52,7 @@ def accuracy_table(runs: Sequence[Run]) -> Html:
     bins = [lines(span(each.range), f"n = {each.count}") for each in runs[0].report.nme.bins]
     rows = [
         [
-            name(run.way.artifact.file, run.way.where),
+            name(run.variant.artifact.file, run.variant.where),
             *(_bin(each) for each in run.report.nme.bins),
             number(f"{run.report.nme.mean:.3f}", f"± {run.report.nme.std:.2f}"),
             _pose(run.report.mae),

@@ -41,7 +41,7 @@ def objections(manifest: Manifest, parity: ParityReport | None) -> list[str]:
 def _disagreement(check: Check) -> str:
     what = f"{check.artifact} on {check.where}: {check.output}"
     if check.max_abs <= check.tolerance:
-        return f"{what} moves by {check.spread:.2g} only when the input changes, which proves nothing"
+        return f"{what} moves by {check.input_sensitivity:.2g} only when the input changes, which proves nothing"
     return f"{what} differs by {check.max_abs:.2g}, the limit is {check.tolerance:.2g}"
 
 
@@ -68,7 +68,7 @@ def _tolerances(manifest: Manifest, parity: ParityReport) -> str:
     precision = {artifact.file: artifact.precision for artifact in manifest.artifacts}
     largest: dict[str, float] = {}
     for check in parity.checks:
-        less = precision.get(check.artifact, "") if check.computing == "fp32" else check.computing
+        less = precision.get(check.artifact, "") if check.compute_precision == "fp32" else check.compute_precision
         what = f"{check.output} in {less}" if less else check.output
         largest[what] = max(check.tolerance, largest.get(what, 0.0))
     named = [f"{what} {limit:.2g} {UNITS.get(what.split()[0], OTHER_UNIT)}" for what, limit in largest.items()]
@@ -82,7 +82,7 @@ def _drifts(manifest: Manifest) -> Iterator[str]:
     for artifact in manifest.artifacts:
         if artifact.drift is not None and (artifact.precision != "fp32" or artifact.drift.accepted):
             yield _drift(f"{artifact.file} is {artifact.precision}", artifact.drift)
-        for each in artifact.computing:
+        for each in artifact.compute_precisions:
             if each.drift is not None:
                 may = "was also" if each.drift.accepted else "may be"
                 yield _drift(f"{artifact.file} {may} computed in {each.precision} on {each.engine}", each.drift)

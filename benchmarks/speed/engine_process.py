@@ -44,7 +44,7 @@ class Job:
     options: EngineOptions = DEFAULT_OPTIONS
 
 
-class FreshEngine:
+class EngineProcess:
     """The process of one job, from its start to its first output on. Close it, or use it as a context manager.
 
     cold_start_s: from starting the process to having the first output: interpreter, imports, load, first run.
@@ -70,7 +70,7 @@ class FreshEngine:
         """End the process; calling it twice is harmless."""
         self.child.close()
 
-    def __enter__(self) -> FreshEngine:
+    def __enter__(self) -> EngineProcess:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -98,12 +98,12 @@ class Started(Protocol):
 Start = TypeVar("Start", bound=Started)
 
 
-def start_several(job: Job) -> list[FreshEngine]:
-    """`start_again` with the process of a job. Raises EngineError as `FreshEngine` does."""
-    return start_again(lambda: FreshEngine(job))
+def start_several(job: Job) -> list[EngineProcess]:
+    """`start_repeatedly` with the process of a job. Raises EngineError as `EngineProcess` does."""
+    return start_repeatedly(lambda: EngineProcess(job))
 
 
-def start_again(start: Callable[[], Start]) -> list[Start]:
+def start_repeatedly(start: Callable[[], Start]) -> list[Start]:
     """Start afresh until there are three or two seconds have passed; only the last is still open."""
     starts = [start()]
     while len(starts) < COLD_STARTS and sum(each.cold_start_s for each in starts) < COLD_BUDGET_S:
@@ -129,7 +129,7 @@ def make_handler() -> Callable[[Job | float], Any]:
 
 
 def clock_turn(engine: Engine, inputs: Mapping[str, np.ndarray], seconds: float) -> list[float]:
-    """As `FreshEngine.turn`, in this process."""
+    """As `EngineProcess.turn`, in this process."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from synergy.runtime.errors import EngineError
 
-TURN_S = 0.05  # long enough for several runs, short enough for many rounds
+SAMPLE_S = 0.05  # long enough for several runs, short enough for many rounds
 # A contender whose runs are long leaves the rounds when it has used this much for each of them,
 ROUND_SHARE_S = 0.1
 MIN_ROUNDS = 3  # but not before these
@@ -21,40 +21,40 @@ MIN_ROUNDS = 3  # but not before these
 Progress = Callable[[float, str], None]
 
 
-class Contender(ABC):
-    """Who takes turns. `turns` are run times in seconds by round; `str` of it names it in progress and failures."""
+class BenchmarkCase(ABC):
+    """Who takes turns. `samples` are run times in seconds by round; `str` of it names it in progress and failures."""
 
     def __init__(self) -> None:
-        self.turns: dict[int, list[float]] = {}
+        self.samples: dict[int, list[float]] = {}
         self.spent_s = 0.0
 
     @abstractmethod
-    def play(self, number: int) -> list[float]:
-        """Run for about `TURN_S` in round `number`, then be at rest; the seconds of each run. Raises EngineError."""
+    def run_sample(self, number: int) -> list[float]:
+        """Run for about `SAMPLE_S` in round `number`, then be at rest; the seconds of each run. Raises EngineError."""
 
-    def take_turn(self, number: int) -> None:
+    def take_sample(self, number: int) -> None:
         """Run for a while in round `number`. Raises EngineError."""
         start = time.perf_counter()
-        self.turns[number] = self.play(number)
+        self.samples[number] = self.run_sample(number)
         self.spent_s += time.perf_counter() - start
 
     def done(self, rounds: int, share_s: float = ROUND_SHARE_S) -> float:
         """The part of its turns, or of its time if that ends earlier, that it has had: 1 is all."""
-        in_turns, in_time = len(self.turns) / rounds, self.spent_s / (rounds * share_s)
-        return max(in_turns, min(in_time, len(self.turns) / MIN_ROUNDS))
+        in_turns, in_time = len(self.samples) / rounds, self.spent_s / (rounds * share_s)
+        return max(in_turns, min(in_time, len(self.samples) / MIN_ROUNDS))
 
 
-Player = TypeVar("Player", bound=Contender)
+Player = TypeVar("Player", bound=BenchmarkCase)
 
 
-def play_rounds(
-    contenders: Sequence[Player], rounds: int, failures: list[str], say: Progress, share_s: float = ROUND_SHARE_S
+def run_interleaved(
+    cases: Sequence[Player], rounds: int, failures: list[str], say: Progress, share_s: float = ROUND_SHARE_S
 ) -> list[Player]:
     """Turns for all, round after round; returns those that did not fail. `say` hears of parts from 0.5 to 1.
 
     share_s: who has used that much time for each of the rounds leaves them, after `MIN_ROUNDS`.
     """
-    playing = list(contenders)
+    playing = list(cases)
     for number in range(rounds):
         waiting = [each for each in playing if each.done(rounds, share_s) < 1]
         first = number % max(len(waiting), 1)  # nobody always runs after the same neighbour's heat
@@ -62,14 +62,14 @@ def play_rounds(
             part = statistics.fmean(other.done(rounds, share_s) for other in playing)
             say(0.5 + part / 2, f"measuring {each}")
             try:
-                each.take_turn(number)
+                each.take_sample(number)
             except EngineError as error:
                 failures.append(f"{each}: {error}")
                 playing.remove(each)
     return playing
 
 
-def ratio_by_round(turns: Mapping[int, Sequence[float]], baseline: Mapping[int, Sequence[float]]) -> float:
+def ratio_by_round(samples: Mapping[int, Sequence[float]], baseline: Mapping[int, Sequence[float]]) -> float:
     """Median over the common rounds of the ratio of median times: what slows down both in a round cancels."""
-    common = turns.keys() & baseline.keys()
-    return statistics.median(statistics.median(turns[n]) / statistics.median(baseline[n]) for n in common)
+    common = samples.keys() & baseline.keys()
+    return statistics.median(statistics.median(samples[n]) / statistics.median(baseline[n]) for n in common)

@@ -17,7 +17,7 @@ import numpy as np
 
 from synergy.benchmarks.sample_crops import noise_crops, real_crops
 from synergy.benchmarks.speed.engine_process import Job, start_several
-from synergy.benchmarks.speed.interleave import TURN_S, Contender, Progress, play_rounds, ratio_by_round
+from synergy.benchmarks.speed.interleave import SAMPLE_S, BenchmarkCase, Progress, ratio_by_round, run_interleaved
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import (
@@ -92,14 +92,14 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Row(Timing, frozen=True, omit_defaults=True):
-    """One of our engines; `computing`: what it computes in, where that is not float32."""
+    """One of our engines; `compute_precision`: what it computes in, where that is not float32."""
 
-    computing: str = "fp32"
+    compute_precision: str = msgspec.field(default="fp32", name="computing")
 
     @property
     def where(self) -> str:
         """The engine, and what it computes in."""
-        return engine_label(self.engine, self.computing)
+        return engine_label(self.engine, self.compute_precision)
 
 
 class BenchReport(msgspec.Struct, frozen=True):
@@ -120,15 +120,18 @@ class Configuration:
     threads: int
     batch: int
     bundle: Bundle
-    computing: str
+    compute_precision: str
 
     def __str__(self) -> str:
         plural = "" if self.threads == 1 else "s"
-        path, where = f"{self.bundle.folder.name}/{self.artifact.file}", engine_label(self.engine, self.computing)
+        path, where = (
+            f"{self.bundle.folder.name}/{self.artifact.file}",
+            engine_label(self.engine, self.compute_precision),
+        )
         return f"{path} on {where}, {self.threads} thread{plural}, batch {self.batch}"
 
 
-class EngineContender(Contender):
+class EngineCase(BenchmarkCase):
     """A configuration with its process and what was measured of it."""
 
     def __init__(self, configuration: Configuration, job: Job) -> None:
@@ -141,8 +144,8 @@ class EngineContender(Contender):
     def __str__(self) -> str:
         return str(self.configuration)
 
-    def play(self, number: int) -> list[float]:
-        return self.process.turn(TURN_S)
+    def run_sample(self, number: int) -> list[float]:
+        return self.process.turn(SAMPLE_S)
 
 
 def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress | None = None) -> BenchReport:
@@ -158,8 +161,8 @@ def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Pro
         others, missing = plan(Bundle.open(options.against), options)
         configurations, failures = configurations + others, failures + missing
     with ExitStack() as stack:
-        contenders = list(_start_all(configurations, options.engine_options, failures, say, stack))
-        finished = play_rounds(contenders, options.rounds, failures, say)
+        cases = list(_start_all(configurations, options.engine_options, failures, say, stack))
+        finished = run_interleaved(cases, options.rounds, failures, say)
     return BenchReport(host, tuple(_rows(finished)), tuple(failures))
 
 
@@ -180,9 +183,9 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], li
         else:
             chosen = artifacts if options.all_artifacts else artifacts[:1]
             found += (
-                Configuration(name, artifact, device, count, batch, bundle, computing)
+                Configuration(name, artifact, device, count, batch, bundle, compute_precision)
                 for artifact, count, batch in itertools.product(chosen, threads, batches)
-                for computing in computable(name, artifact, device, options.engine_options)
+                for compute_precision in computable(name, artifact, device, options.engine_options)
             )
     if not found:
         raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
@@ -204,12 +207,12 @@ def _start_all(
     failures: list[str],
     say: Progress,
     stack: ExitStack,
-) -> Iterator[EngineContender]:
+) -> Iterator[EngineCase]:
     for done, each in enumerate(configurations):
         say(done / len(configurations) / 2, f"starting {each}")
         model = each.bundle.model_file(each.artifact)
         try:
-            contender = EngineContender(
+            case = EngineCase(
                 each,
                 Job(
                     each.engine,
@@ -217,15 +220,15 @@ def _start_all(
                     each.device,
                     each.threads,
                     _inputs(each),
-                    replace(options, precision=each.computing),
+                    replace(options, precision=each.compute_precision),
                 ),
             )
-            stack.callback(contender.process.close)
-            contender.process.turn(TURN_S)  # warms up, and leaves it at rest for the next to start
+            stack.callback(case.process.close)
+            case.process.turn(SAMPLE_S)  # warms up, and leaves it at rest for the next to start
         except EngineError as error:
             failures.append(f"{each}: {error}")
         else:
-            yield contender
+            yield case
 
 
 def _inputs(configuration: Configuration) -> dict[str, np.ndarray]:
@@ -234,9 +237,9 @@ def _inputs(configuration: Configuration) -> dict[str, np.ndarray]:
     return {manifest.inputs[0].name: crops[np.arange(configuration.batch) % len(crops)]}
 
 
-def _rows(finished: Sequence[EngineContender]) -> Iterator[Row]:
+def _rows(finished: Sequence[EngineCase]) -> Iterator[Row]:
     """The baseline is onnxruntime on the bundle that was given last."""
-    baselines: dict[tuple[int, int], EngineContender] = {}
+    baselines: dict[tuple[int, int], EngineCase] = {}
     folders = list(dict.fromkeys(each.configuration.bundle.folder for each in finished))
     for each in finished:
         setting = each.configuration
@@ -247,10 +250,10 @@ def _rows(finished: Sequence[EngineContender]) -> Iterator[Row]:
         yield _row(each, baseline, several=len(folders) > 1)
 
 
-def _row(contender: EngineContender, baseline: EngineContender | None, several: bool) -> Row:
-    configuration = contender.configuration
+def _row(case: EngineCase, baseline: EngineCase | None, several: bool) -> Row:
+    configuration = case.configuration
     file = configuration.artifact.file
-    times_s = [run for runs in contender.turns.values() for run in runs]
+    times_s = [run for runs in case.samples.values() for run in runs]
     median_s = statistics.median(times_s)
     return Row(
         engine=configuration.engine,
@@ -261,10 +264,10 @@ def _row(contender: EngineContender, baseline: EngineContender | None, several: 
         median_ms=1e3 * median_s,
         p95_ms=1e3 * float(np.percentile(times_s, 95)),
         fps=configuration.batch / median_s,
-        cold_start_s=statistics.median(start.cold_start_s for start in contender.starts),
-        rss_mb=statistics.median(start.rss_mb for start in contender.starts),
-        ratio_to_onnxruntime=None if baseline is None else ratio_by_round(contender.turns, baseline.turns),
-        computing=configuration.computing,
+        cold_start_s=statistics.median(start.cold_start_s for start in case.starts),
+        rss_mb=statistics.median(start.rss_mb for start in case.starts),
+        ratio_to_onnxruntime=None if baseline is None else ratio_by_round(case.samples, baseline.samples),
+        compute_precision=configuration.compute_precision,
     )
 
 

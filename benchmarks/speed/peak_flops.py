@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from synergy.benchmarks.speed.engine_process import come_to_rest
-from synergy.benchmarks.speed.interleave import TURN_S, Contender
+from synergy.benchmarks.speed.interleave import SAMPLE_S, BenchmarkCase
 from synergy.runtime.processes.child import Child
 
 SIDE = 2048  # of the matrices: half of it reaches the peak with one thread, but not with several
@@ -30,7 +30,7 @@ CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 PRODUCTS = {"MatMul": 0, "Gemm": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 
 
-class Peak(Contender):
+class Peak(BenchmarkCase):
     """The matrix product on so many threads, in its own process."""
 
     def __init__(self, threads: int) -> None:
@@ -39,13 +39,13 @@ class Peak(Contender):
         self.threads = threads
         with _thread_limit(threads):
             self.child = Child("the matrix product", __name__, "make_handler")
-            self.play(-1)  # NumPy loads, and reads the limit, before the first answer
+            self.run_sample(-1)  # NumPy loads, and reads the limit, before the first answer
 
     def __str__(self) -> str:
         return f"a matrix product, {self.threads} thread{'' if self.threads == 1 else 's'}"
 
-    def play(self, number: int) -> list[float]:
-        return self.child.ask(TURN_S)
+    def run_sample(self, number: int) -> list[float]:
+        return self.child.ask(SAMPLE_S)
 
     def close(self) -> None:
         """End the process."""

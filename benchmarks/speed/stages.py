@@ -18,7 +18,7 @@ import numpy as np
 
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.benchmarks.speed.interleave import Progress
-from synergy.benchmarks.speed.tracking_cost import FollowingReport, measure_following
+from synergy.benchmarks.speed.tracking_cost import TrackingCostReport, measure_tracking_cost
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import DEFAULT_OPTIONS, Engine, EngineOptions
@@ -32,7 +32,7 @@ SIDES = (512, 1024, 2048, 4096)  # pixels of a square picture with one face
 FACES = (1, 4, 16)  # in the picture of MIDDLE pixels
 MIDDLE = 1024
 ROUNDS = 7
-TURN_S = 0.05  # a stage is run again until this is over
+SAMPLE_S = 0.05  # a stage is run again until this is over
 JPEG_QUALITY = 90
 
 STAGES = ("decode", "detect", "crop", "network", "geometry", "json", "draw", "encode png")
@@ -54,7 +54,7 @@ class StageReport(msgspec.Struct, frozen=True):
     artifact: str
     threads: int
     rows: tuple[StageRow, ...]
-    following: FollowingReport
+    following: TrackingCostReport
 
 
 def bench_stages(
@@ -75,7 +75,7 @@ def bench_stages(
             rows.append(measure(aligner, side, faces))
         say(1.0, "following a face")
         used = (aligner.engine.label, aligner.artifact.file, aligner.engine.threads)
-        return StageReport(host, *used, tuple(rows), measure_following(aligner))
+        return StageReport(host, *used, tuple(rows), measure_tracking_cost(aligner))
 
 
 def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
@@ -84,7 +84,7 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     image = decode_picture(jpeg)
     cut = aligner.cut(image, detections)
     inputs = {aligner.input.name: cut.crops_bgr}
-    found = aligner.align_cuts([cut])[0]
+    found = aligner.align_crops([cut])[0]
     canvas = draw_faces(image, found)
     answered = copy.copy(aligner)
     answered.engine = cast(Engine, _Answered(aligner.engine.run(inputs)))
@@ -93,7 +93,7 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
         "detect": lambda: aligner.detect(image),
         "crop": lambda: aligner.cut(image, detections),
         "network": lambda: aligner.engine.run(inputs),
-        "geometry": lambda: answered.align_cuts([cut]),
+        "geometry": lambda: answered.align_crops([cut]),
         "json": lambda: msgspec.json.encode(image_record("portrait.jpg", (side, side), found)),
         "draw": lambda: draw_faces(image, found),
         "encode png": lambda: cv2.imencode(".png", canvas),
@@ -125,7 +125,7 @@ def _medians(stages: dict[str, Callable[[], object]]) -> dict[str, float]:
     rounds: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(ROUNDS):
         for name, run in stages.items():
-            if not rounds[name] or sum(rounds[name]) < ROUNDS * TURN_S:
+            if not rounds[name] or sum(rounds[name]) < ROUNDS * SAMPLE_S:
                 rounds[name].append(_turn(run))
     return {name: 1e3 * statistics.median(times) for name, times in rounds.items()}
 
@@ -134,7 +134,7 @@ def _turn(run: Callable[[], object]) -> float:
     """Seconds of a run, the median of those that fit into a turn; the first finds cold caches and is left out."""
     run()
     times: list[float] = []
-    end = time.perf_counter() + TURN_S
+    end = time.perf_counter() + SAMPLE_S
     while not times or time.perf_counter() < end:
         start = time.perf_counter()
         run()

@@ -22,7 +22,7 @@ WARM_UP = 20  # frames, while the engine comes to its speed
 SWAY_PX, SWAY_FRAMES = 20.0, 60  # how far the face goes to either side, and in how many frames it is back
 
 
-class FollowingReport(msgspec.Struct, frozen=True):
+class TrackingCostReport(msgspec.Struct, frozen=True):
     """Median ms of a frame of SIZE_WH pixels with one face that moves, and of the network alone on a crop, by turns.
 
     ratio: of both. frame_p95_ms: the 95th percentile, which is of frames that look twice. lost: frames without the
@@ -47,7 +47,7 @@ class Finder:
         return [Detection(self.box_xyxy, 1.0)]
 
 
-def measure_following(aligner: FaceAligner, frames: int | None = None) -> FollowingReport:
+def measure_tracking_cost(aligner: FaceAligner, frames: int | None = None) -> TrackingCostReport:
     """Follow the bundled portrait's face through so many frames, `FRAMES` unless told. The aligner's detector is
     replaced."""
     frames = FRAMES if frames is None else frames
@@ -68,7 +68,7 @@ def measure_following(aligner: FaceAligner, frames: int | None = None) -> Follow
     followed, alone = 1e3 * np.array(times).T
     frame_ms, network_ms = float(np.median(followed)), float(np.median(alone))
     p95_ms = float(np.percentile(followed, 95))
-    return FollowingReport(frames, frame_ms, p95_ms, network_ms, frame_ms / network_ms, lost)
+    return TrackingCostReport(frames, frame_ms, p95_ms, network_ms, frame_ms / network_ms, lost)
 
 
 def swaying(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

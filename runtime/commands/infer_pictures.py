@@ -38,8 +38,8 @@ class PictureRun:
 def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
     """The exit status: 0, 1 if a picture failed, 130 if it was interrupted."""
     jobs = picture_jobs(paths, run.options)
-    workers, setup = _crew(run, len(jobs))
-    with _journal(run, setup.options.computing, jobs) as journal, interruptible() as interrupted:
+    workers, setup = plan_workers(run, len(jobs))
+    with _journal(run, setup.options.compute_precision, jobs) as journal, interruptible() as interrupted:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
@@ -59,13 +59,13 @@ def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
     return 1 if failed else 0
 
 
-def _crew(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetup]:
+def plan_workers(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetup]:
     """How many workers, 1 for this process itself, None for as many as a cluster has; and what each opens."""
     threads, workers = run.setup.threads, run.workers
     if run.setup.options.affinity and (run.ray is not None or (workers or 1) > 1):
         raise ValueError("--affinity binds the threads of one engine, not of several workers: say --workers 1")
     if run.ray is not None:  # its nodes may not compute in what this machine does
-        options = replace(run.setup.options, precision=run.setup.options.computing)
+        options = replace(run.setup.options, precision=run.setup.options.compute_precision)
         return workers, replace(run.setup, threads=threads or 1, options=options).resolved(POOL_BATCH)
     if workers is None:
         is_free = run.setup.device == "cpu" and not run.setup.options.affinity  # whoever binds threads wants one engine
@@ -98,12 +98,14 @@ def _records(
             yield pool.infer(parts)
 
 
-def _journal(run: PictureRun, computing: str, jobs: Sequence[PictureJob]) -> AbstractContextManager[Journal | None]:
+def _journal(
+    run: PictureRun, compute_precision: str, jobs: Sequence[PictureJob]
+) -> AbstractContextManager[Journal | None]:
     names = [str(job.path) for job in jobs]
-    return nullcontext() if run.json_file is None else Journal(run.json_file, _key(run, computing), names)
+    return nullcontext() if run.json_file is None else Journal(run.json_file, _key(run, compute_precision), names)
 
 
-def _key(run: PictureRun, computing: str) -> str:
+def _key(run: PictureRun, compute_precision: str) -> str:
     """What records depend on besides their picture: what was asked for, and not who computes it; but in what."""
     setup, boxes, out = run.setup, run.options.boxes, run.options.out
     files = (setup.detector_model, setup.options.lite_config)
@@ -111,7 +113,7 @@ def _key(run: PictureRun, computing: str) -> str:
         version(PACKAGE).encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
-        repr((out and out.absolute(), run.options.mesh, computing)).encode(),
+        repr((out and out.absolute(), run.options.mesh, compute_precision)).encode(),
         *(file.read_bytes() if file else b"" for file in files),
         b"" if boxes is None else msgspec.json.encode(boxes.entries),
     ]

@@ -21,7 +21,7 @@ def shared_area(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
     return float(sides.clip(0).prod())
 
 
-def overlap(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
+def iou(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
     """Intersection over union."""
     shared = shared_area(one_xyxy, other_xyxy)
     return shared / (area(one_xyxy) + area(other_xyxy) - shared)
@@ -29,7 +29,7 @@ def overlap(one_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
 
 def match(boxes_xyxy: Sequence[np.ndarray], others_xyxy: Sequence[np.ndarray]) -> dict[int, int]:
     """Pairs of indices, those that overlap most first, each box in one pair at most."""
-    pairs = [(overlap(one, other), i, j) for i, one in enumerate(boxes_xyxy) for j, other in enumerate(others_xyxy)]
+    pairs = [(iou(one, other), i, j) for i, one in enumerate(boxes_xyxy) for j, other in enumerate(others_xyxy)]
     matched: dict[int, int] = {}
     for shared, i, j in sorted(pairs, key=lambda pair: -pair[0]):
         if shared > TRACKED_FACE and i not in matched and j not in matched.values():
@@ -37,12 +37,12 @@ def match(boxes_xyxy: Sequence[np.ndarray], others_xyxy: Sequence[np.ndarray]) -
     return matched
 
 
-def surest_first(detections: Iterable[Detection]) -> list[Detection]:
+def sort_by_score(detections: Iterable[Detection]) -> list[Detection]:
     """Of the same score, the largest first."""
     return sorted(detections, key=lambda found: (-found.score, -area(found.box_xyxy)))
 
 
-def without_parts(detections: Sequence[Detection]) -> list[Detection]:
+def suppress_nested(detections: Sequence[Detection]) -> list[Detection]:
     """Drop what lies mostly inside an earlier one."""
     kept: list[Detection] = []
     for detection in detections:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from synergy.runtime.crop import check_image
-from synergy.runtime.detection.boxes import surest_first
+from synergy.runtime.detection.boxes import sort_by_score
 from synergy.runtime.detection.haar import HaarDetector
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
@@ -59,7 +59,7 @@ class YuNetDetector:
             return []
         corners = rows[:, :2].astype(np.float64)
         boxes = np.concatenate([corners, corners + rows[:, 2:4]], axis=1) / scale
-        return surest_first(Detection(box, float(score)) for box, score in zip(boxes, rows[:, -1], strict=True))
+        return sort_by_score(Detection(box, float(score)) for box, score in zip(boxes, rows[:, -1], strict=True))
 
 
 def make_detector(name: str, model: Path | None = None) -> Detector:

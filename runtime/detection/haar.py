@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from synergy.runtime.crop import check_image
-from synergy.runtime.detection.boxes import overlap, surest_first, without_parts
+from synergy.runtime.detection.boxes import iou, sort_by_score, suppress_nested
 from synergy.runtime.detection.grey_image import GreyPicture, mirrored
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
@@ -164,7 +164,7 @@ class HaarDetector:
             seen = (self._looked_at(grey, square, degrees) for square in proposals)
             again = (self._looked_at(grey, face.square, degrees) for face in seen if face.is_one)
             faces += _best([face for face in again if face.is_one])
-        return without_parts(surest_first(face.detection() for face in _joined(faces)))
+        return suppress_nested(sort_by_score(face.detection() for face in _joined(faces)))
 
     def _proposals(self, grey: GreyPicture, search: Search) -> Iterator[_Square]:
         """Larger and larger squares, in a smaller and smaller picture."""
@@ -249,7 +249,7 @@ def _best(faces: list[_Face]) -> list[_Face]:
     """Of those that overlap, the one with most votes: they are the same hits, found from two proposals."""
     kept: list[_Face] = []
     for face in sorted(faces, key=lambda face: -face.votes):
-        if all(overlap(face.box_xyxy, other.box_xyxy) <= SAME_FACE for other in kept):
+        if all(iou(face.box_xyxy, other.box_xyxy) <= SAME_FACE for other in kept):
             kept.append(face)
     return kept
 
@@ -258,7 +258,7 @@ def _joined(faces: list[_Face]) -> list[_Face]:
     """Those that overlap joined into one, the one with most votes first: one face seen at several angles."""
     groups: list[_Face] = []
     for face in sorted(faces, key=lambda face: -face.votes):
-        overlaps = [overlap(face.box_xyxy, group.box_xyxy) for group in groups]
+        overlaps = [iou(face.box_xyxy, group.box_xyxy) for group in groups]
         best = int(np.argmax(overlaps)) if overlaps else -1
         if overlaps and overlaps[best] > SAME_FACE:
             groups[best] = _Face(groups[best].hits + face.hits)

@@ -12,7 +12,7 @@ import msgspec
 
 from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.lite.locate import find_home
+from synergy.runtime.lite.locate import find_installation
 from synergy.runtime.lite.vendor import package_version
 
 
@@ -63,7 +63,7 @@ def _lite_version() -> str | None:
     if package is not None:
         return package
     try:
-        home = find_home()
+        home = find_installation()
     except EngineUnavailableError:  # `synergy doctor` tells it
         return None
     return None if home is None else home.version

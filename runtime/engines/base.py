@@ -20,7 +20,7 @@ CANN_HINT = "install Ascend's driver and CANN, and source CANN's set_env.sh"
 WITHOUT_CARD = "--device cpu works without"
 # For MindSpore: with AVX-512, its oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference
 # code, ten times slower and more. Read when MindSpore runs its first operator in the process.
-FAST_CONVOLUTIONS = ("ONEDNN_MAX_CPU_ISA", "AVX2")
+ONEDNN_ISA_LIMIT = ("ONEDNN_MAX_CPU_ISA", "AVX2")
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # what engines compute in
 AUTO = "auto"
 
@@ -95,7 +95,7 @@ class EngineOptions:
             raise ValueError(f"batches must be rising numbers from 1, not {_listed(self.batches) or 'none'}")
 
     @property
-    def computing(self) -> str:
+    def compute_precision(self) -> str:
         """What an engine that was named computes in: one of `PRECISIONS`."""
         return "fp32" if self.precision == AUTO else self.precision
 
@@ -141,12 +141,12 @@ class Engine(ABC):
         self.model = model
         self.device = device
         self.threads = threads
-        self.computing = options.computing
+        self.compute_precision = options.compute_precision
 
     @property
     def label(self) -> str:
         """For people: its name, and what it computes in where that is not float32."""
-        return engine_label(self.name, self.computing)
+        return engine_label(self.name, self.compute_precision)
 
     @classmethod
     def formats_on(cls, device: Device) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ class Engine(ABC):
         if model.format not in fits:
             on = "" if device.kind == "cpu" else f" for {device}"
             raise EngineError(f"engine {cls.name} cannot read {model.format} files{on}: it reads {', '.join(fits)}")
-        _check_precision(cls, device, options.computing)
+        _check_precision(cls, device, options.compute_precision)
         if options.affinity and not cls.binds_threads:
             raise EngineError(f"engine {cls.name} cannot bind its threads to cores: leave affinity out")
         if options.lite_config is not None and not cls.reads_lite_config:
@@ -231,9 +231,9 @@ class Engine(ABC):
         self.close()
 
 
-def engine_label(name: str, computing: str) -> str:
+def engine_label(name: str, compute_precision: str) -> str:
     """For people: "openvino", "openvino bf16"."""
-    return name if computing == "fp32" else f"{name} {computing}"
+    return name if compute_precision == "fp32" else f"{name} {compute_precision}"
 
 
 def _check_precision(kind: type[Engine], device: Device, wanted: str) -> None:

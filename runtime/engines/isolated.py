@@ -20,7 +20,7 @@ from synergy.runtime.engines.base import (
     ModelFile,
 )
 from synergy.runtime.errors import EngineError
-from synergy.runtime.processes.child import AWAKE_S, Child
+from synergy.runtime.processes.child import SPIN_WAIT_S, Child
 from synergy.runtime.processes.shared_memory import Place, SharedArrays
 
 
@@ -37,7 +37,7 @@ class IsolatedEngine(Engine):
         super().__init__(model, device, threads, options)
         self.inputs, self.outputs = SharedArrays.create(), SharedArrays.create()
         shared = (self.inputs.descriptor, self.outputs.descriptor)
-        self.child = Child(f"the {name} engine", __name__, "make_handler", shared, AWAKE_S)
+        self.child = Child(f"the {name} engine", __name__, "make_handler", shared, SPIN_WAIT_S)
         try:
             self.child.ask((shared, name, model, device, threads, options))
         except (EngineError, ValueError):

@@ -22,7 +22,7 @@ from synergy.runtime.engines.batches import run_in_batches
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.config import lite_settings
-from synergy.runtime.lite.locate import VERSION, diagnose, find_home, version_numbers
+from synergy.runtime.lite.locate import VERSION, diagnose, find_installation, version_numbers
 from synergy.runtime.lite.vendor import VendorModel, package_version
 
 __all__ = ["LiteEngine", "is_loaded", "readable_formats"]
@@ -54,7 +54,7 @@ def _version() -> str:
     if package is not None:
         return package
     try:
-        home = find_home()
+        home = find_installation()
     except EngineUnavailableError:  # `available` tells it
         return VERSION
     return VERSION if home is None else home.version
@@ -90,7 +90,7 @@ class LiteEngine(Engine):
         super().__init__(model, device, threads, options)
         kind = LiteModel if _package_in_use() is None else VendorModel
         settings = lite_settings(device, options, model.inputs)
-        if device.kind == "gpu" and options.computing == "fp32":
+        if device.kind == "gpu" and options.compute_precision == "fp32":
             os.environ.setdefault(*EXACT_PRODUCTS)
         self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads, settings)
         is_compiled_for_sizes = device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC

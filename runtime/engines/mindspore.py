@@ -14,7 +14,7 @@ import numpy as np
 from synergy.runtime.engines.base import (
     CANN_HINT,
     DEFAULT_OPTIONS,
-    FAST_CONVOLUTIONS,
+    ONEDNN_ISA_LIMIT,
     WITHOUT_CARD,
     Availability,
     Device,
@@ -49,7 +49,7 @@ class MindSporeEngine(Engine):
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
     ) -> None:
         super().__init__(model, device, threads, options)
-        os.environ.setdefault(*FAST_CONVOLUTIONS)
+        os.environ.setdefault(*ONEDNN_ISA_LIMIT)
         import mindspore as ms
 
         self.tensor = ms.Tensor
@@ -100,7 +100,7 @@ def _choose_precision(device: Device, options: EngineOptions) -> None:
 
     if device.kind == "ascend":
         ascend = ms.device_context.ascend.op_precision
-        ascend.precision_mode("force_fp16" if options.computing == "fp16" else "must_keep_origin_dtype")
+        ascend.precision_mode("force_fp16" if options.compute_precision == "fp16" else "must_keep_origin_dtype")
         ascend.conv_allow_hf32(False)
         ascend.matmul_allow_hf32(False)
     elif device.kind == "gpu":

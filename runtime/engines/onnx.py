@@ -104,7 +104,7 @@ def card_provider(device: Device, options: EngineOptions) -> tuple[str, dict[str
     """The provider for a card, with its options."""
     if device.kind == "gpu":  # float32 products rounded to 19 bits (TF32) are its default
         return PROVIDERS["gpu"], {"device_id": str(device.index), "use_tf32": "0"}
-    mode = _PRECISION_MODES[options.computing]
+    mode = _PRECISION_MODES[options.compute_precision]
     return PROVIDERS["ascend"], {"device_id": str(device.index), "precision_mode": mode}
 
 

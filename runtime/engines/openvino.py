@@ -17,7 +17,7 @@ import numpy as np
 from synergy.runtime.engines.base import (
     DEFAULT_OPTIONS,
     DYNAMIC,
-    FAST_CONVOLUTIONS,
+    ONEDNN_ISA_LIMIT,
     PRECISIONS,
     Availability,
     Device,
@@ -87,12 +87,12 @@ class OpenVinoEngine(Engine):
             with _all_instructions():
                 self._core = openvino.Core()
                 able = _capabilities(self._core)
-                obstacle = _cpu_obstacle(able, options.computing)
+                obstacle = _cpu_obstacle(able, options.compute_precision)
                 if obstacle:
                     has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
                     raise EngineError(f"{obstacle}: use precision {' or '.join(has)}")
                 compiled = self._core.compile_model(self._network(), "CPU", self._settings)
-            _check_compiled(compiled, options.computing)
+            _check_compiled(compiled, options.compute_precision)
             self.input_places = _places(model.inputs, compiled.inputs)
             self.output_places = _places(model.outputs, compiled.outputs)
             self.request = compiled.create_infer_request()
@@ -149,7 +149,7 @@ def settings(threads: int, options: EngineOptions) -> dict[str, Any]:
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,  # as many threads as asked for, not as there are physical cores
-        "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[options.computing],
+        "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[options.compute_precision],
     }
 
 
@@ -172,7 +172,7 @@ def _all_instructions() -> Iterator[None]:
 
     oneDNN in OpenVINO obeys it too, from its first use on: 1.4 times slower, and bfloat16 does not compile.
     """
-    name, limit = FAST_CONVOLUTIONS
+    name, limit = ONEDNN_ISA_LIMIT
     is_limited = os.environ.get(name) == limit
     if is_limited:
         del os.environ[name]

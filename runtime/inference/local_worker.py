@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synergy.runtime.inference.worker import WorkerSetup, open_in_worker, work
-from synergy.runtime.processes.child import AWAKE_S, Child
+from synergy.runtime.processes.child import SPIN_WAIT_S, Child
 from synergy.runtime.processes.shared_memory import Place, SharedArrays
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class LocalWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         """Raises as `FaceAligner.load`."""
         self.crops = SharedArrays.create()
-        self.child = Child("a worker", __name__, "make_handler", (self.crops.descriptor,), AWAKE_S)
+        self.child = Child("a worker", __name__, "make_handler", (self.crops.descriptor,), SPIN_WAIT_S)
         try:
             self.child.ask((self.crops.descriptor, setup))
         except BaseException:

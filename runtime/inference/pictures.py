@@ -11,7 +11,7 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner, given
 from synergy.runtime.errors import EngineError, MediaError
-from synergy.runtime.faces import Cut, Face
+from synergy.runtime.faces import Face, FaceCrops
 from synergy.runtime.inference.records import ImageRecord, failed_record, image_record
 from synergy.runtime.media.drawing import draw_faces
 from synergy.runtime.media.inputs import BoxFile, decode_image, output_paths, read_image, write_image
@@ -83,7 +83,7 @@ class _Opened:
 
     job: PictureJob
     size_wh: tuple[int, int] | None = None
-    cut: Cut | None = None
+    cut: FaceCrops | None = None
     canvas_bgr: np.ndarray | None = None
     error: str = ""
 
@@ -128,7 +128,7 @@ def _open(aligner: FaceAligner, job: PictureJob) -> _Opened:
 def _finish(aligner: FaceAligner, held: Sequence[_Opened]) -> Iterator[ImageRecord]:
     good = [each for each in held if each.cut is not None]
     try:
-        found = iter(aligner.align_cuts([each.cut for each in good if each.cut is not None]))
+        found = iter(aligner.align_crops([each.cut for each in good if each.cut is not None]))
     except EngineError as error:
         yield from (failed_record(str(each.job.path), each.error or str(error), each.size_wh) for each in held)
         return

@@ -16,7 +16,7 @@ from synergy.runtime.inference.records import FrameRecord, tracked_record
 from synergy.runtime.media.drawing import FONT, SHADE, WHITE, draw_faces
 from synergy.runtime.media.inputs import output_paths
 from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter, whole_file
-from synergy.runtime.processes.prefetch import ahead
+from synergy.runtime.processes.prefetch import prefetch
 from synergy.runtime.tracking.tracker import FaceTracker, TrackedFace, TrackOptions
 
 VIDEO_SUFFIX = ".mp4"
@@ -67,9 +67,9 @@ def _followed(
 ) -> Iterator[tuple[Frame, list[TrackedFace]]]:
     """Frames with their faces. OpenCV decodes ahead in one thread and the engine runs in another."""
     tracker = FaceTracker(aligner, options)
-    frames = stack.enter_context(closing(ahead(reader.frames(), FRAMES_AHEAD)))
+    frames = stack.enter_context(closing(prefetch(reader.frames(), FRAMES_AHEAD)))
     found = ((frame, tracker.track(frame.image_bgr, frame.time_s)) for frame in frames)
-    return stack.enter_context(closing(ahead(found, FRAMES_AHEAD)))
+    return stack.enter_context(closing(prefetch(found, FRAMES_AHEAD)))
 
 
 def _draw_ids(canvas_bgr: np.ndarray, faces: Sequence[TrackedFace]) -> np.ndarray:

@@ -47,7 +47,7 @@ class WorkerSetup:
     @property
     def label(self) -> str:
         """As `Engine.label`."""
-        return engine_label(self.engine, self.options.computing)
+        return engine_label(self.engine, self.options.compute_precision)
 
     def resolved(self, batch: int = 1) -> WorkerSetup:
         """With "auto" replaced by what is fastest here for so many crops at once, so that it is measured once and not
@@ -56,9 +56,9 @@ class WorkerSetup:
         if self.engine != "auto":
             found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
             return replace(self, artifact=found.file)
-        from synergy.runtime.autotune import Wish, tune  # an engine that is named needs none of it
+        from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
 
-        best = tune(bundle, device, Wish(self.threads, self.artifact, self.options, batch))[0]
+        best = tune(bundle, device, TuneRequest(self.threads, self.artifact, self.options, batch))[0]
         options = replace(self.options, precision=best.precision)
         return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SCRATCH, SHIM_SOURCE, LiteHome
+from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SCRATCH, SHIM_SOURCE, LiteInstallation
 
 COMPILER_HINT = "install one, e.g. `apt-get install g++` or `dnf install gcc-c++`"
 _OLD_COMPILER_HINT = "use GCC 7 or Clang 5 or newer, or set CXX to another compiler"
@@ -19,7 +19,7 @@ _OLD_COMPILER_HINT = "use GCC 7 or Clang 5 or newer, or set CXX to another compi
 _OPEN = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 
 
-def build_shim(home: LiteHome) -> None:
+def build_shim(home: LiteInstallation) -> None:
     """Compile `home.shim` and prove that it opens; the file appears whole or not at all.
 
     Raises EngineUnavailableError without a compiler, or with the compiler's or loader's first complaint.
@@ -57,7 +57,7 @@ def find_compiler() -> list[str]:
     raise EngineUnavailableError(f"MindSpore Lite's binding needs a C++ compiler and there is none: {COMPILER_HINT}")
 
 
-def _arguments(home: LiteHome, target: Path) -> list[str]:
+def _arguments(home: LiteInstallation, target: Path) -> list[str]:
     includes = [word for folder in home.includes for word in ("-isystem", str(folder))]
     defines = ["-DSYNERGY_LITE_CONVERTER"] if home.has_converter else []
     folders = dict.fromkeys(library.parent for library in home.libraries)

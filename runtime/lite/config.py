@@ -88,7 +88,7 @@ NO_SETTINGS = LiteSettings()
 
 def lite_settings(device: Device, options: EngineOptions, inputs: Sequence[TensorSpec]) -> LiteSettings:
     """What Lite needs for a model with these inputs. Raises ValueError if `options.lite_config` cannot be read."""
-    mode = PRECISION_MODES.get((device.kind, options.computing), "")
+    mode = PRECISION_MODES.get((device.kind, options.compute_precision), "")
     config = make_config(device, options, inputs).text(options.lite_config)
     return LiteSettings(mode, options.affinity, config)
 
@@ -97,10 +97,10 @@ def make_config(device: Device, options: EngineOptions, inputs: Sequence[TensorS
     """The sections that `device` wants; none for the CPU."""
     is_open = any(spec.shape[0] == DYNAMIC for spec in inputs)
     shapes = ";".join(f"{spec.name}:{_bracketed(spec.shape)}" for spec in inputs) if is_open else ""
-    mode = PRECISION_MODES.get((device.kind, options.computing), "")
+    mode = PRECISION_MODES.get((device.kind, options.compute_precision), "")
     if device.kind == "ascend":  # compiles the model once for each size
         sizes = ",".join(_bracketed([size]) for size in options.batches) if is_open else ""
-        context = AscendContext(mode, _OPERATORS[options.computing], shapes, _for_each(inputs, sizes))
+        context = AscendContext(mode, _OPERATORS[options.compute_precision], shapes, _for_each(inputs, sizes))
         return LiteConfig(ascend_context=context)
     if device.kind == "gpu":  # TensorRT compiles it for a range, best for one size in it: faces come one at a time
         first, last = options.batches[0], options.batches[-1]

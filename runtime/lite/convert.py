@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineError
-from synergy.runtime.lite.locate import LiteHome, locate
+from synergy.runtime.lite.locate import LiteInstallation, locate
 from synergy.runtime.lite.stderr import LOG_LEVEL, cause
 
 FRAMEWORKS = {"onnx": 2, "mindir": 3}  # include/registry/converter_context.h: kFmkTypeOnnx, kFmkTypeMs
@@ -75,7 +75,7 @@ def _check(source: Path, framework: str, output: Path, input_format: str, config
         raise ValueError(f"{output.parent} is no folder: make it first")
 
 
-def _run(home: LiteHome, source: Path, job: dict[str, object]) -> None:
+def _run(home: LiteInstallation, source: Path, job: dict[str, object]) -> None:
     environment = {**os.environ, "GLOG_v": LOG_LEVEL}
     command = [sys.executable, "-I", str(_CHILD), json.dumps(job)]
     done = subprocess.run(

@@ -23,9 +23,9 @@ from synergy.runtime.lite.locate import (
     RECORD,
     SCRATCH,
     VERSION,
-    LiteHome,
-    describe_home,
-    find_home,
+    LiteInstallation,
+    describe_installation,
+    find_installation,
     lite_folder,
     wheel_root,
 )
@@ -49,7 +49,7 @@ WHEELS = {
 }
 
 
-def install(echo: Callable[[str], None], wheel: Wheel | None = None) -> LiteHome:
+def install(echo: Callable[[str], None], wheel: Wheel | None = None) -> LiteInstallation:
     """Make MindSpore Lite ready and return where it is; what is ready already is left alone.
 
     `echo` is told each step. `wheel` replaces this machine's wheel. With SYNERGY_LITE_HOME only the binding is
@@ -59,7 +59,7 @@ def install(echo: Callable[[str], None], wheel: Wheel | None = None) -> LiteHome
     """
     ready = _ready()
     if ready is None:
-        if find_home() is None and wheel is None:
+        if find_installation() is None and wheel is None:
             wheel = _this_machines_wheel()
         find_compiler()  # said before a long download, not after
         try:
@@ -72,15 +72,15 @@ def install(echo: Callable[[str], None], wheel: Wheel | None = None) -> LiteHome
     return ready
 
 
-def _ready() -> LiteHome | None:
-    home = find_home()
+def _ready() -> LiteInstallation | None:
+    home = find_installation()
     return home if home is not None and home.shim.is_file() and opens(home.shim) else None
 
 
-def _install(echo: Callable[[str], None], wheel: Wheel | None) -> LiteHome:
+def _install(echo: Callable[[str], None], wheel: Wheel | None) -> LiteInstallation:
     for left_over in lite_folder().glob(f"{SCRATCH}*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    home = find_home()
+    home = find_installation()
     if home is None:
         home = _unpacked(echo, wheel or _this_machines_wheel())
     echo("building the binding with the C++ compiler")
@@ -98,7 +98,7 @@ def _this_machines_wheel() -> Wheel:
     return wheel
 
 
-def _unpacked(echo: Callable[[str], None], wheel: Wheel) -> LiteHome:
+def _unpacked(echo: Callable[[str], None], wheel: Wheel) -> LiteInstallation:
     """Fetch and unpack next to the target, then rename: the target exists whole or not at all."""
     target = wheel_root()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=SCRATCH) as scratch:
@@ -110,7 +110,7 @@ def _unpacked(echo: Callable[[str], None], wheel: Wheel) -> LiteHome:
         if target.exists():
             target.replace(Path(scratch) / "broken")
         fresh.replace(target)
-    home = describe_home(target)
+    home = describe_installation(target)
     if home is None:
         raise EngineUnavailableError(f"the wheel unpacked to {target} holds no MindSpore Lite: report this as a bug")
     return home

@@ -33,7 +33,7 @@ _CONVERTER_LIBRARY = "libmindspore_converter.so"
 
 
 @dataclass(frozen=True)
-class LiteHome:
+class LiteInstallation:
     """An unpacked MindSpore Lite and the path of its binding, which may not be built yet."""
 
     root: Path
@@ -63,24 +63,24 @@ def wheel_root() -> Path:
     return lite_folder() / f"mindspore-lite-{VERSION}-{platform.machine()}"
 
 
-def find_home() -> LiteHome | None:
+def find_installation() -> LiteInstallation | None:
     """`$SYNERGY_LITE_HOME` if set, else the installed wheel if whole, else None.
 
     Raises EngineUnavailableError if SYNERGY_LITE_HOME holds no MindSpore Lite.
     """
     named = os.environ.get("SYNERGY_LITE_HOME")
     if named:
-        return vendor_home(Path(named))
+        return vendor_installation(Path(named))
     root = wheel_root()
-    return describe_home(root) if is_whole(root) else None
+    return describe_installation(root) if is_whole(root) else None
 
 
-def locate() -> LiteHome:
+def locate() -> LiteInstallation:
     """The ready MindSpore Lite of this machine, found without network and without loading a library.
 
     Raises EngineUnavailableError if it or its binding is missing; the message says what to run.
     """
-    home = find_home()
+    home = find_installation()
     if home is None or not home.shim.is_file():
         status = diagnose()
         raise EngineUnavailableError(f"{status.detail}: {status.fix}")
@@ -90,7 +90,7 @@ def locate() -> LiteHome:
 def diagnose() -> Availability:
     """What `locate` finds, or what is missing, in words."""
     try:
-        home = find_home()
+        home = find_installation()
     except EngineUnavailableError as error:
         return Availability(False, str(error), "correct it or unset it")
     if home is None:
@@ -100,9 +100,9 @@ def diagnose() -> Availability:
     return Availability(True, f"MindSpore Lite {home.version} at {home.root}")
 
 
-def vendor_home(root: Path) -> LiteHome:
+def vendor_installation(root: Path) -> LiteInstallation:
     """The release that SYNERGY_LITE_HOME names. Raises EngineUnavailableError if there is none."""
-    home = describe_home(root.expanduser().absolute())
+    home = describe_installation(root.expanduser().absolute())
     if home is None:
         raise EngineUnavailableError(
             f"SYNERGY_LITE_HOME={root} holds no MindSpore Lite: it must be an unpacked release, "
@@ -111,7 +111,7 @@ def vendor_home(root: Path) -> LiteHome:
     return home
 
 
-def describe_home(root: Path) -> LiteHome | None:
+def describe_installation(root: Path) -> LiteInstallation | None:
     """Find headers and libraries below `root`, None if they are not there. The binding lies in `lite_folder()`."""
     base = _first(root / name for name in _RUNTIME_FOLDERS if (root / name / "include/api/model.h").is_file())
     runtime = base and _first(base / "lib" / name for name in _RUNTIME_LIBRARIES if (base / "lib" / name).is_file())
@@ -123,7 +123,7 @@ def describe_home(root: Path) -> LiteHome | None:
     includes = tuple(path for each in bases for path in (each, each / "include"))
     libraries = (runtime,) if tools is None else (runtime, tools / "lib" / _CONVERTER_LIBRARY)
     version = read_version(root, base)
-    return LiteHome(root, version, includes, libraries, lite_folder() / _shim_name(includes, libraries))
+    return LiteInstallation(root, version, includes, libraries, lite_folder() / _shim_name(includes, libraries))
 
 
 def is_whole(root: Path) -> bool:

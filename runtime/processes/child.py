@@ -30,8 +30,8 @@ BOOTSTRAP = (
 GRACE_S = 5.0  # how long a child may take to leave before it is killed
 # Runs often follow each other closely: waking a process that has gone to sleep, and the threads of its engine, costs up
 # to a quarter of a run of 2 ms.
-AWAKE_S = 0.0005
-LAST_WORDS = 4096  # bytes of a dead child's stderr that are searched for a cause
+SPIN_WAIT_S = 0.0005
+STDERR_TAIL_BYTES = 4096  # bytes of a dead child's stderr that are searched for a cause
 
 # what the child reports by name and the parent raises again
 ERRORS: dict[str, type[Exception]] = {
@@ -155,6 +155,6 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, stderr: Binar
 
 def _last_line(stream: BinaryIO) -> str:
     size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - LAST_WORDS))
+    stream.seek(max(0, size - STDERR_TAIL_BYTES))
     lines = stream.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 POLL_S = 0.05  # how soon a thread that waits for room sees that nobody wants more
 
 
-def ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     """The same items in the same order, computed in a thread up to `depth` ahead of whoever takes them.
 
     What `items` raises is raised here, in its place. When this ends or is closed, no thread is left behind.
@@ -34,7 +34,7 @@ def ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
         thread.join()
 
 
-def begun(function: Callable[[], Item]) -> Callable[[], Item]:
+def start_in_thread(function: Callable[[], Item]) -> Callable[[], Item]:
     """Call `function` in a thread, now; what is returned gives its result, or raises what it raised, once."""
     queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(2)  # the result, and that there is no other
     Thread(target=_fill, args=((call() for call in (function,)), queue, Event()), daemon=True).start()

@@ -17,7 +17,7 @@ import numpy as np
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import check_image
 from synergy.runtime.decode import PoseRule, rotation_to_euler_deg
-from synergy.runtime.detection.boxes import TRACKED_FACE, match, overlap
+from synergy.runtime.detection.boxes import TRACKED_FACE, iou, match
 from synergy.runtime.faces import Detection, Face, Pose
 from synergy.runtime.tracking.observation import Look, box_of, probe_roi
 from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
@@ -135,7 +135,7 @@ class FaceTracker:
         lost: list[_Track] = []
         # the one that moved least first: if two are on one face, the other went astray
         for track, look in sorted(zip(self._tracks, looks, strict=True), key=lambda pair: pair[1].offset):
-            doubled = any(overlap(look.box_xyxy, other.box_xyxy) > SAME_PLACE for other in kept)
+            doubled = any(iou(look.box_xyxy, other.box_xyxy) > SAME_PLACE for other in kept)
             if doubled or look.offset > farthest or not track.accepts(look):
                 lost.append(track)
             else:
@@ -161,7 +161,7 @@ class FaceTracker:
 
     def _start(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
         for score, look in self._settled(frame_bgr, detections):
-            if any(overlap(look.box_xyxy, track.box_xyxy) > TRACKED_FACE for track in self._tracks):
+            if any(iou(look.box_xyxy, track.box_xyxy) > TRACKED_FACE for track in self._tracks):
                 continue  # followed already: the detector's box was off
             known = match([look.box_xyxy], [track.box_xyxy for track in self._lost])
             if known:

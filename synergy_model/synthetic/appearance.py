@@ -156,9 +156,9 @@ def _lobe(towards: np.ndarray, centre: np.ndarray, sharpness: float) -> np.ndarr
     return (weight * (LIGHTS / 4) / weight.sum())[:, None]
 
 
-def _tint(rng: np.random.Generator, spread: float) -> np.ndarray:
-    warmth = rng.normal(0, spread)
-    return np.exp(np.array([warmth, 0.1 * rng.normal(0, spread), -warmth]))
+def _tint(rng: np.random.Generator, input_sensitivity: float) -> np.ndarray:
+    warmth = rng.normal(0, input_sensitivity)
+    return np.exp(np.array([warmth, 0.1 * rng.normal(0, input_sensitivity), -warmth]))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -164,8 +164,8 @@ def draw_labels(rng: np.random.Generator) -> Labels:
 
 
 def _draw_expression(rng: np.random.Generator) -> np.ndarray:
-    neutral, mean, spread, low, high = EXPRESSIONS.T
-    values = np.clip(mean + spread * rng.standard_normal(len(EXPRESSIONS)), low, high)
+    neutral, mean, input_sensitivity, low, high = EXPRESSIONS.T
+    values = np.clip(mean + input_sensitivity * rng.standard_normal(len(EXPRESSIONS)), low, high)
     values = np.where(rng.random(len(EXPRESSIONS)) < neutral, 0.0, values)
     if rng.random() < CLOSED_SHARE:
         values[BLINK] = rng.uniform(0.85, 1.0)

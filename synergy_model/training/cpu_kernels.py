@@ -45,7 +45,7 @@ def build_kernels(folder: Path) -> Path | None:
     return target.resolve()
 
 
-def lighten(network: SynergyNet, library: Path) -> None:
+def use_compiled_kernels(network: SynergyNet, library: Path) -> None:
     """Replace cells of a network in training by equal, faster ones; parameters and their names stay."""
     parameters = list(network.get_parameters())
     names = [parameter.name for parameter in parameters]

@@ -13,7 +13,7 @@ from synergy.synergy_model.checkpoints.checkpoint import fill
 from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
 from synergy.synergy_model.losses import SynergyLoss
 from synergy.synergy_model.synergynet import SynergyNet
-from synergy.synergy_model.training.cpu_kernels import build_kernels, lighten
+from synergy.synergy_model.training.cpu_kernels import build_kernels, use_compiled_kernels
 from synergy.synergy_model.training.datasets import MorphableArrays
 from synergy.synergy_model.training.options import TrainOptions
 
@@ -57,7 +57,7 @@ class Trainer:
         library = _library(options)
         self.kernels = library is not None
         if library is not None:
-            lighten(self.network, library)
+            use_compiled_kernels(self.network, library)
         self.optimizer, self.rates = _optimizer(options, self.network)
         self.gradient = GradientStep(SynergyLoss(self.network, options.losses), self.optimizer.parameters)
         _prepare_for_training(self.gradient)

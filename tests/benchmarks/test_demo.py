@@ -14,7 +14,7 @@ from synergy.benchmarks import demo
 from synergy.benchmarks.accuracy.report import AccuracyReport, NmeBinRecord, NmeRecord, PoseMaeRecord
 from synergy.benchmarks.commands.tables import print_demo
 from synergy.benchmarks.demo import DEMO_CHECKPOINT, DemoReport, accuracy_rows
-from synergy.benchmarks.parity.drift import CELL, Measured
+from synergy.benchmarks.parity.drift import CELL, VariantAccuracy
 from synergy.benchmarks.parity.report import Check, ParityReport
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime.diagnostics.host import Host
@@ -30,7 +30,7 @@ MANIFEST = SimpleNamespace(
 BUNDLE = SimpleNamespace(manifest=MANIFEST)
 
 
-def measured(artifact: str, engine: str, nme: float) -> Measured:
+def measured(artifact: str, engine: str, nme: float) -> VariantAccuracy:
     means = (nme - 1, None, nme + 1)
     ranges = ((0, 30), (30, 60), (60, 90))
     bins = tuple(
@@ -39,7 +39,7 @@ def measured(artifact: str, engine: str, nme: float) -> Measured:
     report = AccuracyReport(
         "faces", "16 faces", NmeRecord(bins, nme, 0.5, nme), PoseMaeRecord(1, 2, 3, 2, 16), None, []
     )
-    return Measured(artifact, engine, report)
+    return VariantAccuracy(artifact, engine, report)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_accuracy_shown_is_that_of_the_proof(
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "parity.json").write_bytes(msgspec.json.encode(report.parity))
 
-    def prove(folder: Path, checkpoint: SimpleNamespace, faces: int) -> tuple[str, list[Measured]]:
+    def prove(folder: Path, checkpoint: SimpleNamespace, faces: int) -> tuple[str, list[VariantAccuracy]]:
         steps.append(f"gate {folder} {faces}")
         return "proof", [measured(CELL, "mindspore", 5.0), measured("model.ms", "lite", 5.5)]
 

@@ -86,8 +86,10 @@ def test_the_refiner_is_the_cells() -> None:
     rng = np.random.default_rng(5)
     refiner = LandmarkRefiner().set_train(False)
     for name, parameter in refiner.parameters_and_names():
-        spread = 0.05 if name.endswith("weight") else 0.2
-        values = rng.normal(0, spread, parameter.shape) + (1.0 if "gamma" in name or "variance" in name else 0.0)
+        input_sensitivity = 0.05 if name.endswith("weight") else 0.2
+        values = rng.normal(0, input_sensitivity, parameter.shape) + (
+            1.0 if "gamma" in name or "variance" in name else 0.0
+        )
         parameter.set_data(
             Tensor(np.abs(values).astype(np.float32) if "variance" in name else values.astype(np.float32))
         )

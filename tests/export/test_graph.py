@@ -20,7 +20,7 @@ from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import available
 from synergy.runtime.manifest import HEADS
-from synergy.runtime.variants import WayEngines
+from synergy.runtime.variants import VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, DenseMorphable, load_checkpoint, save_checkpoint
 
 VERTICES = 40
@@ -50,7 +50,7 @@ def with_mesh(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 
 def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
     """The numbers alone: accuracy is tested elsewhere."""
-    with WayEngines(Bundle.open(folder)) as engines:
+    with VariantEngines(Bundle.open(folder)) as engines:
         report = check_bundle(engines, checkpoint)
     assert report.passed, summary(report)
     ran = {(check.artifact, check.engine) for check in report.checks}

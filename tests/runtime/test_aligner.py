@@ -15,7 +15,7 @@ import pytest
 
 from synergy.runtime import autotune as tuning
 from synergy.runtime.aligner import MAX_BATCH, FaceAligner
-from synergy.runtime.autotune import Wish, tune
+from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, Availability, Device, available
 from synergy.runtime.engines.base import Engine
@@ -363,7 +363,7 @@ def test_no_faces_need_no_run(bundles: dict[str, Path], photos: dict[str, np.nda
 
 def test_auto_takes_what_was_measured_fastest(bundles: dict[str, Path]) -> None:
     with FaceAligner.load(bundles["mb05"]) as aligner:
-        best = tune(Bundle.open(bundles["mb05"]), Device(), Wish())[0]
+        best = tune(Bundle.open(bundles["mb05"]), Device(), TuneRequest())[0]
         found = (aligner.engine.name, aligner.artifact.file, aligner.engine.threads)
         assert found == (best.engine, best.artifact, best.threads)
 

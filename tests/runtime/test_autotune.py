@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from synergy.runtime import autotune as tuning
-from synergy.runtime.autotune import Choice, Wish, candidates, tune
+from synergy.runtime.autotune import MeasuredVariant, TuneRequest, candidates, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import Availability, Device, Engine, EngineOptions, ModelFile
 from synergy.runtime.engines.openvino import OpenVinoEngine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
-from synergy.runtime.manifest import Computing, Drift
+from synergy.runtime.manifest import ComputePrecision, Drift
 
 CPU = Device()
 sizes: list[int] = []  # of the batches that the stand-ins ran
@@ -46,7 +46,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
             sizes.append(len(arrays[0]))
             exact_s = {"lite": 0.001, "openvino": 0.008}.get(self.name, 0.003) / self.threads
-            time.sleep(exact_s / (20 if self.computing == "bf16" else 1))
+            time.sleep(exact_s / (20 if self.compute_precision == "bf16" else 1))
             shapes = [(len(arrays[0]), *spec.shape[1:]) for spec in self.model.outputs]
             return [np.zeros(shape, np.float32) for shape in shapes]
 
@@ -73,7 +73,7 @@ def manifest_with(bundle: Bundle, change: Callable) -> Bundle:
 
 
 def test_fastest_first(bundle: Bundle, opened: list) -> None:
-    found = tune(bundle, CPU, Wish())
+    found = tune(bundle, CPU, TuneRequest())
     expected = [(name, threads) for name in ("lite", "onnx", "openvino") for threads in (2, 1)]
     assert [(each.engine, each.threads) for each in found] == expected
     assert found[0].median_ms == pytest.approx(0.5, abs=0.4) and found[0].artifact == "model.ms"
@@ -81,15 +81,15 @@ def test_fastest_first(bundle: Bundle, opened: list) -> None:
 
 
 def test_measured_once(bundle: Bundle, opened: list) -> None:
-    first = tune(bundle, CPU, Wish())
+    first = tune(bundle, CPU, TuneRequest())
     count = len(opened)
-    assert tune(bundle, CPU, Wish()) == first and len(opened) == count
-    assert tune(bundle, CPU, Wish(), again=True) != () and len(opened) == 2 * count
+    assert tune(bundle, CPU, TuneRequest()) == first and len(opened) == count
+    assert tune(bundle, CPU, TuneRequest(), again=True) != () and len(opened) == 2 * count
 
 
 def test_the_result_lies_beside_the_bundle(bundle: Bundle, opened: list) -> None:
     before = sorted(path.name for path in bundle.folder.iterdir())
-    tune(bundle, CPU, Wish())
+    tune(bundle, CPU, TuneRequest())
     assert sorted(path.name for path in bundle.folder.iterdir()) == before
     assert [path.name for path in bundle.folder.parent.glob("*.json")] == ["mb05.tuning.json"]
 
@@ -98,8 +98,8 @@ def test_the_result_lies_beside_the_bundle(bundle: Bundle, opened: list) -> None
 def test_what_else_is_asked_is_measured_anew(
     bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    tune(bundle, CPU, Wish())
-    count, device, wish = len(opened), CPU, Wish()
+    tune(bundle, CPU, TuneRequest())
+    count, device, request = len(opened), CPU, TuneRequest()
     if what == "bundle":
         with (bundle.folder / "manifest.json").open("a") as stream:
             stream.write(" ")
@@ -108,11 +108,11 @@ def test_what_else_is_asked_is_measured_anew(
     elif what == "device":
         device = Device("gpu", 1)
     else:
-        wish = Wish(threads=3)
-    tune(bundle, device, wish)
+        request = TuneRequest(threads=3)
+    tune(bundle, device, request)
     assert len(opened) > count
     count = len(opened)
-    tune(bundle, device, wish)
+    tune(bundle, device, request)
     assert len(opened) == count  # each is remembered beside the other
 
 
@@ -121,93 +121,95 @@ def test_what_else_is_asked_is_measured_anew(
     [b"", b"[]", b"nonsense", b'[{"key": "x"}]', b"[" * 100_000, b"\xff", None],
 )
 def test_a_damaged_file_is_measured_anew(bundle: Bundle, opened: list, content: bytes | None) -> None:
-    tune(bundle, CPU, Wish())
+    tune(bundle, CPU, TuneRequest())
     path, count = bundle.folder.parent / "mb05.tuning.json", len(opened)
     if content is None:  # well-formed, of ways that do not exist here
         entries = json.loads(path.read_text())
-        entries[0]["choices"][0]["threads"] = 10**6
+        entries[0]["ranking"][0]["threads"] = 10**6
         content = json.dumps(entries).encode()
     path.write_bytes(content)
-    assert tune(bundle, CPU, Wish())[0].engine == "lite" and len(opened) == 2 * count
+    assert tune(bundle, CPU, TuneRequest())[0].engine == "lite" and len(opened) == 2 * count
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(
     bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "_path", lambda bundle: Path("/proc/none/x.tuning.json"))
-    assert tune(bundle, CPU, Wish())[0].engine == "lite"
+    assert tune(bundle, CPU, TuneRequest())[0].engine == "lite"
 
 
 def test_accepted_drift_is_never_chosen(bundle: Bundle, opened: list) -> None:
     """However fast: only where there is nothing else."""
     bad = Drift(1.0, 1.0, "test", accepted=True)
     drifted = manifest_with(bundle, lambda a: msgspec.structs.replace(a, drift=bad) if a.format != "onnx" else a)
-    assert {each.engine for each in tune(drifted, CPU, Wish())} == {"onnx", "openvino"}
+    assert {each.engine for each in tune(drifted, CPU, TuneRequest())} == {"onnx", "openvino"}
     all_drifted = manifest_with(bundle, lambda a: msgspec.structs.replace(a, drift=bad))
-    assert tune(all_drifted, CPU, Wish(), again=True)[0].engine == "lite"
+    assert tune(all_drifted, CPU, TuneRequest(), again=True)[0].engine == "lite"
 
 
 def test_each_precision_competes(bundle: Bundle) -> None:
     """`.ms` in fp16 and the lowered MindIR in fp32 are two ways on one engine; two formats in fp32 are one."""
     reduced = manifest_with(bundle, lambda a: msgspec.structs.replace(a, precision="fp16") if a.format == "ms" else a)
-    files = {way.artifact.file for way in candidates(reduced, CPU, Wish()) if way.engine == "lite"}
+    files = {variant.artifact.file for variant in candidates(reduced, CPU, TuneRequest()) if variant.engine == "lite"}
     assert files == {"model.ms", "model.v1.mindir"}
-    assert {way.artifact.file for way in candidates(bundle, CPU, Wish()) if way.engine == "lite"} == {"model.ms"}
+    assert {
+        variant.artifact.file for variant in candidates(bundle, CPU, TuneRequest()) if variant.engine == "lite"
+    } == {"model.ms"}
 
 
 def test_what_an_engine_does_not_run_on_is_no_candidate(bundle: Bundle, opened: list) -> None:
     """OpenVINO's gpu is another's."""
-    assert {way.engine for way in candidates(bundle, Device("gpu"), Wish())} == {"lite", "onnx"}
+    assert {variant.engine for variant in candidates(bundle, Device("gpu"), TuneRequest())} == {"lite", "onnx"}
 
 
-PROVED = Computing("openvino", "bf16", Drift(0.002, 0.002, "test"))
+PROVED = ComputePrecision("openvino", "bf16", Drift(0.002, 0.002, "test"))
 
 
-def computed(bundle: Bundle, computing: Computing = PROVED) -> Bundle:
+def computed(bundle: Bundle, compute_precision: ComputePrecision = PROVED) -> Bundle:
     """With one more thing that `model.onnx` was proved in."""
-    add = {"computing": (computing,)}
+    add = {"compute_precisions": (compute_precision,)}
     return manifest_with(bundle, lambda a: msgspec.structs.replace(a, **add) if a.format == "onnx" else a)
 
 
 def test_what_was_proved_in_less_than_float32_competes(bundle: Bundle, opened: list) -> None:
-    found = tune(computed(bundle), CPU, Wish())
+    found = tune(computed(bundle), CPU, TuneRequest())
     assert [(each.engine, each.threads, each.precision) for each in found[:2]] == [
         ("openvino", 2, "bf16"),
         ("openvino", 1, "bf16"),
     ]
     assert [each.precision for each in found[2:]] == ["fp32"] * 6
-    assert tune(computed(bundle), CPU, Wish()) == found
+    assert tune(computed(bundle), CPU, TuneRequest()) == found
 
 
 @pytest.mark.parametrize("drift", [None, Drift(1.0, 1.0, "test", accepted=True)], ids=["not proved", "accepted"])
 def test_what_was_not_proved_does_not(bundle: Bundle, opened: list, drift: Drift | None) -> None:
-    found = tune(computed(bundle, Computing("openvino", "bf16", drift)), CPU, Wish())
+    found = tune(computed(bundle, ComputePrecision("openvino", "bf16", drift)), CPU, TuneRequest())
     assert {each.precision for each in found} == {"fp32"} and found[0].engine == "lite"
 
 
 def test_who_asks_for_a_precision_gets_it(bundle: Bundle, opened: list) -> None:
     """Also what was not proved; and float32 of a bundle that was proved in less."""
-    exact = tune(computed(bundle), CPU, Wish(options=EngineOptions("fp32")))
+    exact = tune(computed(bundle), CPU, TuneRequest(options=EngineOptions("fp32")))
     assert {each.precision for each in exact} == {"fp32"} and exact[0].engine == "lite"
-    asked = tune(bundle, CPU, Wish(options=EngineOptions("bf16")))
+    asked = tune(bundle, CPU, TuneRequest(options=EngineOptions("bf16")))
     assert {(each.engine, each.precision) for each in asked} == {("openvino", "bf16")}
 
 
 def test_the_proof_is_one_for_cpus(bundle: Bundle) -> None:
-    assert {way.precision for way in candidates(computed(bundle), CPU, Wish())} == {"fp32", "bf16"}
-    assert {way.precision for way in candidates(computed(bundle), Device("gpu"), Wish())} == {"fp32"}
+    assert {variant.precision for variant in candidates(computed(bundle), CPU, TuneRequest())} == {"fp32", "bf16"}
+    assert {variant.precision for variant in candidates(computed(bundle), Device("gpu"), TuneRequest())} == {"fp32"}
 
 
 def test_a_cpu_without_the_type_is_no_obstacle(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = tuning.open_engine
 
     def refuse(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
-        if options.computing == "bf16":
+        if options.compute_precision == "bf16":
             raise EngineError("this CPU does not compute in bfloat16")
         return sound(name, model, device, threads, options)
 
     monkeypatch.setattr(tuning, "open_engine", refuse)
-    assert {each.precision for each in tune(computed(bundle), CPU, Wish())} == {"fp32"}
+    assert {each.precision for each in tune(computed(bundle), CPU, TuneRequest())} == {"fp32"}
 
 
 def test_what_was_measured_on_another_cpu_is_measured_anew(
@@ -216,24 +218,27 @@ def test_what_was_measured_on_another_cpu_is_measured_anew(
     """The file lies beside the bundle and may be copied with it."""
     able = Availability(True, "")
     monkeypatch.setattr(OpenVinoEngine, "computes", classmethod(lambda cls, precision, device: able))
-    assert tune(computed(bundle), CPU, Wish())[0].precision == "bf16"
+    assert tune(computed(bundle), CPU, TuneRequest())[0].precision == "bf16"
     count = len(opened)
-    assert tune(computed(bundle), CPU, Wish())[0].precision == "bf16" and len(opened) == count
+    assert tune(computed(bundle), CPU, TuneRequest())[0].precision == "bf16" and len(opened) == count
     able = Availability(False, "this CPU does not compute in bfloat16")
-    tune(computed(bundle), CPU, Wish())
+    tune(computed(bundle), CPU, TuneRequest())
     assert len(opened) == 2 * count
 
 
 @pytest.mark.parametrize(("reduced_ms", "first"), [(0.94, "bf16"), (0.97, "fp32"), (1.2, "fp32")])
 def test_a_little_time_is_not_worth_less_exact_numbers(reduced_ms: float, first: str) -> None:
-    choices = [Choice("openvino", "model.onnx", 2, reduced_ms, "bf16"), Choice("openvino", "model.onnx", 2, 1.0)]
-    assert min(choices, key=tuning._cost).precision == first
+    ranking = [
+        MeasuredVariant("openvino", "model.onnx", 2, reduced_ms, "bf16"),
+        MeasuredVariant("openvino", "model.onnx", 2, 1.0),
+    ]
+    assert min(ranking, key=tuning._cost).precision == first
 
 
 def test_wishes_are_kept(bundle: Bundle, opened: list) -> None:
-    assert {each.threads for each in tune(bundle, CPU, Wish(threads=1))} == {1}
-    assert {each.artifact for each in tune(bundle, CPU, Wish(artifact="onnx"))} == {"model.onnx"}
-    assert tune(bundle, CPU, Wish(artifact="model.mindir"))[0].engine == "mindspore"
+    assert {each.threads for each in tune(bundle, CPU, TuneRequest(threads=1))} == {1}
+    assert {each.artifact for each in tune(bundle, CPU, TuneRequest(artifact="onnx"))} == {"model.onnx"}
+    assert tune(bundle, CPU, TuneRequest(artifact="model.mindir"))[0].engine == "mindspore"
 
 
 def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,27 +250,27 @@ def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, mo
         return sound(name, model, device, threads, options)
 
     monkeypatch.setattr(tuning, "open_engine", fail)
-    assert {each.engine for each in tune(bundle, CPU, Wish())} == {"onnx", "openvino"}
+    assert {each.engine for each in tune(bundle, CPU, TuneRequest())} == {"onnx", "openvino"}
     with pytest.raises(EngineError, match="lite is broken"):
-        tune(bundle, CPU, Wish(artifact="ms"))
+        tune(bundle, CPU, TuneRequest(artifact="ms"))
 
 
 def test_no_engine_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     with pytest.raises(EngineUnavailableError, match="lite is missing, get lite; onnx: onnx is missing, get onnx"):
-        tune(bundle, CPU, Wish())
+        tune(bundle, CPU, TuneRequest())
 
 
 def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: list) -> None:
     """Which engine is fastest depends on the batch."""
-    tune(bundle, CPU, Wish(threads=1))
+    tune(bundle, CPU, TuneRequest(threads=1))
     assert set(sizes) == {1}
     sizes.clear()
-    tune(bundle, CPU, Wish(threads=1, batch=8))
+    tune(bundle, CPU, TuneRequest(threads=1, batch=8))
     assert set(sizes) == {8}
     sizes.clear()
-    tune(bundle, CPU, Wish(threads=1))
-    tune(bundle, CPU, Wish(threads=1, batch=8))
+    tune(bundle, CPU, TuneRequest(threads=1))
+    tune(bundle, CPU, TuneRequest(threads=1, batch=8))
     assert not sizes
 
 
@@ -273,17 +278,17 @@ def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: li
 def test_those_near_the_best_take_more_turns(monkeypatch: pytest.MonkeyPatch, others: list[float], more: bool) -> None:
     """A busy moment must not decide; who is far behind need not wait for it."""
     monkeypatch.setattr(tuning, "_turn", lambda engine, crop: engine)
-    times = tuning._race([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
+    times = tuning._time_engines([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
     long, short = tuning.ROUNDS + tuning.MORE_ROUNDS, tuning.ROUNDS
-    assert [len(turns) for turns in times] == [
+    assert [len(samples) for samples in times] == [
         long if more and seconds <= tuning.NEAR else short for seconds in (1.0, *others)
     ]
 
 
 def test_engines_settle_before_they_are_measured(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    tune(bundle, CPU, Wish(threads=1, artifact="onnx"))
+    tune(bundle, CPU, TuneRequest(threads=1, artifact="onnx"))
     few = len(sizes)
     monkeypatch.setattr(tuning, "SETTLE_S", 0.1)
     sizes.clear()
-    tune(bundle, CPU, Wish(threads=1, artifact="onnx"), again=True)
+    tune(bundle, CPU, TuneRequest(threads=1, artifact="onnx"), again=True)
     assert len(sizes) >= few + 20

@@ -94,9 +94,9 @@ def test_round_trip(read: Callable[[Any], Manifest]) -> None:
 
 
 def test_bundles_of_the_first_schema_are_read(read: Callable[[Any], Manifest]) -> None:
-    """They have no `computing`."""
+    """They have no `compute_precision`."""
     manifest = read(changed("schema", OLDEST_SCHEMA))
-    assert manifest.schema == OLDEST_SCHEMA < SCHEMA and manifest.artifacts[0].computing == ()
+    assert manifest.schema == OLDEST_SCHEMA < SCHEMA and manifest.artifacts[0].compute_precisions == ()
 
 
 def test_int8_of_the_first_schema_is_to_be_exported_again(read: Callable[[Any], Manifest]) -> None:

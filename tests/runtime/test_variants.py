@@ -9,14 +9,16 @@ import pytest
 import synergy.runtime.variants as module
 from synergy.runtime.engines import Availability, Device, EngineOptions, engine_class
 from synergy.runtime.engines.openvino import OpenVinoEngine
-from synergy.runtime.manifest import Artifact, Computing, Drift
-from synergy.runtime.variants import Way, WayEngines, computable, not_computed, ways
+from synergy.runtime.manifest import Artifact, ComputePrecision, Drift
+from synergy.runtime.variants import Variant, VariantEngines, computable, not_computed, ways
 
 CPU = Device()
-BF16 = Computing("openvino", "bf16", Drift(0.0, 0.0, "test"))
+BF16 = ComputePrecision("openvino", "bf16", Drift(0.0, 0.0, "test"))
 PLAIN = Artifact("model.onnx", "0" * 64, 1, "onnx", "fp32")
-PROVED = Artifact("model.onnx", "0" * 64, 1, "onnx", "fp32", computing=(BF16,))
-UNPROVED = Artifact("model.onnx", "0" * 64, 1, "onnx", "fp32", computing=(Computing("openvino", "bf16"),))
+PROVED = Artifact("model.onnx", "0" * 64, 1, "onnx", "fp32", compute_precisions=(BF16,))
+UNPROVED = Artifact(
+    "model.onnx", "0" * 64, 1, "onnx", "fp32", compute_precisions=(ComputePrecision("openvino", "bf16"),)
+)
 
 
 @pytest.fixture(params=[True, False], ids=["with bfloat16", "without"])
@@ -30,21 +32,21 @@ def able(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
 
 def test_ways(able: bool) -> None:
     """What is to be proved is a way, once the CPU has it; each is judged by the least precision on it."""
-    plain = [Way(PLAIN, "onnx", "fp32"), Way(PLAIN, "openvino", "fp32")]
-    assert ways(PLAIN) == plain and [way.precision for way in plain] == ["fp32", "fp32"]
+    plain = [Variant(PLAIN, "onnx", "fp32"), Variant(PLAIN, "openvino", "fp32")]
+    assert ways(PLAIN) == plain and [variant.precision for variant in plain] == ["fp32", "fp32"]
     *exact, last = ways(UNPROVED) if able else [*ways(UNPROVED), None]
-    assert [way.where for way in exact] == ["onnx", "openvino"]
+    assert [variant.where for variant in exact] == ["onnx", "openvino"]
     assert last is None or (str(last), last.precision) == ("model.onnx on openvino bf16", "bf16")
     assert last is None or last.options == EngineOptions("bf16")
 
 
 def test_a_reduced_file_is_judged_by_its_own_precision() -> None:
-    assert Way(Artifact("model.ms", "0" * 64, 1, "ms", "fp16"), "lite", "fp32").precision == "fp16"
+    assert Variant(Artifact("model.ms", "0" * 64, 1, "ms", "fp16"), "lite", "fp32").precision == "fp16"
 
 
 def test_an_engine_that_is_not_here_has_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available", lambda name: Availability(name == "onnx", ""))
-    assert ways(PROVED) == [Way(PROVED, "onnx", "fp32")]
+    assert ways(PROVED) == [Variant(PROVED, "onnx", "fp32")]
 
 
 def test_what_cannot_be_repeated_is_named(able: bool) -> None:
@@ -92,13 +94,13 @@ def test_an_engine_is_opened_once_and_closed_with_the_others(monkeypatch: pytest
 
     def open_engine(name: str, model: object, isolated: bool, options: EngineOptions) -> Puppet:
         assert isolated
-        opened.append(f"{name} {options.computing}")
+        opened.append(f"{name} {options.compute_precision}")
         return Puppet(name)
 
     monkeypatch.setattr(module, "open_engine", open_engine)
     bundle = SimpleNamespace(model_file=lambda artifact: artifact.file)
-    with WayEngines(bundle) as engines:  # type: ignore[arg-type]
-        exact, less = Way(PROVED, "openvino", "fp32"), Way(PROVED, "openvino", "bf16")
+    with VariantEngines(bundle) as engines:  # type: ignore[arg-type]
+        exact, less = Variant(PROVED, "openvino", "fp32"), Variant(PROVED, "openvino", "bf16")
         assert engines.engine(exact) is engines.engine(exact) is not engines.engine(less)
         assert closed == []
     assert opened == ["openvino fp32", "openvino bf16"] and closed == ["openvino", "openvino"]

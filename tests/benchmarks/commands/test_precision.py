@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from synergy import FaceAligner
-from synergy.runtime.autotune import Wish, tune
+from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import Availability, Device, EngineOptions
 from synergy.runtime.engines.base import engine_label
@@ -49,10 +49,14 @@ def bundle(exported: tuple[int, Path]) -> Path:
 
 def test_the_manifest_says_what_was_proved(bundle: Path) -> None:
     (artifact,) = read_manifest(bundle).artifacts
-    (computing,) = artifact.computing
-    assert (artifact.precision, computing.engine, computing.precision) == ("fp32", "openvino", "bf16")
+    (compute_precision,) = artifact.compute_precision
+    assert (artifact.precision, compute_precision.engine, compute_precision.precision) == ("fp32", "openvino", "bf16")
     assert artifact.drift is not None and artifact.drift.nme < 0.001
-    assert computing.drift is not None and 0 < computing.drift.nme <= 0.05 and computing.drift.data.startswith("256")
+    assert (
+        compute_precision.drift is not None
+        and 0 < compute_precision.drift.nme <= 0.05
+        and compute_precision.drift.data.startswith("256")
+    )
     proof = json.loads((bundle / "parity.json").read_text())
     reduced = [check for check in proof["checks"] if check.get("computing") == "bf16"]
     assert {check["engine"] for check in reduced} == {"openvino"} and all(check["pass"] for check in reduced)
@@ -62,14 +66,14 @@ def test_the_manifest_says_what_was_proved(bundle: Path) -> None:
 
 def test_auto_takes_it_and_who_asks_for_float32_gets_it(bundle: Path, shared: Path) -> None:
     crops = np.load(shared / "reference" / "real_emma.npz")["crop_bgr_u8"]
-    best = tune(Bundle.open(bundle), Device(), Wish())[0]
+    best = tune(Bundle.open(bundle), Device(), TuneRequest())[0]
     with (
         FaceAligner.load(bundle) as auto,
         FaceAligner.load(bundle, "openvino") as named,
         FaceAligner.load(bundle, options=EngineOptions("fp32")) as exact,
     ):
-        assert auto.engine.computing == best.precision
-        assert (named.engine.computing, exact.engine.computing) == ("fp32", "fp32")
+        assert auto.engine.compute_precision == best.precision
+        assert (named.engine.compute_precision, exact.engine.compute_precision) == ("fp32", "fp32")
         expected = exact.predict(crops).landmarks
         assert np.abs(named.predict(crops).landmarks - expected).max() < 0.01
         off = np.abs(auto.predict(crops).landmarks - expected).max()
@@ -88,7 +92,7 @@ def test_benchmarks_name_it(bundle: Path, synergy: Run, tmp_path: Path) -> None:
 
 
 def test_eval_says_in_what_it_computed(bundle: Path, synergy: Run) -> None:
-    best = tune(Bundle.open(bundle), Device(), Wish())[0]
+    best = tune(Bundle.open(bundle), Device(), TuneRequest())[0]
     code, _, err = synergy("eval", bundle)
     assert code == 0 and f"model.onnx on {engine_label(best.engine, best.precision)}" in err
     assert (

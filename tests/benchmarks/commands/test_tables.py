@@ -23,8 +23,8 @@ def fits(text: str) -> bool:
 
 def test_latency(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
-        Row(engine, file, "cpu", 16, 64, 12345.67, 12345.67, 12345.0, 12.34, 1234.5, 10.25, computing)
-        for file, engine, computing in WAYS
+        Row(engine, file, "cpu", 16, 64, 12345.67, 12345.67, 12345.0, 12.34, 1234.5, 10.25, compute_precision)
+        for file, engine, compute_precision in WAYS
     ]
     print_bench(BenchReport(describe_host(), tuple(rows)))
     out = capsys.readouterr().out
@@ -32,7 +32,10 @@ def test_latency(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_parity(capsys: pytest.CaptureFixture[str]) -> None:
-    checks = [Check(file, engine, "landmarks", 1e-5, 12.3, 5.1, True, computing) for file, engine, computing in WAYS]
+    checks = [
+        Check(file, engine, "landmarks", 1e-5, 12.3, 5.1, True, compute_precision)
+        for file, engine, compute_precision in WAYS
+    ]
     accuracy = [Accuracy(file, engine, 12.345, 1e-5, 12.345, 1e-5, False, True, each) for file, engine, each in WAYS]
     print_parity(ParityReport(True, tuple(checks), tuple(accuracy)))
     out = capsys.readouterr().out

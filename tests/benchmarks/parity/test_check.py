@@ -19,7 +19,7 @@ from synergy.benchmarks.parity import check as module
 from synergy.benchmarks.parity import gate as proof
 from synergy.benchmarks.parity.check import (
     NOMINAL,
-    SPREAD_FACTOR,
+    SENSITIVITY_FACTOR,
     TOLERANCES,
     Reference,
     cell_outputs,
@@ -36,7 +36,7 @@ from synergy.runtime.engines import available
 from synergy.runtime.engines.base import Availability, Device, Engine, EngineOptions
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.manifest import Artifact
-from synergy.runtime.variants import Way, WayEngines
+from synergy.runtime.variants import Variant, VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy.synergy_model.synergynet import SynergyNet
 
@@ -68,7 +68,7 @@ def copied(bundles: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def check(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:
-    with WayEngines(bundle) as engines:
+    with VariantEngines(bundle) as engines:
         return check_bundle(engines, checkpoint)
 
 
@@ -96,7 +96,10 @@ def test_a_sound_bundle_passes_with_the_contracts_keys(bundles: dict[str, Path])
             assert report[part] and all(set(row) == keys for row in report[part])
         for check in report["checks"]:
             assert check["pass"] is True
-            assert 0 <= check["max_abs"] <= check["tolerance"] and check["spread"] >= SPREAD_FACTOR * check["tolerance"]
+            assert (
+                0 <= check["max_abs"] <= check["tolerance"]
+                and check["spread"] >= SENSITIVITY_FACTOR * check["tolerance"]
+            )
         ran = {(check["artifact"], check["engine"], check["output"]) for check in report["checks"]}
         pairs = {
             ("model.mindir", "mindspore"),
@@ -161,7 +164,7 @@ def test_a_network_that_ignores_its_input_is_no_proof(
     with pytest.raises(ParityError) as raised:
         export_bundle(tmp_path / "blind.ckpt", tmp_path / "b", ExportOptions(("onnx",)), gate, lambda _: None)
     checks = raised.value.report.checks
-    assert all(check.max_abs <= check.tolerance and check.spread < check.tolerance for check in checks)
+    assert all(check.max_abs <= check.tolerance and check.input_sensitivity < check.tolerance for check in checks)
     assert not (tmp_path / "b").exists()
     # the artifact does match the Cell: what is wrong is another thing, and must be said
     assert "input" in str(raised.value) and "does not match" not in str(raised.value)
@@ -190,9 +193,9 @@ def test_spread_is_of_real_crops_alone() -> None:
     outputs = {"params": np.zeros((4, 62), np.float32)}
     outputs["params"][3] = 100
     crops = np.zeros((4, 120, 120, 3), np.uint8)
-    assert Reference(crops, 3, outputs).spread("params") == 0
+    assert Reference(crops, 3, outputs).input_sensitivity("params") == 0
     outputs["params"][0] = 0.5
-    assert Reference(crops, 3, outputs).spread("params") == 0.5
+    assert Reference(crops, 3, outputs).input_sensitivity("params") == 0.5
 
 
 def test_tolerance_grows_with_values_beyond_the_nominal_ones() -> None:
@@ -226,7 +229,7 @@ def checked(
         change: Change,
         reference: Reference = reference,
         batch: int = -1,
-        found: Callable[[Artifact], list[Way]] = lambda artifact: [Way(artifact, "onnx", "fp32")],
+        found: Callable[[Artifact], list[Variant]] = lambda artifact: [Variant(artifact, "onnx", "fp32")],
     ) -> ParityReport:
         class Puppet(Engine):
             name, formats = "onnx", ("onnx",)
@@ -501,13 +504,13 @@ def test_computing_in_less_may_round_more(
 ) -> None:
     """It is judged beside float32 of the same file, on real crops."""
     change = off_by(px, "landmarks", lambda places: places == 9)
-    report = checked(change, found=lambda artifact: [Way(artifact, "openvino", "bf16")])
+    report = checked(change, found=lambda artifact: [Variant(artifact, "openvino", "bf16")])
     assert report.passed is passes
-    assert [(each.engine, each.computing, each.where) for each in report.checks] == [
+    assert [(each.engine, each.compute_precision, each.where) for each in report.checks] == [
         ("openvino", "bf16", "openvino bf16")
     ] * len(report.checks)
     noise = off_by(1000.0, "landmarks", lambda places: places >= 10)
-    assert checked(noise, found=lambda artifact: [Way(artifact, "openvino", "bf16")]).passed
+    assert checked(noise, found=lambda artifact: [Variant(artifact, "openvino", "bf16")]).passed
     assert not checked(noise).passed
 
 
@@ -525,7 +528,7 @@ def test_drift_of_what_is_computed_in_less(
     rows = (
         Accuracy("Cell", "mindspore", 3.0, 0.0, 2.0, 0.0, True),
         Accuracy("model.onnx", "onnx", 3.0, 0.0, 2.0, 0.0, True),
-        Accuracy("model.onnx", "openvino", 3.2, 0.2, 2.0, 0.0, False, computing="bf16"),
+        Accuracy("model.onnx", "openvino", 3.2, 0.2, 2.0, 0.0, False, compute_precision="bf16"),
     )
     monkeypatch.setattr(proof, "measure_bundle", lambda *_: ())
     monkeypatch.setattr(proof, "synthetic_data", lambda count: SimpleNamespace(source=f"{count} faces"))
@@ -535,12 +538,14 @@ def test_drift_of_what_is_computed_in_less(
             gate(copied, checkpoint)
         return
     given = gate(copied, checkpoint, accept_drift=True)
-    (computing,) = given.computing["model.onnx"]
-    assert computing.drift is not None and computing.drift.nme == 0.2 and computing.drift.accepted
+    (compute_precision,) = given.compute_precisions["model.onnx"]
+    assert (
+        compute_precision.drift is not None and compute_precision.drift.nme == 0.2 and compute_precision.drift.accepted
+    )
     assert given.drift["model.onnx"].nme == 0.0 and not given.drift["model.onnx"].accepted
     last = json.loads(given.report)["accuracy"][-1]
     assert (last["computing"], last["accepted"]) == ("bf16", True)
-    proved = msgspec.structs.replace(bundle.manifest.artifacts[0], computing=(computing,))
+    proved = msgspec.structs.replace(bundle.manifest.artifacts[0], compute_precisions=(compute_precision,))
     again = Bundle(copied, msgspec.structs.replace(bundle.manifest, artifacts=(proved,)))
     assert proof.prove_bundle(again, checkpoint).passed  # accepted once
 

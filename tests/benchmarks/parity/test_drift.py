@@ -17,23 +17,23 @@ from synergy.benchmarks.parity.check import CELL_BATCH
 from synergy.benchmarks.parity.drift import (
     CELL,
     DRIFT_LIMITS,
-    Measured,
+    VariantAccuracy,
     cell_predictor,
     drift_rows,
     measure_bundle,
 )
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.variants import WayEngines
+from synergy.runtime.variants import VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
 from synergy.synergy_model.metrics import nme_percent
 
 LIMIT = DRIFT_LIMITS["fp32"]
 
 
-def measured(nme: float, mae: float | None, precision: str = "fp32") -> Measured:
+def measured(nme: float, mae: float | None, precision: str = "fp32") -> VariantAccuracy:
     pose = None if mae is None else PoseMaeRecord(mae, mae, mae, mae, 8)
     report = AccuracyReport("t", "s", NmeRecord((), nme, 0.0, nme), pose, None, [nme])
-    return Measured("model.onnx", "onnx", report, precision=precision)
+    return VariantAccuracy("model.onnx", "onnx", report, precision=precision)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_real_weights_keep_their_accuracy_on_every_artifact(
     """Eight real pictures, NME 3.225 % on the Cell and after every export."""
     data = load_raw(shared / "aflw2000" / "raw")
     bundle = Bundle.open(bundles["mb05"])
-    with WayEngines(bundle) as engines:
+    with VariantEngines(bundle) as engines:
         found = list(measure_bundle(engines, load_checkpoint(checkpoints["mb05"]).network, data))
     assert found[0].artifact == CELL
     assert {entry.artifact for entry in found[1:]} == {artifact.file for artifact in bundle.manifest.artifacts}

@@ -74,14 +74,14 @@ def test_openvino_as_it_is_and_in_float32_and_ours_in_both(tiny_bundle: Path, mo
     only(monkeypatch, "openvino")
     monkeypatch.setattr(peers, "_precisions", lambda name: ("bf16", "f32"))
     bundle = Bundle.open(tiny_bundle)
-    ours, _ = peers._our_seats(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
-    others, _ = peers.peer_seats(bundle, (1, 2), DEFAULT_BATCHES, tuple(peers.PEERS))
-    assert {seat.batches for seat in [*ours, *others]} == {DEFAULT_BATCHES}
-    assert [(seat.name, seat.threads, seat.precision) for seat in others] == [
+    ours, _ = peers._package_specs(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
+    others, _ = peers.library_specs(bundle, (1, 2), DEFAULT_BATCHES, tuple(peers.PEERS))
+    assert {spec.batches for spec in [*ours, *others]} == {DEFAULT_BATCHES}
+    assert [(spec.name, spec.threads, spec.precision) for spec in others] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"), ("openvino", 1, "f32"), ("openvino", 2, "f32"),
     ]  # fmt: skip
     extra = peers._reduced(ours, others)
-    assert [(seat.name, seat.threads, seat.precision) for seat in extra] == [
+    assert [(spec.name, spec.threads, spec.precision) for spec in extra] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"),
     ]  # fmt: skip
 
@@ -94,8 +94,10 @@ def test_openvinos_precisions_differ() -> None:
 
 
 def test_isolated_engines_and_pictures_are_for_most_threads(tiny_bundle: Path) -> None:
-    ours, _ = peers._our_seats(Bundle.open(tiny_bundle), BenchOptions(engines=("onnx",), threads=(1, 2), batches=(1,)))
-    assert [[turn.what for turn in peers._turns(seat, 2)] for seat in ours] == [
+    ours, _ = peers._package_specs(
+        Bundle.open(tiny_bundle), BenchOptions(engines=("onnx",), threads=(1, 2), batches=(1,))
+    )
+    assert [[turn.what for turn in peers._turns(spec, 2)] for spec in ours] == [
         ["overhead"],
         ["overhead", "isolated", "path"],
     ]
@@ -104,9 +106,9 @@ def test_isolated_engines_and_pictures_are_for_most_threads(tiny_bundle: Path) -
 def test_a_peer_without_a_file_for_it_is_a_note(tiny_bundle: Path) -> None:
     pytest.importorskip("mindspore")
     bundle = Bundle.open(tiny_bundle)
-    ours, _ = peers._our_seats(bundle, QUICK)
-    seats, notes = peers.peer_seats(bundle, (1,), ours[0].batches, tuple(peers.PEERS))
-    assert "mindspore" not in {seat.name for seat in seats}
+    ours, _ = peers._package_specs(bundle, QUICK)
+    specs, notes = peers.library_specs(bundle, (1,), ours[0].batches, tuple(peers.PEERS))
+    assert "mindspore" not in {spec.name for spec in specs}
     assert f"mindspore is not compared: reads mindir; {bundle.folder} has nothing for it" in notes
 
 
@@ -114,12 +116,12 @@ def test_a_seat_that_does_not_start_is_a_failure_and_the_rest_goes_on(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, "onnxruntime")
-    start = peers.SeatProcess
+    start = peers.SessionProcess
 
-    def refuse(seat: object, load: object) -> object:
-        if not seat.is_ours:  # type: ignore[attr-defined]
+    def refuse(spec: object, load: object) -> object:
+        if not spec.is_ours:  # type: ignore[attr-defined]
             raise EngineError("out of\n luck")
-        return start(seat, load)  # type: ignore[arg-type]
+        return start(spec, load)  # type: ignore[arg-type]
 
     monkeypatch.setattr(peers, "SeatProcess", refuse)
     report = bench_peers(tiny_bundle, QUICK)

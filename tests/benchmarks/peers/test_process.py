@@ -17,24 +17,24 @@ from synergy.benchmarks.peers.process import (
     NETWORK,
     OVERHEAD,
     PATH,
-    Load,
-    Seat,
-    SeatProcess,
-    Turn,
+    SessionInputs,
+    SessionProcess,
+    SessionSpec,
+    Workload,
     clock,
     processor_time,
 )
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
-from synergy.benchmarks.speed.interleave import TURN_S
+from synergy.benchmarks.speed.interleave import SAMPLE_S
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.errors import EngineError
 
-LOAD = Load(np.zeros((4, 120, 120, 3), np.uint8), Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
+LOAD = SessionInputs(np.zeros((4, 120, 120, 3), np.uint8), Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
 
 
-def seat(folder: Path, name: str, is_ours: bool) -> Seat:
+def spec(folder: Path, name: str, is_ours: bool) -> SessionSpec:
     model = Bundle.open(folder).model_file(Bundle.open(folder).manifest.artifacts[0])
-    return Seat(name, is_ours, folder, "model.onnx", model, 1, (1, 4))
+    return SessionSpec(name, is_ours, folder, "model.onnx", model, 1, (1, 4))
 
 
 def has_ended(pid: int) -> bool:
@@ -53,8 +53,8 @@ def test_who_takes_turns_within_a_turn_alternates() -> None:
 
 
 def test_long_runs_are_timed_twice_at_least() -> None:
-    (times,) = clock([lambda: time.sleep(2 * TURN_S)])
-    assert len(times) == LEAST_RUNS and min(times) >= 2 * TURN_S
+    (times,) = clock([lambda: time.sleep(2 * SAMPLE_S)])
+    assert len(times) == LEAST_RUNS and min(times) >= 2 * SAMPLE_S
 
 
 def test_a_turn_ends_at_rest_by_the_given_clock() -> None:
@@ -75,10 +75,10 @@ def test_processor_time_of_another_process() -> None:
 
 def test_ours_takes_every_kind_of_turn(tiny_bundle: Path) -> None:
     pytest.importorskip("onnxruntime")
-    process = SeatProcess(seat(tiny_bundle, "onnx", is_ours=True), LOAD)
+    process = SessionProcess(spec(tiny_bundle, "onnx", is_ours=True), LOAD)
     try:
         assert 0.05 < process.cold_start_s < 60 and 20 < process.rss_mb < 2000
-        found = {what: process.turn(Turn(what, 4)) for what in (OVERHEAD, ISOLATED, PATH)}
+        found = {what: process.turn(Workload(what, 4)) for what in (OVERHEAD, ISOLATED, PATH)}
         assert {what: len(times) for what, times in found.items()} == {OVERHEAD: 2, ISOLATED: 2, PATH: 1}
         assert all(len(runs) >= LEAST_RUNS and 0 < min(runs) < 1 for times in found.values() for runs in times)
     finally:
@@ -89,26 +89,26 @@ def test_ours_takes_every_kind_of_turn(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_a_peer_takes_its_turns(tiny_bundle: Path, name: str) -> None:
     pytest.importorskip(name)
-    process = SeatProcess(seat(tiny_bundle, name, is_ours=False), LOAD)
+    process = SessionProcess(spec(tiny_bundle, name, is_ours=False), LOAD)
     try:
-        assert [len(process.turn(Turn(NETWORK, batch))) for batch in (1, 4)] == [1, 1]
-        assert len(process.turn(Turn(PATH))) == 1
+        assert [len(process.turn(Workload(NETWORK, batch))) for batch in (1, 4)] == [1, 1]
+        assert len(process.turn(Workload(PATH))) == 1
     finally:
         process.close()
 
 
 def test_a_model_that_does_not_load_ends_the_process_with_the_cause(tiny_bundle: Path) -> None:
     pytest.importorskip("onnxruntime")
-    good = seat(tiny_bundle, "onnxruntime", is_ours=False)
+    good = spec(tiny_bundle, "onnxruntime", is_ours=False)
     broken = dataclasses.replace(good, model=dataclasses.replace(good.model, data=b"no model"))
     with pytest.raises(EngineError, match=r"(?i)protobuf"):
-        SeatProcess(broken, LOAD)
+        SessionProcess(broken, LOAD)
 
 
 def test_a_closed_process_says_so(tiny_bundle: Path) -> None:
     pytest.importorskip("onnxruntime")
-    process = SeatProcess(seat(tiny_bundle, "onnxruntime", is_ours=False), LOAD)
+    process = SessionProcess(spec(tiny_bundle, "onnxruntime", is_ours=False), LOAD)
     process.close()
     process.close()
     with pytest.raises(EngineError, match="onnxruntime's benchmark is closed"):
-        process.turn(Turn(NETWORK))
+        process.turn(Workload(NETWORK))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from synergy.benchmarks.peers.pipeline import Picture
-from synergy.benchmarks.peers.process import NETWORK, Load, Seat, SeatProcess, Turn
+from synergy.benchmarks.peers.process import NETWORK, SessionInputs, SessionProcess, SessionSpec, Workload
 from synergy.benchmarks.peers.sessions import BARE_RUNS, PEERS, PeerModel, bare_run
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, Engine, available, open_engine
-from synergy.runtime.engines.base import FAST_CONVOLUTIONS
+from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
 
@@ -82,12 +82,12 @@ def test_openvino_tells_its_precision() -> None:
 def test_openvino_is_not_held_back_by_what_mindspore_needs(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ran MindSpore hands the limit down to its children; theirs is to drop it."""
     pytest.importorskip("openvino")
-    monkeypatch.setenv(*FAST_CONVOLUTIONS)
+    monkeypatch.setenv(*ONEDNN_ISA_LIMIT)
     bundle = Bundle.open(tiny_bundle)
-    seat = Seat("openvino", False, tiny_bundle, "model.onnx", peer_model(bundle).model, 1, (1,))
-    process = SeatProcess(seat, Load(CROPS, Picture(b"", (0, 0, 1, 1))))
+    spec = SessionSpec("openvino", False, tiny_bundle, "model.onnx", peer_model(bundle).model, 1, (1,))
+    process = SessionProcess(spec, SessionInputs(CROPS, Picture(b"", (0, 0, 1, 1))))
     try:
-        assert process.turn(Turn(NETWORK))
+        assert process.turn(Workload(NETWORK))
     finally:
         process.close()
 

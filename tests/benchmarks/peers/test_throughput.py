@@ -17,7 +17,7 @@ from synergy.benchmarks.peers.throughput import (
     PHOTOS,
     PICTURES,
     POOL,
-    Entrant,
+    ThroughputCase,
     ThroughputReport,
     bench_throughput,
     clocked,
@@ -27,19 +27,19 @@ from synergy.runtime.engines import DEFAULT_OPTIONS
 from synergy.runtime.faces import Detection
 
 
-class Told(Entrant):
+class Told(ThroughputCase):
     """Who is as fast as it was told, in seconds for `size`."""
 
     def __init__(self, who: str, size: int, times: Iterable[float], precision: str = "") -> None:
         super().__init__(who, "engine", 1, 1, size)
-        self.turns = {number: [seconds] for number, seconds in enumerate(times)}
+        self.samples = {number: [seconds] for number, seconds in enumerate(times)}
         self.precision = precision
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         raise AssertionError("has played")
 
 
-def ratios(entrants: list[Entrant], precisions: tuple[str, ...] | None) -> list[float | None]:
+def ratios(entrants: list[ThroughputCase], precisions: tuple[str, ...] | None) -> list[float | None]:
     return [row.ratio for row in throughput._rows(CROPS, entrants, precisions)]
 
 

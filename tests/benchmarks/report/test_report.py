@@ -35,7 +35,7 @@ from synergy.runtime.diagnostics.host import Host
 from synergy.runtime.engines.base import Availability
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.manifest import Manifest, encode_manifest
-from synergy.runtime.variants import Way
+from synergy.runtime.variants import Variant
 
 FACES = 48
 EVIL = '<script>alert("1")</script>&\'>'
@@ -124,7 +124,7 @@ def data(faces: EvaluationData) -> ReportData:
     predictions = Predictions(faces.landmarks + shift, faces.pose_deg + 1.25)
     report = evaluate(lambda crops: predictions, faces)
     pairs = zip(manifest().artifacts, ("onnx", "lite"), strict=True)
-    runs = tuple(Run(Way(each, engine, "fp32"), report) for each, engine in pairs)
+    runs = tuple(Run(Variant(each, engine, "fp32"), report) for each, engine in pairs)
     return ReportData(
         name="my-bundle",
         manifest=manifest(),
@@ -302,7 +302,7 @@ class TestPage:
                 "model.onnx on onnx: params differs by 0.5, the limit is 0.0002",
             ),
             (
-                parity(check(passed=False, spread=0.001), check("model.ms"), passed=False),
+                parity(check(passed=False, input_sensitivity=0.001), check("model.ms"), passed=False),
                 "model.onnx on onnx: params moves by 0.001 only when the input changes, which proves nothing",
             ),
             (  # it says pass, which cannot be
@@ -345,9 +345,9 @@ class TestPage:
 
     def test_what_is_computed_in_less_has_its_own_drift(self, data: ReportData) -> None:
         drift = {"nme": 0.02, "mae": 0.1, "data": "256 faces"}
-        computing = [{"engine": "openvino", "precision": "bf16", "drift": drift}]
+        compute_precision = [{"engine": "openvino", "precision": "bf16", "drift": drift}]
         proved = manifest(
-            artifacts=[artifact("model.onnx", "onnx") | {"computing": computing}, artifact("model.ms", "ms")]
+            artifacts=[artifact("model.onnx", "onnx") | {"computing": compute_precision}, artifact("model.ms", "ms")]
         )
         less = Check("model.onnx", "openvino", "params", 0.01, 0.3, 0.1, True, "bf16")
         found = page(data, manifest=proved, parity=parity(check(), less, check("model.ms")))
@@ -375,8 +375,8 @@ class TestPage:
         assert "4 only" in text and "uint8 (4, 120, 120, 3)" in text and "2.00 ms" in text  # per face
 
     def test_one_line_per_precision(self, data: ReportData) -> None:
-        int8 = msgspec.structs.replace(data.runs[0].way.artifact, precision="int8", file="model.int8.onnx")
-        runs = (*data.runs, Run(Way(int8, "onnx", "fp32"), data.runs[0].report))
+        int8 = msgspec.structs.replace(data.runs[0].variant.artifact, precision="int8", file="model.int8.onnx")
+        runs = (*data.runs, Run(Variant(int8, "onnx", "fp32"), data.runs[0].report))
         assert one_per_precision(runs) == [runs[0], runs[2]]
         assert page(data, runs=runs, yaw_deg=np.linspace(-25, 25, FACES)).all("line", "median-1")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from synergy.benchmarks.speed.interleave import MIN_ROUNDS, Contender, play_rounds, ratio_by_round
+from synergy.benchmarks.speed.interleave import MIN_ROUNDS, BenchmarkCase, ratio_by_round, run_interleaved
 from synergy.runtime.errors import EngineError
 
 
-class Player(Contender):
+class Player(BenchmarkCase):
     """Writes down its turns; fails in round `fails_in`; says that a turn took `takes_s`."""
 
     def __init__(self, name: str, log: list[str], fails_in: int = -1, takes_s: float = 0.0) -> None:
@@ -18,7 +18,7 @@ class Player(Contender):
     def __str__(self) -> str:
         return self.name
 
-    def play(self, number: int) -> list[float]:
+    def run_sample(self, number: int) -> list[float]:
         self.log.append(self.name)
         if number == self.fails_in:
             raise EngineError("out of luck")
@@ -29,33 +29,33 @@ class Player(Contender):
 def test_every_round_begins_with_another() -> None:
     log: list[str] = []
     players = [Player(name, log) for name in "abc"]
-    assert play_rounds(players, 3, [], lambda part, doing: None) == players
+    assert run_interleaved(players, 3, [], lambda part, doing: None) == players
     assert "".join(log) == "abcbcacab"
-    assert all(list(player.turns) == [0, 1, 2] for player in players)
+    assert all(list(player.samples) == [0, 1, 2] for player in players)
 
 
 def test_nobody_at_all() -> None:
-    assert play_rounds([], 3, [], lambda part, doing: None) == []
+    assert run_interleaved([], 3, [], lambda part, doing: None) == []
 
 
 def test_one_that_fails_is_named_and_leaves() -> None:
     log: list[str] = []
     failures: list[str] = []
     players = [Player("a", log), Player("b", log, fails_in=1)]
-    assert play_rounds(players, 3, failures, lambda part, doing: None) == players[:1]
+    assert run_interleaved(players, 3, failures, lambda part, doing: None) == players[:1]
     assert failures == ["b: out of luck"] and log.count("b") == 2 and log.count("a") == 3
 
 
 def test_long_turns_are_fewer_but_not_under_the_least() -> None:
     log: list[str] = []
     players = [Player("short", log), Player("long", log, takes_s=5.0), Player("middle", log, takes_s=0.2)]
-    play_rounds(players, 10, [], lambda part, doing: None, share_s=0.1)
+    run_interleaved(players, 10, [], lambda part, doing: None, share_s=0.1)
     assert [log.count(name) for name in ("short", "long", "middle")] == [10, MIN_ROUNDS, 5]
 
 
 def test_progress_is_from_a_half_to_one() -> None:
     heard: list[tuple[float, str]] = []
-    play_rounds([Player("a", [])], 4, [], lambda *news: heard.append(news))
+    run_interleaved([Player("a", [])], 4, [], lambda *news: heard.append(news))
     assert heard == [(0.5 + part / 8, "measuring a") for part in range(4)]
 
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from synergy.benchmarks.speed.engine_process import FreshEngine, Job, start_several
+from synergy.benchmarks.speed.engine_process import EngineProcess, Job, start_several
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle, plan
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CropRule
@@ -181,7 +181,7 @@ def has_ended(pid: int) -> bool:
 
 
 def test_turn_gives_the_time_of_each_run_without_the_first(stand_in: Callable[[], list[Run]]) -> None:
-    with FreshEngine(stand_in_job(batch=2)) as engine:
+    with EngineProcess(stand_in_job(batch=2)) as engine:
         times = engine.turn(10 * RUN_S)
     assert len(times) == len(stand_in()) - 2  # the one that opened it, and the first of the turn
     assert all(2 * RUN_S <= each < 2 * RUN_S + 0.5 for each in times)
@@ -189,17 +189,17 @@ def test_turn_gives_the_time_of_each_run_without_the_first(stand_in: Callable[[]
 
 
 def test_run_longer_than_the_turn_counts(stand_in: Callable[[], list[Run]]) -> None:
-    with FreshEngine(stand_in_job(batch=3)) as engine:
+    with EngineProcess(stand_in_job(batch=3)) as engine:
         assert len(engine.turn(0)) == 1
 
 
 def test_cold_start_holds_imports_and_the_first_run(
     stand_in: Callable[[], list[Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FreshEngine(stand_in_job()) as quick:
+    with EngineProcess(stand_in_job()) as quick:
         pass
     monkeypatch.setenv("FAKE_IMPORT_S", "1.5")
-    with FreshEngine(stand_in_job()) as slow:
+    with EngineProcess(stand_in_job()) as slow:
         pass
     assert slow.cold_start_s >= 1.5 + RUN_S
     assert quick.cold_start_s < 1.5
@@ -209,10 +209,10 @@ def test_memory_is_the_childs_not_the_parents(
     stand_in: Callable[[], list[Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parents = np.ones(450_000_000, np.uint8)  # getrusage would report it in the child, across exec
-    with FreshEngine(stand_in_job()) as small:
+    with EngineProcess(stand_in_job()) as small:
         pass
     monkeypatch.setenv("FAKE_BYTES", "200000000")
-    with FreshEngine(stand_in_job()) as large:
+    with EngineProcess(stand_in_job()) as large:
         pass
     assert parents.nbytes > 1e6 * large.rss_mb > 200_000_000
     assert 150 < large.rss_mb - small.rss_mb < 250
@@ -232,7 +232,7 @@ def test_quick_engines_start_three_times_slow_ones_once(
 
 def test_turn_ends_at_rest(stand_in: Callable[[], list[Run]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_MISCHIEF", "spin")
-    with FreshEngine(stand_in_job(batch=2)) as engine:
+    with EngineProcess(stand_in_job(batch=2)) as engine:
         engine.turn(0)
         start = time.monotonic()
         times = engine.turn(0)
@@ -242,14 +242,14 @@ def test_turn_ends_at_rest(stand_in: Callable[[], list[Run]], monkeypatch: pytes
 
 def test_engine_that_never_rests_is_refused(stand_in: Callable[[], list[Run]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_MISCHIEF", "never rest")
-    with FreshEngine(stand_in_job(batch=2)) as engine, pytest.raises(EngineError, match="still busy 2 s after a run"):
+    with EngineProcess(stand_in_job(batch=2)) as engine, pytest.raises(EngineError, match="still busy 2 s after a run"):
         for _ in range(3):
             engine.turn(0)
 
 
 def test_real_engine_runs_and_leaves(lite_home: Path) -> None:
     for name in ("lite", "onnx"):
-        with FreshEngine(probe_job(name)) as engine:
+        with EngineProcess(probe_job(name)) as engine:
             times = engine.turn(0.02)
         assert 0 < min(times) <= max(times) < 1
         assert 0 < engine.cold_start_s < 60
@@ -263,18 +263,18 @@ def test_model_that_does_not_load_is_an_error_with_its_cause() -> None:
     job = probe_job("onnx")
     broken = dataclasses.replace(job, model=dataclasses.replace(job.model, data=b"no model"))
     with pytest.raises(EngineError, match="onnxruntime cannot load the model"):
-        FreshEngine(broken)
+        EngineProcess(broken)
 
 
 def test_death_is_an_error_with_its_signal(stand_in: Callable[[], list[Run]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_MISCHIEF", "abort")
-    with FreshEngine(stand_in_job(batch=2)) as engine, pytest.raises(EngineError, match=r"onnx engine died.*SIGABRT"):
+    with EngineProcess(stand_in_job(batch=2)) as engine, pytest.raises(EngineError, match=r"onnx engine died.*SIGABRT"):
         for _ in range(3):
             engine.turn(0)
 
 
 def test_interrupt_is_for_the_parent(stand_in: Callable[[], list[Run]]) -> None:
-    with FreshEngine(stand_in_job()) as engine:
+    with EngineProcess(stand_in_job()) as engine:
         engine.child.process.send_signal(signal.SIGINT)
         assert engine.turn(0)
 
@@ -308,12 +308,12 @@ def test_configurations_take_turns_and_never_run_together(stand_in: Callable[[],
     bench_bundle(folder, BenchOptions(threads=(1, 2), batches=(1, 4), rounds=3))
     runs = sorted(stand_in(), key=lambda run: run.start)
     assert all(earlier.end <= later.start for earlier, later in itertools.pairwise(runs))
-    turns = [pid for pid, _ in itertools.groupby(run.pid for run in runs)]
-    first, second, third = turns[-12:-8], turns[-8:-4], turns[-4:]
+    samples = [pid for pid, _ in itertools.groupby(run.pid for run in runs)]
+    first, second, third = samples[-12:-8], samples[-8:-4], samples[-4:]
     assert len(set(first)) == 4
     assert second == first[1:] + first[:1] and third == first[2:] + first[:2]
-    assert len(set(turns)) == 4 * 3  # each started three times
-    assert all(has_ended(pid) for pid in turns)
+    assert len(set(samples)) == 4 * 3  # each started three times
+    assert all(has_ended(pid) for pid in samples)
 
 
 def test_figures_are_those_of_the_engine(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
@@ -336,9 +336,9 @@ def test_long_runs_leave_the_rounds_early_but_not_before_three(
     bench_bundle(folder, BenchOptions(threads=(1,), batches=(1, 30), rounds=8))  # 0.3 s a run against 0.1 s a round
     runs = stand_in()
     last = {batch: [run.pid for run in runs if run.batch == batch][-1] for batch in (1, 30)}
-    turns = [pid for pid, _ in itertools.groupby(run.pid for run in sorted(runs, key=lambda run: run.start))]
+    samples = [pid for pid, _ in itertools.groupby(run.pid for run in sorted(runs, key=lambda run: run.start))]
     assert len([run for run in runs if run.pid == last[30]]) == 1 + 1 + 3  # to open, to warm up, three rounds
-    assert turns.count(last[1]) >= 4
+    assert samples.count(last[1]) >= 4
     assert len([run for run in runs if run.pid == last[1]]) > 8 * 2
 
 

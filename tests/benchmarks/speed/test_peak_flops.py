@@ -93,9 +93,9 @@ def test_a_product_takes_a_possible_time_and_leaves_the_environment_alone(monkey
         if environment.is_file():
             given = environment.read_bytes().split(b"\0")
             assert all(f"{name}=1".encode() in given for name in THREAD_VARIABLES)
-        peak.take_turn(0)
+        peak.take_sample(0)
     finally:
         peak.close()
     assert os.environ[THREAD_VARIABLES[0]] == "3" and THREAD_VARIABLES[1] not in os.environ
-    assert 1e8 < PRODUCT_FLOP / min(peak.turns[0]) < 1e14
+    assert 1e8 < PRODUCT_FLOP / min(peak.samples[0]) < 1e14
     assert str(peak) == "a matrix product, 1 thread"

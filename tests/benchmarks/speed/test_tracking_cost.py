@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synergy import FaceAligner
-from synergy.benchmarks.speed.tracking_cost import SIZE_WH, SWAY_FRAMES, SWAY_PX, measure_following, swaying
+from synergy.benchmarks.speed.tracking_cost import SIZE_WH, SWAY_FRAMES, SWAY_PX, measure_tracking_cost, swaying
 from synergy.runtime.engines import Engine
 
 
@@ -37,7 +37,7 @@ def test_a_real_bundle(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Engine, "run", counted)
     with FaceAligner.load(bundles["mb05"], "onnx", threads=1) as aligner:
-        found = measure_following(aligner, frames=40)
+        found = measure_tracking_cost(aligner, frames=40)
     assert found.lost == 0 and found.frames == 40
     assert runs >= 2 * (40 + 20)
     assert found.frame_ms > found.network_ms > 0
@@ -47,4 +47,4 @@ def test_a_real_bundle(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 def test_a_face_that_is_lost_is_counted(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synergy.benchmarks.speed.tracking_cost.FaceTracker.track", lambda self, frame: [])
     with FaceAligner.load(bundles["mb05"], "onnx", threads=1) as aligner:
-        assert measure_following(aligner, frames=5).lost == 5
+        assert measure_tracking_cost(aligner, frames=5).lost == 5

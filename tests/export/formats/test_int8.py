@@ -183,8 +183,8 @@ def test_a_precision_that_no_format_has(precision: str, formats: tuple[str, ...]
 
 def test_bfloat16_is_computed_from_onnx() -> None:
     options = ExportOptions(precision="bf16")
-    assert [(each.engine, each.precision) for each in options.computing_of("onnx")] == [("openvino", "bf16")]
-    assert options.computing_of("ms") == () and ExportOptions().computing_of("onnx") == ()
+    assert [(each.engine, each.precision) for each in options.compute_precisions_of("onnx")] == [("openvino", "bf16")]
+    assert options.compute_precisions_of("ms") == () and ExportOptions().compute_precisions_of("onnx") == ()
     with pytest.raises(ValueError, match="bf16 is computed from onnx: add it"):
         ExportOptions(("mindir", "lite"), precision="bf16")
 

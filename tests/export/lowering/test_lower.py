@@ -685,7 +685,7 @@ class Loop(nn.Cell):
         return x
 
 
-class Choice(nn.Cell):
+class MeasuredVariant(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         return x * 2.0 if ops.mean(x, -1).sum() > 0 else x
 
@@ -714,7 +714,7 @@ class SharedGraph(nn.Cell):
         return self.relu(x) * 2.0
 
 
-@pytest.mark.parametrize("cell", [Branch, Loop, Choice])
+@pytest.mark.parametrize("cell", [Branch, Loop, MeasuredVariant])
 def test_control_flow_is_refused(tmp_path: Path, cell: type) -> None:
     export(Network(cell()), tmp_path / "model.mindir")
     with pytest.raises(LoweringError, match=r"control flow .* in backbone\.features\.1 \(.*Python values"):

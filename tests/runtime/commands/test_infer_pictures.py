@@ -105,7 +105,7 @@ def test_bound_threads_stay_in_one_process(
 def test_no_more_workers_than_pictures(monkeypatch: pytest.MonkeyPatch, bundles: dict[str, Path]) -> None:
     monkeypatch.setattr(picture_run, "default_workers", lambda threads=1: 64)
     run = PictureRun(WorkerSetup(bundles["mb05"], "onnx"), InferOptions())
-    assert [picture_run._crew(run, count)[0] for count in (1, 7, 8, 20, 1000)] == [1, 1, 8, 20, 64]
+    assert [picture_run.plan_workers(run, count)[0] for count in (1, 7, 8, 20, 1000)] == [1, 1, 8, 20, 64]
 
 
 def test_a_name_that_is_no_text_is_reported_and_skipped(
@@ -261,9 +261,9 @@ def test_records_computed_in_something_else_are_made_anew(bundles: dict[str, Pat
 def test_a_cluster_computes_in_float32_unless_told(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its nodes may not have what this machine measures fastest."""
     monkeypatch.setattr(WorkerSetup, "resolved", lambda self, batch: self)
-    for asked, computing in (("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
+    for asked, compute_precision in (("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
         setup = WorkerSetup(bundles["mb05"], options=EngineOptions(asked))
-        _, sent = picture_run._crew(PictureRun(setup, InferOptions(), ray="auto"), 3)
-        assert sent.options.precision == computing
-        _, local = picture_run._crew(PictureRun(setup, InferOptions(), workers=2), 3)
+        _, sent = picture_run.plan_workers(PictureRun(setup, InferOptions(), ray="auto"), 3)
+        assert sent.options.precision == compute_precision
+        _, local = picture_run.plan_workers(PictureRun(setup, InferOptions(), workers=2), 3)
         assert local.options.precision == asked

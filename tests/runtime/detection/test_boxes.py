@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from synergy.runtime.detection.boxes import TRACKED_FACE, match, overlap, surest_first, without_parts
+from synergy.runtime.detection.boxes import TRACKED_FACE, iou, match, sort_by_score, suppress_nested
 from synergy.runtime.faces import Detection
 
 
@@ -22,13 +22,13 @@ from synergy.runtime.faces import Detection
     ],
 )
 def test_overlap_is_intersection_over_union(other: Sequence[float], shared: float) -> None:
-    assert overlap(np.array([0.0, 0, 10, 10]), np.array(other, float)) == pytest.approx(shared)
+    assert iou(np.array([0.0, 0, 10, 10]), np.array(other, float)) == pytest.approx(shared)
 
 
 def test_match_takes_the_largest_overlaps_first_and_each_box_once() -> None:
     boxes = [np.array([x, 0.0, x + 10, 10]) for x in (0, 2, 40)]
     others = [np.array([x, 0.0, x + 10, 10]) for x in (2.5, 5, 80)]
-    assert match(boxes, others) == {1: 0, 0: 1} and overlap(boxes[0], others[1]) > TRACKED_FACE
+    assert match(boxes, others) == {1: 0, 0: 1} and iou(boxes[0], others[1]) > TRACKED_FACE
     assert match([], others) == match(boxes, []) == {}
 
 
@@ -46,10 +46,10 @@ class TestParts:
     )
     def test_table(self, boxes: list[list[float]], kept: list[int]) -> None:
         found = [Detection(np.array(box, float), 1.0) for box in boxes]
-        assert without_parts(found) == [found[index] for index in kept]
+        assert suppress_nested(found) == [found[index] for index in kept]
 
 
 def test_the_surest_then_the_largest_first() -> None:
     boxes = [(0, 0, 5, 5), (0, 0, 9, 9), (0, 0, 1, 1)]
     found = [Detection(np.array(box, float), score) for box, score in zip(boxes, (0.5, 0.5, 0.9), strict=True)]
-    assert surest_first(found) == [found[2], found[1], found[0]]
+    assert sort_by_score(found) == [found[2], found[1], found[0]]

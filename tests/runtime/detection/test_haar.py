@@ -21,7 +21,7 @@ def haar() -> HaarDetector:
     return HaarDetector()
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def iou(one: np.ndarray, other: np.ndarray) -> float:
     sides = (np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(0)
     areas = sum((box[2:] - box[:2]).prod() for box in (one, other))
     return float(sides.prod() / (areas - sides.prod()))
@@ -39,13 +39,13 @@ class TestHaar:
     def test_a_portrait(self, haar: HaarDetector, portrait_bgr: np.ndarray) -> None:
         before = portrait_bgr.copy()
         (face,) = haar.detect(portrait_bgr)
-        assert overlap(face.box_xyxy, ASTRONAUT_XYXY) > 0.7
+        assert iou(face.box_xyxy, ASTRONAUT_XYXY) > 0.7
         assert 0.44 < face.score <= 1
         assert np.array_equal(portrait_bgr, before)
 
     def test_a_huge_portrait_gives_the_same_face(self, haar: HaarDetector, portrait_bgr: np.ndarray) -> None:
         (face,) = haar.detect(cv2.resize(portrait_bgr, None, fx=5, fy=5))
-        assert overlap(face.box_xyxy / 5, ASTRONAUT_XYXY) > 0.65
+        assert iou(face.box_xyxy / 5, ASTRONAUT_XYXY) > 0.65
 
     def test_two_faces(self, haar: HaarDetector, portrait_bgr: np.ndarray) -> None:
         """The surer, then the larger one first."""
@@ -55,19 +55,19 @@ class TestHaar:
         ranks = [(-face.score, -(face.box_xyxy[2] - face.box_xyxy[0])) for face in faces]
         assert ranks == sorted(ranks)
         places = {int(face.box_xyxy[0] > 256): face.box_xyxy for face in faces}
-        assert overlap(places[1], ASTRONAUT_XYXY + np.array([256, 0, 256, 0])) > 0.65
-        assert overlap(places[0], ASTRONAUT_XYXY / 2) > 0.6
+        assert iou(places[1], ASTRONAUT_XYXY + np.array([256, 0, 256, 0])) > 0.65
+        assert iou(places[0], ASTRONAUT_XYXY / 2) > 0.6
 
     def test_three_quarter_profiles(self, haar: HaarDetector, shared: Path) -> None:
         """All three of emma.jpg, one of them tilted by 20 degrees, and no fourth."""
         boxes = np.load(shared / "reference" / "real_emma.npz")["box"][:, :4]
         faces = haar.detect(cv2.imread(str(shared / "images" / "emma.jpg")))
         assert len(faces) == 3
-        found = [np.argmax([overlap(face.box_xyxy, box) for box in boxes]) for face in faces]
+        found = [np.argmax([iou(face.box_xyxy, box) for box in boxes]) for face in faces]
         assert sorted(found) == [0, 1, 2]
         for face, index in zip(faces, found, strict=True):
             regions = roi_from_box(np.stack([face.box_xyxy, boxes[index]]), DDFA_V2_CROP)
-            assert overlap(*regions) > 0.7
+            assert iou(*regions) > 0.7
 
     def test_the_network_gets_the_region_it_was_trained_on(self, haar: HaarDetector, shared: Path) -> None:
         """Boxes of frontal faces agree with FaceBoxes' in size to 15 % and in place to 6 % of it."""
@@ -101,7 +101,7 @@ class TestHaar:
         (face,) = haar.detect(cv2.warpAffine(portrait_bgr, turn, (width, height)))
         centre = turn @ (*(ASTRONAUT_XYXY[:2] + ASTRONAUT_XYXY[2:]) / 2, 1.0)
         half = (ASTRONAUT_XYXY[2:] - ASTRONAUT_XYXY[:2]) / 2
-        assert overlap(face.box_xyxy, np.concatenate([centre - half, centre + half])) > 0.6
+        assert iou(face.box_xyxy, np.concatenate([centre - half, centre + half])) > 0.6
 
     @pytest.mark.parametrize("share", [1 / 18, 1 / 12, 1 / 8, 1 / 5, 1 / 3, 1 / 1.5])
     def test_faces_of_every_size(self, haar: HaarDetector, portrait_bgr: np.ndarray, share: float) -> None:
@@ -117,7 +117,7 @@ class TestHaar:
         image[y : y + small.shape[0], x : x + small.shape[1]] = small
         (face,) = haar.detect(image)
         box = (ASTRONAUT_XYXY - np.array([left, top] * 2)) * scale + np.array([x, y] * 2)
-        assert overlap(face.box_xyxy, box) > 0.6
+        assert iou(face.box_xyxy, box) > 0.6
 
     def test_a_damaged_cascade(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portrait_bgr: np.ndarray) -> None:
         (tmp_path / "data").mkdir()

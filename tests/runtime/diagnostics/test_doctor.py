@@ -226,10 +226,10 @@ def test_lite_home_without_lite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_lite_whose_binding_does_not_open(lite_home: Path, no_lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synergy.runtime.lite.locate import describe_home
+    from synergy.runtime.lite.locate import describe_installation
 
     monkeypatch.setenv("SYNERGY_LITE_HOME", str(lite_home))
-    home = describe_home(lite_home)
+    home = describe_installation(lite_home)
     assert home is not None and no_lite in home.shim.parents
     home.shim.parent.mkdir(parents=True)
     home.shim.write_bytes(b"no library")

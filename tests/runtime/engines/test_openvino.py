@@ -16,7 +16,7 @@ import pytest
 
 import synergy.runtime.engines.openvino as module
 from synergy.runtime.engines import Device, EngineOptions, ModelFile, TensorSpec, default_threads, open_engine
-from synergy.runtime.engines.base import FAST_CONVOLUTIONS
+from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.engines.openvino import OpenVinoEngine, import_openvino, settings
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 
@@ -187,7 +187,7 @@ def test_mindspores_limit_is_not_openvinos(tiny_onnx: Path) -> None:
     info = Path("/proc/cpuinfo")
     if not info.is_file() or "avx512vl" not in info.read_text():
         pytest.skip("there is nothing to limit: this CPU has no AVX-512")
-    name, limit = FAST_CONVOLUTIONS
+    name, limit = ONEDNN_ISA_LIMIT
     for setting, expected in ((limit, f"{limit} True"), ("AVX", "AVX False")):  # a limit of the user's own is obeyed
         done = subprocess.run(
             [sys.executable, "-c", OPEN_UNDER_LIMIT, str(tiny_onnx)],

@@ -16,14 +16,14 @@ import pytest
 
 from synergy.runtime import autotune as tuning
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.autotune import Choice
+from synergy.runtime.autotune import MeasuredVariant
 from synergy.runtime.errors import ChildDiedError, EngineUnavailableError
 from synergy.runtime.inference import local_worker
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from synergy.runtime.inference.worker import WorkerSetup, default_workers
-from synergy.runtime.processes.child import AWAKE_S, Child
+from synergy.runtime.processes.child import SPIN_WAIT_S, Child
 
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
 
@@ -205,12 +205,12 @@ def test_what_is_proved_in_less_than_float32_goes_to_the_workers(
     bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They must not each choose: the same picture would have other numbers."""
-    choice = Choice("openvino", "model.onnx", 1, 1.0, "bf16")
+    choice = MeasuredVariant("openvino", "model.onnx", 1, 1.0, "bf16")
     monkeypatch.setattr(tuning, "tune", lambda *_: (choice,))
     setup = WorkerSetup(bundles["mb05"], threads=1).resolved()
-    assert setup.options.computing == "bf16" and setup.label == "openvino bf16"
+    assert setup.options.compute_precision == "bf16" and setup.label == "openvino bf16"
     named = WorkerSetup(bundles["mb05"], "openvino").resolved()
-    assert named.options.computing == "fp32" and named.label == "openvino"
+    assert named.options.compute_precision == "fp32" and named.label == "openvino"
 
 
 def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,4 +230,4 @@ def test_workers_stay_awake_between_batches(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(local_worker, "Child", Noted)
     with pytest.raises(EngineUnavailableError, match="enough"):
         LocalWorker(WorkerSetup(tmp_path))
-    assert waits == [AWAKE_S] and AWAKE_S > 0
+    assert waits == [SPIN_WAIT_S] and SPIN_WAIT_S > 0

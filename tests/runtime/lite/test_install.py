@@ -18,7 +18,7 @@ from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite import locate as home
 from synergy.runtime.lite.convert import convert
 from synergy.runtime.lite.install import WHEELS, Wheel, install, unpack
-from synergy.runtime.lite.locate import LiteHome, find_home, locate
+from synergy.runtime.lite.locate import LiteInstallation, find_installation, locate
 
 NAME = f"mindspore_lite-{home.VERSION}-cp37-cp37m-manylinux1_x86_64.whl"
 MEMBERS = {
@@ -67,7 +67,7 @@ class Site:
         self.wheel = write_wheel(self.index / NAME, MEMBERS)
         self.said: list[str] = []
 
-    def install(self) -> LiteHome:
+    def install(self) -> LiteInstallation:
         self.said = []
         return install(self.said.append, self.wheel)
 
@@ -166,7 +166,7 @@ def test_without_network(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(EngineUnavailableError, match=r"could not fetch mindspore-lite .*; check the network and pip"):
         site.install()
-    assert find_home() is None
+    assert find_installation() is None
     assert [path.name for path in (site.data / "lite").iterdir()] == ["lock"]
 
 
@@ -185,7 +185,7 @@ def test_another_wheel_than_the_pinned_one(site: Site) -> None:
     write_wheel(site.index / NAME, {**MEMBERS, "mindspore_lite/lib/libdnnl.so.2": "evil"})
     with pytest.raises(EngineUnavailableError, match=r"(?i)hash"):
         site.install()
-    assert find_home() is None
+    assert find_installation() is None
 
 
 def test_without_pip(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite import locate as home
-from synergy.runtime.lite.locate import diagnose, find_home, is_whole, locate, version_numbers
+from synergy.runtime.lite.locate import diagnose, find_installation, is_whole, locate, version_numbers
 
 RUNTIME, CONVERTER = "libmindspore-extendrt_python.so", "libmindspore_converter.so"
 
@@ -34,7 +34,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_not_installed(data: Path) -> None:
-    assert find_home() is None
+    assert find_installation() is None
     assert not diagnose().ok and diagnose().fix == "run `synergy lite install`"
     with pytest.raises(EngineUnavailableError, match="MindSpore Lite is not installed: run `synergy lite install`"):
         locate()
@@ -79,7 +79,7 @@ def test_layouts(
         (root / tools / "lib").mkdir(parents=True, exist_ok=True)
         (root / tools / "lib" / CONVERTER).touch()
     monkeypatch.setenv("SYNERGY_LITE_HOME", str(root))
-    found = find_home()
+    found = find_installation()
     assert found is not None
     assert found.version == "2.3.1"
     assert found.includes[0] == root / base
@@ -98,7 +98,7 @@ def test_a_relative_home_is_made_absolute(data: Path, tmp_path: Path, monkeypatc
     fake_release(tmp_path / "vendor")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SYNERGY_LITE_HOME", "vendor")
-    found = find_home()
+    found = find_installation()
     assert found is not None and found.libraries[0].is_absolute()
 
 
@@ -106,15 +106,15 @@ def test_the_binding_belongs_to_source_headers_and_place(tmp_path: Path, monkeyp
     names = set()
     for folder in ("a", "b"):
         fake_release(tmp_path / folder)
-        names.add(home.describe_home(tmp_path / folder).shim)
+        names.add(home.describe_installation(tmp_path / folder).shim)
     (tmp_path / "a/include/api/model.h").write_text("// a newer release")
-    names.add(home.describe_home(tmp_path / "a").shim)
+    names.add(home.describe_installation(tmp_path / "a").shim)
     changed = tmp_path / "shim.cpp"
     changed.write_text("// a newer binding")
     monkeypatch.setattr(home, "SHIM_SOURCE", changed)
-    names.add(home.describe_home(tmp_path / "a").shim)
+    names.add(home.describe_installation(tmp_path / "a").shim)
     assert len(names) == 4
-    assert home.describe_home(tmp_path / "a").shim in names
+    assert home.describe_installation(tmp_path / "a").shim in names
 
 
 def test_is_whole(tmp_path: Path) -> None:

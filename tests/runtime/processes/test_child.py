@@ -41,4 +41,4 @@ def test_engines_stay_awake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "Child", Seen)
     with pytest.raises(OSError, match="enough seen"):
         isolated.IsolatedEngine("onnx", ModelFile(b"", "onnx", (), ()), Device(), 1)
-    assert asked == [isolated.AWAKE_S] and isolated.AWAKE_S > 0
+    assert asked == [isolated.SPIN_WAIT_S] and isolated.SPIN_WAIT_S > 0

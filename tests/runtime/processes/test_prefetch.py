@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from synergy.runtime.processes.prefetch import ahead, begun
+from synergy.runtime.processes.prefetch import prefetch, start_in_thread
 
 
 def stages() -> int:
@@ -20,12 +20,12 @@ def stages() -> int:
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_same_items_in_order(depth: int, count: int) -> None:
     before = stages()
-    assert list(ahead(iter(range(count)), depth)) == list(range(count))
+    assert list(prefetch(iter(range(count)), depth)) == list(range(count))
     assert stages() == before
 
 
 def test_an_item_may_be_none() -> None:
-    assert list(ahead([None, 0, None], 1)) == [None, 0, None]
+    assert list(prefetch([None, 0, None], 1)) == [None, 0, None]
 
 
 def test_it_runs_ahead_by_depth_and_no_more() -> None:
@@ -37,7 +37,7 @@ def test_it_runs_ahead_by_depth_and_no_more() -> None:
             made += 1
             yield made
 
-    stream = ahead(items(), 3)
+    stream = prefetch(items(), 3)
     assert next(stream) == 1
     end = time.perf_counter() + 5
     while made < 5 and time.perf_counter() < end:
@@ -57,7 +57,7 @@ def test_stages_overlap() -> None:
         made.set()
         yield 2
 
-    stream = ahead(items(), 1)
+    stream = prefetch(items(), 1)
     assert next(stream) == 1
     in_use.set()
     assert made.wait(10)
@@ -70,7 +70,7 @@ def test_an_error_comes_in_its_place_and_leaves_no_thread() -> None:
         raise KeyError("lost")
 
     before = stages()
-    stream = ahead(items(), 4)
+    stream = prefetch(items(), 4)
     assert next(stream) == 1
     with pytest.raises(KeyError, match="lost"):
         next(stream)
@@ -79,7 +79,7 @@ def test_an_error_comes_in_its_place_and_leaves_no_thread() -> None:
 
 def test_closing_early_leaves_no_thread() -> None:
     before = stages()
-    stream = ahead(itertools.count(), 2)
+    stream = prefetch(itertools.count(), 2)
     next(stream)
     stream.close()
     assert stages() == before
@@ -92,7 +92,7 @@ def test_begun_is_under_way_before_it_is_asked_for() -> None:
         started.set()
         return 7
 
-    result = begun(work)
+    result = start_in_thread(work)
     assert started.wait(5)
     assert result() == 7
 
@@ -102,7 +102,7 @@ def test_what_was_begun_raises_where_it_is_asked_for() -> None:
         raise ValueError("no such thing")
 
     before = stages()
-    result = begun(fail)
+    result = start_in_thread(fail)
     with pytest.raises(ValueError, match="no such thing"):
         result()
     end = time.monotonic() + 5

@@ -11,7 +11,13 @@ from mindspore import Tensor, nn, ops
 
 from synergy.synergy_model.landmark_refiner import POOLED_DIM, LandmarkRefiner
 from synergy.synergy_model.synergynet import SynergyNet
-from synergy.synergy_model.training.cpu_kernels import BatchNorm, DepthwiseConv, FactoredRefiner, build_kernels, lighten
+from synergy.synergy_model.training.cpu_kernels import (
+    BatchNorm,
+    DepthwiseConv,
+    FactoredRefiner,
+    build_kernels,
+    use_compiled_kernels,
+)
 
 ms.set_context(mode=ms.GRAPH_MODE)
 
@@ -100,7 +106,7 @@ def test_factored_refiner() -> None:
 def test_names_and_parameters_stay(library: Path) -> None:
     network = SynergyNet("mobilenet_v2", "synergynet", True, True)
     before = {parameter.name: id(parameter) for parameter in network.get_parameters()}
-    lighten(network, library)
+    use_compiled_kernels(network, library)
     kinds = [type(cell).__name__ for _, cell in network.backbone.cells_and_names()]
     assert {parameter.name: id(parameter) for parameter in network.get_parameters()} == before
     assert (kinds.count("DepthwiseConv"), kinds.count("BatchNorm"), kinds.count("BatchNorm2d")) == (17, 52, 0)
