@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 PACKAGES := runtime synergy_model export benchmarks
-TYPES := $(VENV)/types/synergy # the installed layout as links, in which types are checked across packages
+# the installed layout as links: in it types are checked across packages
+TYPES := $(VENV)/types/synergy
 
 .PHONY: setup demo test check lock
 
@@ -36,7 +37,7 @@ check: setup
 	$(VENV)/bin/ruff format --check .
 	@mkdir -p $(TYPES)
 	@for name in $(PACKAGES) cli.py synergy/__init__.py synergy/__main__.py synergy/py.typed; do ln -sfn $(CURDIR)/$$name $(TYPES)/; done
-	$(VENV)/bin/mypy
+	cd $(VENV)/types && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 
 # Renew the pins: needs uv (pip install uv).
 lock:

@@ -65,7 +65,7 @@ class FaceAligner:
 
             best = tune(bundle, where, TuneRequest(threads, artifact, options))[0]
             engine, artifact, threads = best.engine, best.artifact, best.threads
-            options = replace(options, precision=best.precision)
+            options = replace(options, precision=best.compute_precision)
         chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
         model = bundle.reading(chosen)
         if not isolated:

@@ -87,14 +87,14 @@ def parity(
     from synergy.benchmarks.commands.tables import print_parity
     from synergy.benchmarks.parity.gate import prove_bundle
     from synergy.benchmarks.parity.report import summary
-    from synergy.runtime.variants import not_computed
+    from synergy.runtime.variants import runnable_variants
     from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
 
     data, opened = accuracy_data(root, raw), Bundle.open(bundle)
     report = prove_bundle(opened, load_checkpoint(ckpt), data)
     print_parity(report)
-    for line in (line for artifact in opened.manifest.artifacts for line in not_computed(artifact)):
-        print(f"note: not proved again here: {line}", file=sys.stderr)
+    for skipped in runnable_variants(opened.manifest.artifacts).missing_precisions():
+        print(f"note: not checked again here: {skipped}", file=sys.stderr)
     write_json(json_file, report)
     print(summary(report))
     raise typer.Exit(0 if report.passed else 1)

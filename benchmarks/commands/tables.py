@@ -107,7 +107,7 @@ def print_tuning(title: str, ranking: Sequence[MeasuredVariant]) -> None:
         table.add_column(name, justify="right")
     for choice in ranking:
         table.add_row(
-            engine_label(choice.engine, choice.precision),
+            engine_label(choice.engine, choice.compute_precision),
             choice.artifact,
             str(choice.threads),
             short_ms(choice.median_ms),

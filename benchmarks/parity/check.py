@@ -14,11 +14,11 @@ import numpy as np
 from synergy.benchmarks.parity.report import Check, ParityReport
 from synergy.benchmarks.sample_crops import noise_crops, real_crops
 from synergy.runtime.decode import LandmarkFrame, dewhiten, vertices
-from synergy.runtime.engines import Engine, available, engines_for
+from synergy.runtime.engines import Engine
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import EngineError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.variants import Variant, VariantEngines, ways
+from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.morphable import FRAMES
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, RefinedNetwork, SynergyNet
@@ -69,15 +69,18 @@ def check_bundle(engines: VariantEngines, checkpoint: Checkpoint) -> ParityRepor
     reference = make_reference(checkpoint, bundle.manifest)
     checks: list[Check] = []
     failures: list[str] = []
+    found = runnable_variants(bundle.manifest.artifacts, include_unverified=True)
     for artifact in bundle.manifest.artifacts:
-        found = ways(artifact)
-        if not found:
-            absent = [available(name) for name in engines_for(artifact)]
-            reasons = "; ".join(f"{each.detail}, {each.fix}" for each in absent)
+        if not found.of(artifact):
+            reasons = "; ".join(
+                f"{each.reason}, {each.fix}"
+                for each in found.skipped
+                if each.artifact is not None and each.artifact.file == artifact.file
+            )
             failures.append(f"{artifact.file} was run on no engine ({reasons})")
-        for variant in found:
+        for variant in found.of(artifact):
             try:
-                checks.extend(_check_way(engines, variant, reference))
+                checks.extend(_check_variant(engines, variant, reference))
             except EngineError as error:
                 failures.append(f"{variant}: {error}")
     passed = bool(checks) and not failures and all(check.passed for check in checks)
@@ -126,7 +129,7 @@ def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:
     return vertices(dewhiten(params.astype(np.float64), mean, std), dense.u, dense.w_shp, dense.w_exp, frame)
 
 
-def _check_way(engines: VariantEngines, variant: Variant, reference: Reference) -> Iterator[Check]:
+def _check_variant(engines: VariantEngines, variant: Variant, reference: Reference) -> Iterator[Check]:
     count, manifest, engine = reference.compared(variant.precision), engines.bundle.manifest, engines.engine(variant)
     crops = reference.crops[:count]
     runs = [_run_in_batches(engine, crops, size) for size in _batch_sizes(manifest, count)]

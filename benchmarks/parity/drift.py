@@ -13,7 +13,7 @@ from synergy.benchmarks.accuracy.report import AccuracyReport, evaluate
 from synergy.benchmarks.parity.check import cell_outputs
 from synergy.benchmarks.parity.report import Accuracy
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.variants import VariantEngines, ways
+from synergy.runtime.variants import VariantEngines, runnable_variants
 from synergy.synergy_model.synergynet import SynergyNet
 
 CELL = "Cell"
@@ -69,11 +69,14 @@ def cell_predictor(network: SynergyNet) -> Predictor:
 def measure_bundle(engines: VariantEngines, network: SynergyNet, data: EvaluationData) -> Iterator[VariantAccuracy]:
     """The Cell first, then every artifact on every engine present. Raises EngineError if an engine fails."""
     yield VariantAccuracy(CELL, CELL_ENGINE, evaluate(cell_predictor(network), data))
-    for artifact in engines.bundle.manifest.artifacts:
-        for variant in ways(artifact):
-            aligner = FaceAligner(engines.bundle, artifact, engines.engine(variant))
-            report = evaluate(bundle_predictor(aligner), data)
-            yield VariantAccuracy(artifact.file, variant.engine, report, variant.compute_precision, variant.precision)
+    artifacts = engines.bundle.manifest.artifacts
+    found = runnable_variants(artifacts, include_unverified=True)
+    for variant in (variant for artifact in artifacts for variant in found.of(artifact)):
+        aligner = FaceAligner(engines.bundle, variant.artifact, engines.engine(variant))
+        report = evaluate(bundle_predictor(aligner), data)
+        yield VariantAccuracy(
+            variant.artifact.file, variant.engine, report, variant.compute_precision, variant.precision
+        )
 
 
 def drift_rows(measured: Sequence[VariantAccuracy]) -> tuple[Accuracy, ...]:

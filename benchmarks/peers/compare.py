@@ -103,16 +103,20 @@ def _package_specs(bundle: Bundle, options: BenchOptions) -> tuple[list[SessionS
     """One for each engine and number of threads, and a line for each engine that was asked for and is not here."""
     if options.batches is None and bundle.manifest.inputs[0].shape[0] == DYNAMIC:
         options = dataclasses.replace(options, batches=DEFAULT_BATCHES)
-    configurations, obstacles = plan(bundle, options)
-    batches = tuple(sorted({each.batch for each in configurations}))
-    specs = {
-        (each.engine, each.artifact.file, each.threads): each
-        for each in configurations
-        if each.compute_precision == "fp32"
-    }
+    planned, obstacles = plan(bundle, options)
+    batches = tuple(sorted({each.batch for each in planned}))
+    variants = dict.fromkeys(each.variant for each in planned if each.variant.compute_precision == "fp32")
     return [
-        SessionSpec(each.engine, True, bundle.folder, file, bundle.model_file(each.artifact), threads, batches)
-        for (_, file, threads), each in specs.items()
+        SessionSpec(
+            each.engine,
+            True,
+            bundle.folder,
+            each.artifact.file,
+            bundle.model_file(each.artifact),
+            each.threads,
+            batches,
+        )
+        for each in variants
     ], obstacles
 
 

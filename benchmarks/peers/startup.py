@@ -141,7 +141,7 @@ def bench_startup(folder: str | Path, threads: int | None = None, progress: Prog
         0
     ]  # so that "auto" finds it measured, as from the second start on
     with tempfile.TemporaryDirectory() as report:
-        tuned = engine_label(best.engine, best.precision)  # no plain script computes in less than float32
+        tuned = engine_label(best.engine, best.compute_precision)  # no plain script computes in less than float32
         starts = list(_starts(bundle, threads, tuned, Path(report)))
         finished = run_interleaved(starts, ROUNDS, failures, say, NO_LIMIT_S)
     return StartupReport(host, threads, tuple(_rows(finished)), tuple(failures))

@@ -21,11 +21,11 @@ from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bu
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import Device, available, default_threads, engine_class, engines_for
+from synergy.runtime.engines import Device, default_threads, engine_class
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.variants import Variant, computable, not_computed
+from synergy.runtime.variants import Variant, runnable_variants
 
 BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
 Progress = Callable[[float, str], None]
@@ -169,7 +169,7 @@ def read_bench(path: Path, bundle: Bundle) -> BenchReport:
 def _measure(
     bundle: Bundle, data: EvaluationData, options: ReportOptions, found: Findings, say: Progress
 ) -> Iterator[tuple[Run, Predictions]]:
-    runnable = list(_runnable(bundle, options, found))
+    runnable = _runnable(bundle, options, found)
     for done, variant in enumerate(runnable):
         say(done / len(runnable), f"accuracy of {variant}")
         try:
@@ -180,21 +180,13 @@ def _measure(
             found.failures.append(f"{variant}: {error}")
 
 
-def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> Iterator[Variant]:
-    """Every artifact with every engine that reads it and is here, and in all it was proved in; others are noted."""
-    for artifact in bundle.manifest.artifacts:
-        found.not_run += not_computed(artifact)
-        for engine in engines_for(artifact, options.device):
-            status = available(engine)
-            if options.engines is not None and engine not in options.engines:
-                found.not_run.append(f"{artifact.file} on {engine}: not asked for")
-            elif not status.ok:
-                found.not_run.append(f"{artifact.file} on {engine}: {status.detail}")
-            else:
-                yield from (
-                    Variant(artifact, engine, compute_precision)
-                    for compute_precision in computable(engine, artifact, Device.parse(options.device))
-                )
+def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> list[Variant]:
+    """Every artifact on every engine that reads it and is here, in every verified precision; others are noted."""
+    device, threads = Device.parse(options.device), (options.threads or default_threads(),)
+    artifacts = bundle.manifest.artifacts
+    runnable = runnable_variants(artifacts, device, options.engines, threads)
+    found.not_run += (str(each) for each in runnable.skipped if each.artifact is not None)
+    return [variant for artifact in artifacts for variant in runnable.of(artifact)]
 
 
 def _bench(bundle: Bundle, options: ReportOptions, found: Findings, say: Progress) -> BenchReport | None:
@@ -230,5 +222,5 @@ def _open(bundle: Bundle, variant: Variant, options: ReportOptions) -> FaceAlign
         options.threads,
         variant.artifact.file,
         isolated=True,  # MindSpore and Lite follow one another here, and cannot share a process
-        options=variant.options,
+        options=variant.options(),
     )

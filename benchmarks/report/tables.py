@@ -52,7 +52,7 @@ def accuracy_table(runs: Sequence[Run]) -> Html:
     bins = [lines(span(each.range), f"n = {each.count}") for each in runs[0].report.nme.bins]
     rows = [
         [
-            name(run.variant.artifact.file, run.variant.where),
+            name(run.variant.artifact.file, run.variant.engine_label),
             *(_bin(each) for each in run.report.nme.bins),
             number(f"{run.report.nme.mean:.3f}", f"± {run.report.nme.std:.2f}"),
             _pose(run.report.mae),

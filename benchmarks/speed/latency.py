@@ -1,15 +1,14 @@
 """Latency, throughput, cold start and memory of a bundle on every engine present, side by side.
 
-Each configuration lives in a process of its own, and they take turns (`benchmarks.speed.interleave`).
+Each spec lives in a process of its own, and they take turns (`benchmarks.speed.interleave`).
 """
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -25,15 +24,12 @@ from synergy.runtime.engines import (
     ENGINES,
     Device,
     EngineOptions,
-    available,
     default_threads,
     engine_class,
-    readable,
 )
 from synergy.runtime.engines.base import DYNAMIC, engine_label
 from synergy.runtime.errors import EngineError, EngineUnavailableError
-from synergy.runtime.manifest import Artifact
-from synergy.runtime.variants import computable
+from synergy.runtime.variants import Variant, runnable_variants
 
 BASELINE = "onnx"  # the engine that ratios are formed against
 DEFAULT_BATCHES = (1, 16)
@@ -45,7 +41,7 @@ class BenchOptions:
 
     engines: all that are present. all_artifacts: every artifact an engine reads, not only the one it prefers.
     threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: how many turns each
-    configuration takes; those with long runs take fewer, see `speed.interleave`. against: another bundle, measured in
+    spec takes; those with long runs take fewer, see `speed.interleave`. against: another bundle, measured in
     the same rounds: its onnxruntime is then what ratios are formed against. engine_options: how engines compute.
     """
 
@@ -70,7 +66,7 @@ class BenchOptions:
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
+    """One spec. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
 
     artifact: its file, with its bundle's name before it where two were compared. cold_start_s: start of a process to
     its first output. rss_mb: peak resident memory until then, 10^6 bytes. ratio_to_onnxruntime: median over rounds of
@@ -103,7 +99,7 @@ class Row(Timing, frozen=True, omit_defaults=True):
 
 
 class BenchReport(msgspec.Struct, frozen=True):
-    """All rows; `failures` has a line for each configuration that could not be measured."""
+    """All rows; `failures` has a line for each spec that could not be measured."""
 
     host: Host
     rows: tuple[Row, ...]
@@ -111,38 +107,31 @@ class BenchReport(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """One line of the table to be."""
+class LatencySpec:
+    """One row of the table: a variant of a bundle on a device, with so many crops per run."""
 
-    engine: str
-    artifact: Artifact
-    device: Device
-    threads: int
-    batch: int
     bundle: Bundle
-    compute_precision: str
+    variant: Variant
+    device: Device
+    batch: int
 
     def __str__(self) -> str:
-        plural = "" if self.threads == 1 else "s"
-        path, where = (
-            f"{self.bundle.folder.name}/{self.artifact.file}",
-            engine_label(self.engine, self.compute_precision),
-        )
-        return f"{path} on {where}, {self.threads} thread{plural}, batch {self.batch}"
+        plural = "" if self.variant.threads == 1 else "s"
+        return f"{self.bundle.folder.name}/{self.variant}, {self.variant.threads} thread{plural}, batch {self.batch}"
 
 
 class EngineCase(BenchmarkCase):
-    """A configuration with its process and what was measured of it."""
+    """A spec with its process and its samples."""
 
-    def __init__(self, configuration: Configuration, job: Job) -> None:
+    def __init__(self, spec: LatencySpec, job: Job) -> None:
         """Start the engine afresh several times and keep the last. Raises EngineError if it does not run."""
         super().__init__()
-        self.configuration = configuration
+        self.spec = spec
         self.starts = start_several(job)
         self.process = self.starts[-1]
 
     def __str__(self) -> str:
-        return str(self.configuration)
+        return str(self.spec)
 
     def run_sample(self, number: int) -> list[float]:
         return self.process.turn(SAMPLE_S)
@@ -156,40 +145,41 @@ def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Pro
     """
     say = progress or _silent
     host = describe_host()
-    configurations, failures = plan(Bundle.open(bundle_folder), options)
+    specs, failures = plan(Bundle.open(bundle_folder), options)
     if options.against is not None:
         others, missing = plan(Bundle.open(options.against), options)
-        configurations, failures = configurations + others, failures + missing
+        specs, failures = specs + others, failures + missing
     with ExitStack() as stack:
-        cases = list(_start_all(configurations, options.engine_options, failures, say, stack))
+        cases = list(_start_all(specs, options.engine_options, failures, say, stack))
         finished = run_interleaved(cases, options.rounds, failures, say)
     return BenchReport(host, tuple(_rows(finished)), tuple(failures))
 
 
-def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Configuration], list[str]]:
-    """What can be measured here, and a line for each engine that was asked for by name and cannot."""
+def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[LatencySpec], list[str]]:
+    """What can be measured here, and a line for each engine that was asked for by name and cannot run.
+
+    Raises EngineUnavailableError if nothing can be measured.
+    """
     device = Device.parse(options.device)
-    threads = dict.fromkeys(options.threads or (1, default_threads()))
-    batches = dict.fromkeys(_batches(bundle, options))
-    found: list[Configuration] = []
-    obstacles: list[str] = []
-    for name in dict.fromkeys(options.engines or ENGINES):
-        artifacts = readable(name, bundle.manifest.artifacts, device)
-        status = available(name)
-        if not status.ok:
-            obstacles.append(f"{name}: {status.detail}: {status.fix}")
-        elif not artifacts:
-            obstacles.append(f"{name}: {engine_class(name).reading(device)}; {bundle.folder} has nothing for it")
-        else:
-            chosen = artifacts if options.all_artifacts else artifacts[:1]
-            found += (
-                Configuration(name, artifact, device, count, batch, bundle, compute_precision)
-                for artifact, count, batch in itertools.product(chosen, threads, batches)
-                for compute_precision in computable(name, artifact, device, options.engine_options)
-            )
-    if not found:
+    threads = options.threads or (1, default_threads())
+    artifacts = bundle.manifest.artifacts
+    found = runnable_variants(artifacts, device, options.engines, threads, options.engine_options)
+    variants = found.variants if options.all_artifacts else found.best_formats()
+    specs = [
+        LatencySpec(bundle, variant, device, batch)
+        for variant in variants
+        for batch in dict.fromkeys(_batches(bundle, options))
+    ]
+    obstacles = list(
+        dict.fromkeys(
+            f"{each.engine}: {each.cause_and_fix}"
+            for each in found.skipped
+            if each.compute_precision == "fp32" and each.engine in (options.engines or ENGINES)
+        )
+    )
+    if not specs:
         raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
-    return found, obstacles if options.engines else []
+    return specs, obstacles if options.engines else []
 
 
 def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
@@ -202,25 +192,25 @@ def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
 
 
 def _start_all(
-    configurations: Sequence[Configuration],
+    specs: Sequence[LatencySpec],
     options: EngineOptions,
     failures: list[str],
     say: Progress,
     stack: ExitStack,
 ) -> Iterator[EngineCase]:
-    for done, each in enumerate(configurations):
-        say(done / len(configurations) / 2, f"starting {each}")
-        model = each.bundle.model_file(each.artifact)
+    for done, each in enumerate(specs):
+        say(done / len(specs) / 2, f"starting {each}")
+        model = each.bundle.model_file(each.variant.artifact)
         try:
             case = EngineCase(
                 each,
                 Job(
-                    each.engine,
+                    each.variant.engine,
                     model,
                     each.device,
-                    each.threads,
+                    each.variant.threads,
                     _inputs(each),
-                    replace(options, precision=each.compute_precision),
+                    each.variant.options(options),
                 ),
             )
             stack.callback(case.process.close)
@@ -231,43 +221,43 @@ def _start_all(
             yield case
 
 
-def _inputs(configuration: Configuration) -> dict[str, np.ndarray]:
-    manifest = configuration.bundle.manifest
+def _inputs(spec: LatencySpec) -> dict[str, np.ndarray]:
+    manifest = spec.bundle.manifest
     crops = np.concatenate([real_crops(manifest.preprocessing.size), noise_crops(manifest.preprocessing.size)])
-    return {manifest.inputs[0].name: crops[np.arange(configuration.batch) % len(crops)]}
+    return {manifest.inputs[0].name: crops[np.arange(spec.batch) % len(crops)]}
 
 
 def _rows(finished: Sequence[EngineCase]) -> Iterator[Row]:
     """The baseline is onnxruntime on the bundle that was given last."""
     baselines: dict[tuple[int, int], EngineCase] = {}
-    folders = list(dict.fromkeys(each.configuration.bundle.folder for each in finished))
+    folders = list(dict.fromkeys(each.spec.bundle.folder for each in finished))
     for each in finished:
-        setting = each.configuration
-        if setting.engine == BASELINE and setting.bundle.folder == folders[-1]:
-            baselines.setdefault((setting.threads, setting.batch), each)
+        setting = each.spec
+        if setting.variant.engine == BASELINE and setting.bundle.folder == folders[-1]:
+            baselines.setdefault((setting.variant.threads, setting.batch), each)
     for each in finished:
-        baseline = baselines.get((each.configuration.threads, each.configuration.batch))
+        baseline = baselines.get((each.spec.variant.threads, each.spec.batch))
         yield _row(each, baseline, several=len(folders) > 1)
 
 
 def _row(case: EngineCase, baseline: EngineCase | None, several: bool) -> Row:
-    configuration = case.configuration
-    file = configuration.artifact.file
+    spec = case.spec
+    file = spec.variant.artifact.file
     times_s = [run for runs in case.samples.values() for run in runs]
     median_s = statistics.median(times_s)
     return Row(
-        engine=configuration.engine,
-        artifact=f"{configuration.bundle.folder.name}/{file}" if several else file,
-        device=str(configuration.device),
-        threads=configuration.threads,
-        batch=configuration.batch,
+        engine=spec.variant.engine,
+        artifact=f"{spec.bundle.folder.name}/{file}" if several else file,
+        device=str(spec.device),
+        threads=spec.variant.threads,
+        batch=spec.batch,
         median_ms=1e3 * median_s,
         p95_ms=1e3 * float(np.percentile(times_s, 95)),
-        fps=configuration.batch / median_s,
+        fps=spec.batch / median_s,
         cold_start_s=statistics.median(start.cold_start_s for start in case.starts),
         rss_mb=statistics.median(start.rss_mb for start in case.starts),
         ratio_to_onnxruntime=None if baseline is None else ratio_by_round(case.samples, baseline.samples),
-        compute_precision=configuration.compute_precision,
+        compute_precision=spec.variant.compute_precision,
     )
 
 

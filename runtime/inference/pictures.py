@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synergy.runtime.aligner import FaceAligner, given
+from synergy.runtime.aligner import FaceAligner, detections_from_boxes
 from synergy.runtime.errors import EngineError, MediaError
 from synergy.runtime.faces import Face, FaceCrops
 from synergy.runtime.inference.records import ImageRecord, failed_record, image_record
@@ -119,7 +119,7 @@ def _open(aligner: FaceAligner, job: PictureJob) -> _Opened:
     try:
         image = read_image(job.path) if job.data is None else decode_image(job.path, job.data)
         size_wh = image.shape[1], image.shape[0]
-        detections = aligner.detect(image) if job.boxes is None else given(job.boxes)
+        detections = aligner.detect(image) if job.boxes is None else detections_from_boxes(job.boxes)
         return _Opened(job, size_wh, aligner.cut(image, detections), None if job.overlay is None else image)
     except (MediaError, ValueError, OSError) as error:
         return _Opened(job, size_wh, error=str(error))

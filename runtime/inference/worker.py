@@ -59,7 +59,7 @@ class WorkerSetup:
         from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
 
         best = tune(bundle, device, TuneRequest(self.threads, self.artifact, self.options, batch))[0]
-        options = replace(self.options, precision=best.precision)
+        options = replace(self.options, precision=best.compute_precision)
         return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
 
     def open(self) -> FaceAligner:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from synergy.runtime import autotune as tuning
+from synergy.runtime import variants
 from synergy.runtime.autotune import MeasuredVariant, TuneRequest, candidates, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import Availability, Device, Engine, EngineOptions, ModelFile
@@ -58,11 +59,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         kind = type(name, (Puppet,), {"name": name, "reduced": {"bf16": ("cpu",)} if name == "openvino" else {}})
         return kind(model, device, threads, options)
 
-    monkeypatch.setattr(tuning, "SETTLE_S", 0.0)
-    monkeypatch.setattr(tuning, "REST_S", 0.0)
+    monkeypatch.setattr(tuning, "WARM_UP_S", 0.0)
+    monkeypatch.setattr(tuning, "IDLE_S", 0.0)
     monkeypatch.setattr(tuning, "ROUNDS", 5)
     monkeypatch.setattr(tuning, "open_engine", open_engine)
-    monkeypatch.setattr(tuning, "available", lambda name: Availability(True, f"{name} 1.0"))
+    for module in (tuning, variants):
+        monkeypatch.setattr(module, "available", lambda name: Availability(True, f"{name} 1.0"))
     monkeypatch.setattr(tuning, "default_threads", lambda: 2)
     return seen
 
@@ -173,31 +175,32 @@ def computed(bundle: Bundle, compute_precision: ComputePrecision = PROVED) -> Bu
 
 def test_what_was_proved_in_less_than_float32_competes(bundle: Bundle, opened: list) -> None:
     found = tune(computed(bundle), CPU, TuneRequest())
-    assert [(each.engine, each.threads, each.precision) for each in found[:2]] == [
+    assert [(each.engine, each.threads, each.compute_precision) for each in found[:2]] == [
         ("openvino", 2, "bf16"),
         ("openvino", 1, "bf16"),
     ]
-    assert [each.precision for each in found[2:]] == ["fp32"] * 6
+    assert [each.compute_precision for each in found[2:]] == ["fp32"] * 6
     assert tune(computed(bundle), CPU, TuneRequest()) == found
 
 
 @pytest.mark.parametrize("drift", [None, Drift(1.0, 1.0, "test", accepted=True)], ids=["not proved", "accepted"])
 def test_what_was_not_proved_does_not(bundle: Bundle, opened: list, drift: Drift | None) -> None:
     found = tune(computed(bundle, ComputePrecision("openvino", "bf16", drift)), CPU, TuneRequest())
-    assert {each.precision for each in found} == {"fp32"} and found[0].engine == "lite"
+    assert {each.compute_precision for each in found} == {"fp32"} and found[0].engine == "lite"
 
 
 def test_who_asks_for_a_precision_gets_it(bundle: Bundle, opened: list) -> None:
     """Also what was not proved; and float32 of a bundle that was proved in less."""
     exact = tune(computed(bundle), CPU, TuneRequest(options=EngineOptions("fp32")))
-    assert {each.precision for each in exact} == {"fp32"} and exact[0].engine == "lite"
+    assert {each.compute_precision for each in exact} == {"fp32"} and exact[0].engine == "lite"
     asked = tune(bundle, CPU, TuneRequest(options=EngineOptions("bf16")))
-    assert {(each.engine, each.precision) for each in asked} == {("openvino", "bf16")}
+    assert {(each.engine, each.compute_precision) for each in asked} == {("openvino", "bf16")}
 
 
-def test_the_proof_is_one_for_cpus(bundle: Bundle) -> None:
-    assert {variant.precision for variant in candidates(computed(bundle), CPU, TuneRequest())} == {"fp32", "bf16"}
-    assert {variant.precision for variant in candidates(computed(bundle), Device("gpu"), TuneRequest())} == {"fp32"}
+def test_reduced_precisions_are_verified_for_cpus_only(bundle: Bundle) -> None:
+    for device, precisions in ((CPU, {"fp32", "bf16"}), (Device("gpu"), {"fp32"})):
+        found = candidates(computed(bundle), device, TuneRequest())
+        assert {variant.compute_precision for variant in found} == precisions
 
 
 def test_a_cpu_without_the_type_is_no_obstacle(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +212,7 @@ def test_a_cpu_without_the_type_is_no_obstacle(bundle: Bundle, opened: list, mon
         return sound(name, model, device, threads, options)
 
     monkeypatch.setattr(tuning, "open_engine", refuse)
-    assert {each.precision for each in tune(computed(bundle), CPU, TuneRequest())} == {"fp32"}
+    assert {each.compute_precision for each in tune(computed(bundle), CPU, TuneRequest())} == {"fp32"}
 
 
 def test_what_was_measured_on_another_cpu_is_measured_anew(
@@ -232,7 +235,7 @@ def test_a_little_time_is_not_worth_less_exact_numbers(reduced_ms: float, first:
         MeasuredVariant("openvino", "model.onnx", 2, reduced_ms, "bf16"),
         MeasuredVariant("openvino", "model.onnx", 2, 1.0),
     ]
-    assert min(ranking, key=tuning._cost).precision == first
+    assert min(ranking, key=tuning._rank).compute_precision == first
 
 
 def test_wishes_are_kept(bundle: Bundle, opened: list) -> None:
@@ -278,17 +281,17 @@ def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: li
 def test_those_near_the_best_take_more_turns(monkeypatch: pytest.MonkeyPatch, others: list[float], more: bool) -> None:
     """A busy moment must not decide; who is far behind need not wait for it."""
     monkeypatch.setattr(tuning, "_turn", lambda engine, crop: engine)
-    times = tuning._time_engines([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
-    long, short = tuning.ROUNDS + tuning.MORE_ROUNDS, tuning.ROUNDS
+    times = tuning._interleaved_times([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
+    long, short = tuning.ROUNDS + tuning.FINAL_ROUNDS, tuning.ROUNDS
     assert [len(samples) for samples in times] == [
-        long if more and seconds <= tuning.NEAR else short for seconds in (1.0, *others)
+        long if more and seconds <= tuning.CLOSE_FACTOR else short for seconds in (1.0, *others)
     ]
 
 
 def test_engines_settle_before_they_are_measured(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(bundle, CPU, TuneRequest(threads=1, artifact="onnx"))
     few = len(sizes)
-    monkeypatch.setattr(tuning, "SETTLE_S", 0.1)
+    monkeypatch.setattr(tuning, "WARM_UP_S", 0.1)
     sizes.clear()
     tune(bundle, CPU, TuneRequest(threads=1, artifact="onnx"), again=True)
     assert len(sizes) >= few + 20

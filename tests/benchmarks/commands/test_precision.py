@@ -72,12 +72,12 @@ def test_auto_takes_it_and_who_asks_for_float32_gets_it(bundle: Path, shared: Pa
         FaceAligner.load(bundle, "openvino") as named,
         FaceAligner.load(bundle, options=EngineOptions("fp32")) as exact,
     ):
-        assert auto.engine.compute_precision == best.precision
+        assert auto.engine.compute_precision == best.compute_precision
         assert (named.engine.compute_precision, exact.engine.compute_precision) == ("fp32", "fp32")
         expected = exact.predict(crops).landmarks
         assert np.abs(named.predict(crops).landmarks - expected).max() < 0.01
         off = np.abs(auto.predict(crops).landmarks - expected).max()
-    assert off < 2.0 and (best.precision == "fp32" or off > 0.01)
+    assert off < 2.0 and (best.compute_precision == "fp32" or off > 0.01)
 
 
 def test_benchmarks_name_it(bundle: Path, synergy: Run, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_benchmarks_name_it(bundle: Path, synergy: Run, tmp_path: Path) -> None:
 def test_eval_says_in_what_it_computed(bundle: Path, synergy: Run) -> None:
     best = tune(Bundle.open(bundle), Device(), TuneRequest())[0]
     code, _, err = synergy("eval", bundle)
-    assert code == 0 and f"model.onnx on {engine_label(best.engine, best.precision)}" in err
+    assert code == 0 and f"model.onnx on {engine_label(best.engine, best.compute_precision)}" in err
     assert (
         "model.onnx on openvino bf16"
         in synergy("eval", bundle, "--engine", "openvino", "--device-precision", "bf16")[2]

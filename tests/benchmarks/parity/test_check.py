@@ -30,13 +30,12 @@ from synergy.benchmarks.parity.gate import gate
 from synergy.benchmarks.parity.report import Accuracy, Check, ParityError, ParityReport, summary
 from synergy.export.artifacts import ExportOptions
 from synergy.export.bundle import export_bundle
-from synergy.runtime import variants as ways_module
+from synergy.runtime import variants as variants_module
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import available
-from synergy.runtime.engines.base import Availability, Device, Engine, EngineOptions
+from synergy.runtime.engines.base import Availability, Device, Engine
 from synergy.runtime.errors import BundleError, EngineError
-from synergy.runtime.manifest import Artifact
-from synergy.runtime.variants import Variant, VariantEngines
+from synergy.runtime.variants import RunnableVariants, Variant, VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy.synergy_model.synergynet import SynergyNet
 
@@ -229,7 +228,7 @@ def checked(
         change: Change,
         reference: Reference = reference,
         batch: int = -1,
-        found: Callable[[Artifact], list[Variant]] = lambda artifact: [Variant(artifact, "onnx", "fp32")],
+        variant: tuple[str, str] = ("onnx", "fp32"),
     ) -> ParityReport:
         class Puppet(Engine):
             name, formats = "onnx", ("onnx",)
@@ -247,9 +246,17 @@ def checked(
                 pass
 
         monkeypatch.setattr(module, "make_reference", lambda *_: reference)
-        monkeypatch.setattr(module, "ways", found)
         monkeypatch.setattr(
-            ways_module, "open_engine", lambda name, model, isolated, options: Puppet(model, Device(), 1)
+            module,
+            "runnable_variants",
+            lambda artifacts, **_: RunnableVariants(
+                tuple(Variant(each, variant[0], 1, variant[1]) for each in artifacts), ()
+            ),
+        )
+        monkeypatch.setattr(
+            variants_module,
+            "open_engine",
+            lambda name, model, device, threads, isolated, options: Puppet(model, Device(), 1),
         )
         return check(keep(copied, "model.onnx", batch=batch), checkpoint)
 
@@ -383,11 +390,11 @@ def test_all_failures_together(
 ) -> None:
     """One broken engine hides no other."""
 
-    def fail(name: str, model: object, isolated: bool, options: EngineOptions) -> Engine:
+    def fail(name: str, *_: object, **__: object) -> Engine:
         raise EngineError(f"{name} is broken")
 
-    monkeypatch.setattr(ways_module, "open_engine", fail)
-    monkeypatch.setattr(ways_module, "available", lambda name: Availability(True, "here"))
+    monkeypatch.setattr(variants_module, "open_engine", fail)
+    monkeypatch.setattr(variants_module, "available", lambda name: Availability(True, "here"))
     report = check(Bundle.open(copied), checkpoint)
     assert report.passed is False and report.checks == ()
     assert [failure.split(": ")[0] for failure in report.failures] == [
@@ -403,8 +410,9 @@ def test_all_failures_together(
 def test_an_artifact_that_nothing_here_can_run_is_not_proved(
     once: None, copied: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for each in (module, ways_module):
-        monkeypatch.setattr(each, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
+    monkeypatch.setattr(
+        variants_module, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}")
+    )
     report = check(Bundle.open(copied), checkpoint)
     assert report.passed is False and len(report.failures) == 4
     missing = "onnx is missing, get onnx; openvino is missing, get openvino"
@@ -416,12 +424,12 @@ def test_every_engine_runs_in_its_own_process(
 ) -> None:
     asked: list[tuple[str, bool]] = []
 
-    def note(name: str, model: object, isolated: bool, options: EngineOptions) -> Engine:
+    def note(name: str, *_: object, isolated: bool, **__: object) -> Engine:
         asked.append((name, isolated))
         raise EngineError("enough")
 
-    monkeypatch.setattr(ways_module, "open_engine", note)
-    monkeypatch.setattr(ways_module, "available", lambda name: Availability(True, "here"))
+    monkeypatch.setattr(variants_module, "open_engine", note)
+    monkeypatch.setattr(variants_module, "available", lambda name: Availability(True, "here"))
     check(Bundle.open(copied), checkpoint)
     assert len(asked) == 5 and all(isolated for _, isolated in asked)
 
@@ -504,13 +512,13 @@ def test_computing_in_less_may_round_more(
 ) -> None:
     """It is judged beside float32 of the same file, on real crops."""
     change = off_by(px, "landmarks", lambda places: places == 9)
-    report = checked(change, found=lambda artifact: [Variant(artifact, "openvino", "bf16")])
+    report = checked(change, variant=("openvino", "bf16"))
     assert report.passed is passes
     assert [(each.engine, each.compute_precision, each.where) for each in report.checks] == [
         ("openvino", "bf16", "openvino bf16")
     ] * len(report.checks)
     noise = off_by(1000.0, "landmarks", lambda places: places >= 10)
-    assert checked(noise, found=lambda artifact: [Variant(artifact, "openvino", "bf16")]).passed
+    assert checked(noise, variant=("openvino", "bf16")).passed
     assert not checked(noise).passed
 
 

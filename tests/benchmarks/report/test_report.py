@@ -30,6 +30,7 @@ from synergy.benchmarks.report.page import render, write_report
 from synergy.benchmarks.report.pictures import face_pictures, ranked
 from synergy.benchmarks.report.verdict import limits, objections
 from synergy.benchmarks.speed.latency import BenchReport, Row
+from synergy.runtime import variants
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host
 from synergy.runtime.engines.base import Availability
@@ -73,7 +74,7 @@ def manifest(**changes: object) -> Manifest:
 
 
 def check(file: str = "model.onnx", **changes: object) -> Check:
-    values = {"artifact": file, "engine": "onnx", "output": "params", "max_abs": 1.5e-6, "spread": 0.4}
+    values = {"artifact": file, "engine": "onnx", "output": "params", "max_abs": 1.5e-6, "input_sensitivity": 0.4}
     return Check(**{**values, "tolerance": 2e-4, "passed": True, **changes})
 
 
@@ -124,7 +125,7 @@ def data(faces: EvaluationData) -> ReportData:
     predictions = Predictions(faces.landmarks + shift, faces.pose_deg + 1.25)
     report = evaluate(lambda crops: predictions, faces)
     pairs = zip(manifest().artifacts, ("onnx", "lite"), strict=True)
-    runs = tuple(Run(Variant(each, engine, "fp32"), report) for each, engine in pairs)
+    runs = tuple(Run(Variant(each, engine, 1), report) for each, engine in pairs)
     return ReportData(
         name="my-bundle",
         manifest=manifest(),
@@ -376,7 +377,7 @@ class TestPage:
 
     def test_one_line_per_precision(self, data: ReportData) -> None:
         int8 = msgspec.structs.replace(data.runs[0].variant.artifact, precision="int8", file="model.int8.onnx")
-        runs = (*data.runs, Run(Variant(int8, "onnx", "fp32"), data.runs[0].report))
+        runs = (*data.runs, Run(Variant(int8, "onnx", 1), data.runs[0].report))
         assert one_per_precision(runs) == [runs[0], runs[2]]
         assert page(data, runs=runs, yaw_deg=np.linspace(-25, 25, FACES)).all("line", "median-1")
 
@@ -517,7 +518,7 @@ class TestCollect:
             raise EngineUnavailableError("no engine here")
 
         monkeypatch.setattr(collecting, "load_data", lambda options: faces)
-        monkeypatch.setattr(collecting, "available", lambda name: Availability(False, "it is not here", "get it"))
+        monkeypatch.setattr(variants, "available", lambda name: Availability(False, "it is not here", "get it"))
         monkeypatch.setattr(collecting, "bench_bundle", none)
         data = collect(folder, ReportOptions(), lambda part, doing: None)
         assert data.runs == () and data.bench is None and not data.failures
@@ -531,7 +532,7 @@ class TestCollect:
         bench = BenchReport(HOST, (row("onnx", "model.onnx", 1.0),), failures=("slow one",))
         monkeypatch.setattr(collecting, "load_data", lambda options: faces)
         monkeypatch.setattr(collecting, "bench_bundle", lambda *_: bench)
-        monkeypatch.setattr(collecting, "available", lambda name: Availability(True, "here"))
+        monkeypatch.setattr(variants, "available", lambda name: Availability(True, "here"))
         monkeypatch.setattr(collecting.FaceAligner, "load", broken)
         data = collect(folder, ReportOptions(), lambda part, doing: None)
         broken_ones = [f"model.onnx on {engine}: it broke" for engine in ("onnx", "openvino")]

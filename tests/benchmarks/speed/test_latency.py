@@ -384,21 +384,23 @@ def test_defaults_are_the_preferred_artifact_one_and_all_cores_batch_1_and_16(li
     cores = sorted({1, default_threads()})
     preferred = (("lite", "model.ms"), ("onnx", "model.onnx"), ("openvino", "model.onnx"))
     expected = itertools.product(preferred, cores, (1, 16))
-    assert [((each.engine, each.artifact.file), each.threads, each.batch) for each in found] == list(expected)
+    assert [
+        ((each.variant.engine, each.variant.artifact.file), each.variant.threads, each.batch) for each in found
+    ] == list(expected)
     assert obstacles == []
 
 
 def test_all_artifacts(lite_home: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", ("onnx", "mindir_v1", "ms")))
     found, _ = plan(bundle, BenchOptions(engines=("lite",), all_artifacts=True, threads=(1,), batches=(1,)))
-    assert [each.artifact.file for each in found] == ["model.ms", "model.mindir_v1"]
+    assert [each.variant.artifact.file for each in found] == ["model.ms", "model.mindir_v1"]
 
 
 def test_fixed_batch_is_the_only_one(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", batch=3))
     for batches in (None, (3,)):
         found, _ = plan(bundle, BenchOptions(engines=("onnx",), threads=(2,), batches=batches))
-        assert [(each.threads, each.batch) for each in found] == [(2, 3)]
+        assert [(each.variant.threads, each.batch) for each in found] == [(2, 3)]
     with pytest.raises(ValueError, match="exported for batches of 3 only: leave the batches out"):
         plan(bundle, BenchOptions(batches=(1, 3)))
 
@@ -415,8 +417,8 @@ def test_engine_without_an_artifact_is_reported_if_asked_for(lite_home: Path, tm
     pytest.importorskip("onnxruntime")
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", ("onnx",)))
     found, obstacles = plan(bundle, BenchOptions(engines=("lite", "onnx")))
-    assert {each.engine for each in found} == {"onnx"}
-    assert obstacles == [f"lite: reads ms, mindir_v1; {bundle.folder} has nothing for it"]
+    assert {each.variant.engine for each in found} == {"onnx"}
+    assert obstacles == ["lite: reads ms, mindir_v1; the bundle has no such file"]
 
 
 def test_no_engine_at_all_says_why(stand_in: Callable[[], list[Run]], tmp_path: Path) -> None:
