@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from synergy.benchmarks.accuracy.data import POINTS, DataError, check_labels
-from synergy.benchmarks.accuracy.mat_file import read_mat
 from synergy.runtime.errors import MediaError
 from synergy.runtime.media.inputs import read_image
 
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
 ROI_FACTOR = np.sqrt(2)  # side of the crop over the longer side of the landmarks' box
 MAX_POSE_DEG = 99.0  # faces with a larger angle are left out of the pose error (FSA-Net's protocol)
-FARTHEST = 8192  # pixels; landmarks beyond come of broken labels and would ask for huge crops
+FARTHEST = 8192  # pixels; larger coordinates come from damaged labels and would need huge crops
+MAT_FILE_LIMIT = 1 << 20  # bytes; the label files of AFLW2000-3D have about 4,000
+MAT_NUMBERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"single", "double"}
+# errors that SciPy raises for damaged files, beside its own
+MAT_DAMAGE = (ValueError, TypeError, LookupError, OverflowError, OSError, struct.error, zlib.error)
+MAT_ARRAY_LIMIT = 1 << 16  # values of one array; pt3d_68 has 204
 
 
 @dataclass(frozen=True)
@@ -65,10 +73,7 @@ def read_raw_samples(folder: Path) -> list[RawSample]:
 
 def read_raw_sample(path: Path) -> RawSample:
     """The labels of one .mat file. Raises DataError if they are incomplete or not finite."""
-    try:
-        arrays = read_mat(path, (LANDMARKS, POSE))
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    arrays = read_mat(path, (LANDMARKS, POSE))
     landmarks, pose = arrays[LANDMARKS], arrays[POSE].reshape(-1)[:3]
     if landmarks.shape != (3, POINTS) or pose.size != 3:
         raise DataError(f"{path}: needs {LANDMARKS} (3, {POINTS}) and {POSE} (1, 3 or more), not {landmarks.shape}")
@@ -80,6 +85,47 @@ def read_raw_sample(path: Path) -> RawSample:
     pitch, yaw, roll = np.degrees(pose)
     roi = roi_of_landmarks(landmarks)
     return RawSample(path.with_suffix(".jpg"), landmarks, np.array([yaw, pitch, roll]), roi)
+
+
+def read_mat(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The numeric arrays `names` of a MATLAB file (level 4 or 5), with the dtype and shape that the file gives them.
+
+    Raises DataError, naming the file, if it is not such a file, is damaged or too large, or lacks an array;
+    ModuleNotFoundError without SciPy.
+    """
+    try:
+        from scipy.io import loadmat, whosmat
+        from scipy.io.matlab import MatReadError
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("reading .mat labels needs SciPy: pip install 'synergy-mindir[bench]'") from error
+    size = path.stat().st_size
+    if size > MAT_FILE_LIMIT:
+        raise DataError(f"{path} has {size:,} bytes, a label file has at most {MAT_FILE_LIMIT:,}: check the folder")
+    damage = (MatReadError, *MAT_DAMAGE)
+    try:
+        listed = {name: (shape, kind) for name, shape, kind in whosmat(path)}  # names and shapes, without the values
+        _check_arrays(path, listed, names)
+        arrays = loadmat(path, variable_names=list(names))
+    except DataError:
+        raise
+    except NotImplementedError:
+        raise DataError(f"{path} is a MATLAB 7.3 file: save it with -v6 or -v7") from None
+    except damage as error:
+        raise DataError(f"{path} is not a MATLAB file, or is damaged ({error}): download it again") from None
+    return {name: arrays[name] for name in names}
+
+
+def _check_arrays(path: Path, listed: dict[str, tuple[tuple[int, ...], str]], names: Sequence[str]) -> None:
+    """Raise DataError unless every array is in the file, numeric, and of a size that labels may have."""
+    missing = [name for name in names if name not in listed]
+    if missing:
+        raise DataError(f"{path} has no array {', '.join(missing)}")
+    for name in names:
+        shape, kind = listed[name]
+        if kind not in MAT_NUMBERS:
+            raise DataError(f"{path}: {name} is of type {kind}, needed are real numbers")
+        if math.prod(shape) > MAT_ARRAY_LIMIT:
+            raise DataError(f"{path}: {name} has shape {shape}, a label has at most {MAT_ARRAY_LIMIT:,} values")
 
 
 def roi_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
