@@ -13,7 +13,6 @@ from synergy.benchmarks.accuracy.data import HELD_OUT_SEED, synthetic_data
 from synergy.benchmarks.accuracy.report import NmeBinRecord
 from synergy.benchmarks.parity.drift import CELL, VariantAccuracy, drift_rows
 from synergy.benchmarks.parity.gate import gate_and_measure
-from synergy.benchmarks.parity.report import Accuracy, ParityReport
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
 from synergy.export.artifacts import ExportOptions
@@ -24,6 +23,7 @@ from synergy.runtime.engines import default_threads
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.media.drawing import Layers, draw_faces
 from synergy.runtime.media.inputs import read_image, write_image
+from synergy.runtime.parity_record import Accuracy, ParityReport
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 

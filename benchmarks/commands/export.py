@@ -15,6 +15,7 @@ from synergy.runtime.commands.options import BundleArgument, JsonOption, write_j
 
 if TYPE_CHECKING:
     from synergy.runtime.manifest import Artifact, Drift, Manifest
+    from synergy.runtime.parity_record import ParityReport
 
 
 class Head(str, Enum):
@@ -57,6 +58,8 @@ def export(
     from synergy.benchmarks.sample_crops import read_crops
     from synergy.export.artifacts import ExportOptions, kept_fp32
     from synergy.export.bundle import export_bundle
+    from synergy.runtime.bundle import Bundle
+    from synergy.runtime.parity_record import read_parity
 
     if calibration is not None and precision is not PrecisionName.int8:
         raise typer.BadParameter("--calibration is for --precision int8")
@@ -72,7 +75,7 @@ def export(
         print(f"  {artifact_line(artifact)}")
     if kept_fp32(wanted):
         print(f"note: left in fp32, as their formats have no {precision.value} here: {', '.join(kept_fp32(wanted))}")
-    print(f"{bundle}: {_verdict(manifest)}")
+    print(f"{bundle}: {_verdict(manifest, read_parity(Bundle.open(bundle)))}")
 
 
 def parity(
@@ -111,11 +114,15 @@ def artifact_line(artifact: Artifact) -> str:
     return "  ".join([line, *parts])
 
 
-def _verdict(manifest: Manifest) -> str:
-    drifts = [artifact.drift for artifact in manifest.artifacts]
-    drifts += [each.drift for artifact in manifest.artifacts for each in artifact.compute_precisions]
-    if any(drift is not None and drift.accepted for drift in drifts):
-        return "proved, but for the drift that was accepted"
+def _verdict(manifest: Manifest, report: ParityReport | None) -> str:
+    """The last line of an export: what the parity check showed."""
+    from synergy.runtime.parity_record import ParityStatus, parity_verdict
+
+    verdict = parity_verdict(manifest, report)
+    if verdict.status is ParityStatus.ACCEPTED_DRIFT:
+        return "verified, except for drift that was accepted"
+    if not verdict.verified:
+        return f"not verified: {'; '.join(verdict.reasons)}"
     exact = all(artifact.precision == "fp32" and not artifact.compute_precisions for artifact in manifest.artifacts)
     return f"every artifact {'agrees with the Cell' if exact else 'is within its limits of the Cell'}"
 

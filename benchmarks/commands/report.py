@@ -33,16 +33,16 @@ def report(
     """One HTML page to send: what a bundle is, its proof, accuracy, latency, sizes, pictures and limits."""
     from synergy.benchmarks.report.collect import ReportOptions
     from synergy.benchmarks.report.page import write_report
-    from synergy.benchmarks.report.verdict import objections
     from synergy.runtime.commands.progress import progress
+    from synergy.runtime.parity_record import parity_verdict
 
     options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file)
     with progress() as say:
         data = write_report(bundle, out, options, say)
-    problems = [*objections(data.manifest, data.parity), *data.failures]
+    problems = [*parity_verdict(data.manifest, data.parity).reasons, *data.failures]
     for problem in problems:
         print(f"failed: {problem}", file=sys.stderr)
-    print(f"{out}: {data.name} is {'NOT proved' if problems else 'proved'}")
+    print(f"{out}: {data.name} is {'NOT verified' if problems else 'verified'}")
     raise typer.Exit(1 if problems else 0)
 
 

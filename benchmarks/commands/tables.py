@@ -15,9 +15,9 @@ from synergy.runtime.engines.base import engine_label
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport
-    from synergy.benchmarks.parity.report import ParityReport
     from synergy.benchmarks.speed.latency import BenchReport
     from synergy.runtime.autotune import MeasuredVariant
+    from synergy.runtime.parity_record import ParityReport
 
 
 def print_parity(report: ParityReport) -> None:

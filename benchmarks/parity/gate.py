@@ -11,10 +11,11 @@ import msgspec
 from synergy.benchmarks.accuracy.data import EvaluationData, synthetic_data
 from synergy.benchmarks.parity.check import check_bundle
 from synergy.benchmarks.parity.drift import PARITY_FACES, REDUCED_FACES, VariantAccuracy, drift_rows, measure_bundle
-from synergy.benchmarks.parity.report import Accuracy, ParityError, ParityReport, summary
+from synergy.benchmarks.parity.report import ParityError, summary
 from synergy.export.bundle import Proof
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import Artifact, Drift
+from synergy.runtime.parity_record import Accuracy, ParityReport
 from synergy.runtime.variants import VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 

@@ -1,64 +1,8 @@
-"""What `parity.json` holds. Without MindSpore, so that a bundle's proof can be read where it cannot be repeated."""
+"""The failure of a parity check, and its summary in one line."""
 
 from __future__ import annotations
 
-import msgspec
-
-from synergy.runtime.engines.base import engine_label
-
-
-class Check(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
-    """One output of one artifact on one engine.
-
-    `input_sensitivity`: how much the Cell's output varies with its input, in the output's unit. `compute_precision`:
-    what the engine computes in, where that is not float32.
-    """
-
-    artifact: str
-    engine: str
-    output: str
-    max_abs: float
-    input_sensitivity: float = msgspec.field(name="spread")
-    tolerance: float
-    passed: bool
-    compute_precision: str = msgspec.field(default="fp32", name="computing")
-
-    @property
-    def where(self) -> str:
-        """The engine, and what it computes in."""
-        return engine_label(self.engine, self.compute_precision)
-
-
-class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
-    """NME in percent, MAE in degrees (null where the data has no poses), and their drift from the Cell.
-
-    `compute_precision`: as in `Check`. `accepted`: the drift of a reduced precision exceeds its limit, and was accepted
-    at export.
-    """
-
-    artifact: str
-    engine: str
-    nme: float
-    nme_drift: float
-    mae: float | None
-    mae_drift: float | None
-    passed: bool
-    accepted: bool = False
-    compute_precision: str = msgspec.field(default="fp32", name="computing")
-
-    @property
-    def where(self) -> str:
-        """The engine, and what it computes in."""
-        return engine_label(self.engine, self.compute_precision)
-
-
-class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
-    """What `parity.json` holds; `failures` names what could not be run at all."""
-
-    passed: bool
-    checks: tuple[Check, ...]
-    accuracy: tuple[Accuracy, ...] = ()
-    failures: tuple[str, ...] = ()
+from synergy.runtime.parity_record import Accuracy, ParityReport
 
 
 class ParityError(ValueError):

@@ -14,7 +14,6 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData
 from synergy.benchmarks.accuracy.evaluate import EvalOptions, load_data
 from synergy.benchmarks.accuracy.predictions import Predictions, bundle_predictor
 from synergy.benchmarks.accuracy.report import AccuracyReport, run_predictor, score
-from synergy.benchmarks.parity.report import ParityReport
 from synergy.benchmarks.peers.process import BARE
 from synergy.benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
@@ -23,8 +22,9 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import Device, default_threads, engine_class
 from synergy.runtime.engines.base import DYNAMIC
-from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Manifest
+from synergy.runtime.parity_record import ParityReport, read_parity
 from synergy.runtime.variants import Variant, runnable_variants
 
 BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
@@ -136,17 +136,6 @@ def verify(bundle: Bundle) -> None:
     manifest = bundle.manifest
     for entry in (*manifest.artifacts, manifest.morphable, *([manifest.parity] if manifest.parity else [])):
         bundle.read(entry)
-
-
-def read_parity(bundle: Bundle) -> ParityReport | None:
-    """The proof that the bundle carries. Raises BundleError if it cannot be read."""
-    if bundle.manifest.parity is None:
-        return None
-    try:
-        return msgspec.json.decode(bundle.read(bundle.manifest.parity), type=ParityReport)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        file = bundle.manifest.parity.file
-        raise BundleError(f"{bundle.folder / file} is no parity report: {error}. Export the bundle again") from None
 
 
 def read_bench(path: Path, bundle: Bundle) -> BenchReport:

@@ -26,11 +26,12 @@ from synergy.benchmarks.report.tables import (
     tensors_table,
     versions_table,
 )
-from synergy.benchmarks.report.verdict import limits, objections, share_used
+from synergy.benchmarks.report.verdict import limits
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import MediaError
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.media.inputs import write_file
+from synergy.runtime.parity_record import parity_verdict
 
 STYLE = Path(__file__).parent.parent / "assets" / "report.css"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser holds the page to its promise
@@ -65,7 +66,7 @@ def _head(data: ReportData) -> Html:
 
 
 def _header(data: ReportData) -> Html:
-    wrong = objections(data.manifest, data.parity)
+    wrong = parity_verdict(data.manifest, data.parity).reasons
     count = len(data.manifest.artifacts)
     verdict = "✗ Not proved: do not ship" if wrong else f"✓ All {count} artifacts agree with the Cell"
     reasons = tag("ul", *(tag("li", reason) for reason in wrong)) if wrong else Html("")
@@ -94,7 +95,7 @@ def _tiles(data: ReportData) -> Html:
         what = f"{fastest.artifact} on {fastest.where}, {counted(fastest.threads, 'thread')}"
         tiles.insert(1, (f"{milliseconds(fastest.median_ms / fastest.batch)} ms", "fastest, per face", what))
     if data.parity is not None and data.parity.checks:
-        share, count = max(share_used(check) for check in data.parity.checks), len(data.parity.checks)
+        share, count = max(check.tolerance_used for check in data.parity.checks), len(data.parity.checks)
         used = ("beyond", "the tolerance") if share > 1 else (f"{100 * share:.2g} %", "of the tolerance used")
         tiles.insert(0, (*used, f"largest of {counted(count, 'check')}"))
     parts = (tag("div", tag("b", value), tag("span", what), tag("small", where)) for value, what, where in tiles)

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from synergy.benchmarks.accuracy.report import OVERALL, NmeBinRecord, PoseMaeRecord
-from synergy.benchmarks.parity.report import ParityReport
 from synergy.benchmarks.report.collect import Run
 from synergy.benchmarks.report.markup import Html, joined, tag
-from synergy.benchmarks.report.verdict import check_holds
 from synergy.benchmarks.speed.latency import BenchReport
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest
+from synergy.runtime.parity_record import ParityReport
 
 NOTHING = "–"
 
@@ -24,7 +23,7 @@ def parity_table(parity: ParityReport) -> Html:
             name(check.artifact, check.where),
             cell(check.output, f"moves by {check.input_sensitivity:.2g}"),
             number(tiny(check.max_abs), f"limit {tiny(check.tolerance)}"),
-            mark(check_holds(check), _headroom(check.max_abs, check.tolerance)),
+            mark(check.holds, _headroom(check.max_abs, check.tolerance)),
         ]
         for check in parity.checks
     ]

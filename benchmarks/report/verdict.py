@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-from synergy.benchmarks.parity.report import Check, ParityReport
 from synergy.benchmarks.report.collect import ReportData
 from synergy.runtime.engines import Device
 from synergy.runtime.manifest import Drift, Manifest
+from synergy.runtime.parity_record import ParityReport
 
 FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
 UNITS = {"params": "whitened units"}  # every other output is in crop pixels
 OTHER_UNIT = "crop px"
-
-
-def check_holds(check: Check) -> bool:
-    """Whether it passed and its own numbers say so too."""
-    return check.passed and check.max_abs <= check.tolerance
-
-
-def share_used(check: Check) -> float:
-    """The part of its tolerance that the difference takes: 1 is all, infinite where none is allowed."""
-    return check.max_abs / check.tolerance if check.tolerance > 0 else math.inf
-
-
-def objections(manifest: Manifest, parity: ParityReport | None) -> list[str]:
-    """Why the bundle does not count as proved; empty if it does."""
-    if parity is None:
-        return ["the bundle has no parity report"]
-    wrong = [_disagreement(each) for each in parity.checks if not check_holds(each)]
-    drifted = [row for row in parity.accuracy if not (row.passed or row.accepted)]
-    wrong += [f"{row.artifact} on {row.where}: NME drifts by {row.nme_drift:.3g} points" for row in drifted]
-    checked = {each.artifact for each in parity.checks}
-    wrong += [f"{each.file}: never compared" for each in manifest.artifacts if each.file not in checked]
-    wrong += parity.failures
-    return wrong or ([] if parity.passed else ["the parity report says that it failed"])
-
-
-def _disagreement(check: Check) -> str:
-    what = f"{check.artifact} on {check.where}: {check.output}"
-    if check.max_abs <= check.tolerance:
-        return f"{what} moves by {check.input_sensitivity:.2g} only when the input changes, which proves nothing"
-    return f"{what} differs by {check.max_abs:.2g}, the limit is {check.tolerance:.2g}"
 
 
 def limits(data: ReportData) -> Iterator[str]:

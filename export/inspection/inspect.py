@@ -15,6 +15,7 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, Device, available, engine_class
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import FILE_LIMIT, Artifact, Manifest
+from synergy.runtime.parity_record import ParityStatus, parity_verdict, read_parity
 
 # a bundle's formats as people call them; MindSpore 2.10 writes MindIR 3
 FORMAT_NAMES = {"ms": ".ms", "onnx": "ONNX", "mindir_v1": "MindIR 1", "mindir": "MindIR 2 and newer"}
@@ -114,6 +115,7 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
     models = tuple(_artifact(bundle, artifact) for artifact in manifest.artifacts)
     bundle.read(manifest.morphable)
     entries = [*manifest.artifacts, manifest.morphable, *([manifest.parity] if manifest.parity else [])]
+    verdict = parity_verdict(manifest, read_parity(bundle))
     about = BundleInfo(
         folder=str(bundle.folder),
         schema=manifest.schema,
@@ -126,7 +128,7 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
         outputs=_promised(manifest)[1],
         toolchain=manifest.toolchain,
         verified=tuple(entry.file for entry in entries),
-        proved=_proved(bundle),
+        proved=None if verdict.status is ParityStatus.ABSENT else verdict.verified,
     )
     return Inspection(models, about)
 
@@ -207,16 +209,3 @@ def _promised(manifest: Manifest) -> tuple[tuple[TensorInfo, ...], tuple[TensorI
         for side in (manifest.inputs, manifest.outputs)
     )
     return inputs, outputs
-
-
-class _Parity(msgspec.Struct, rename={"passed": "pass"}):
-    passed: bool
-
-
-def _proved(bundle: Bundle) -> bool | None:
-    if bundle.manifest.parity is None:
-        return None
-    try:
-        return msgspec.json.decode(bundle.read(bundle.manifest.parity), type=_Parity).passed
-    except msgspec.DecodeError as error:
-        raise BundleError(f"{bundle.manifest.parity.file} is no parity report: {error}. Export again") from None

@@ -12,7 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from synergy.benchmarks.commands.export import _verdict
+from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import ComputePrecision, Drift, read_manifest
+from synergy.runtime.parity_record import read_parity
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -72,17 +74,17 @@ class TestInspect:
 
 def test_an_accepted_drift_is_no_agreement(bundles: dict[str, Path]) -> None:
     """The last line of an export says what was proved, and no more."""
-    exact = read_manifest(bundles["mb05"])
+    exact, report = read_manifest(bundles["mb05"]), read_parity(Bundle.open(bundles["mb05"]))
     compute_precision = ComputePrecision("openvino", "bf16", Drift(0.01, None, "faces"))
 
     def last_line(**changes: object) -> str:
         artifacts = (msgspec.structs.replace(exact.artifacts[0], **changes), *exact.artifacts[1:])
-        return _verdict(msgspec.structs.replace(exact, artifacts=artifacts))
+        return _verdict(msgspec.structs.replace(exact, artifacts=artifacts), report)
 
     assert last_line() == "every artifact agrees with the Cell"
     assert last_line(precision="int8") == "every artifact is within its limits of the Cell"
-    assert last_line(compute_precision=(compute_precision,)) == "every artifact is within its limits of the Cell"
+    assert last_line(compute_precisions=(compute_precision,)) == "every artifact is within its limits of the Cell"
     accepted = Drift(1.0, None, "faces", accepted=True)
-    assert last_line(precision="int8", drift=accepted) == "proved, but for the drift that was accepted"
+    assert last_line(precision="int8", drift=accepted) == "verified, except for drift that was accepted"
     beyond = msgspec.structs.replace(compute_precision, drift=accepted)
-    assert last_line(compute_precision=(beyond,)) == "proved, but for the drift that was accepted"
+    assert last_line(compute_precisions=(beyond,)) == "verified, except for drift that was accepted"

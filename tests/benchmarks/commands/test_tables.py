@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from synergy.benchmarks.commands.tables import print_bench, print_parity
-from synergy.benchmarks.parity.report import Accuracy, Check, ParityReport
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime.diagnostics.host import describe_host
+from synergy.runtime.parity_record import Accuracy, Check, ParityReport
 
 WAYS = [("model.v1.mindir", "lite", "fp32"), ("model.onnx", "openvino", "bf16"), ("model.mindir", "mindspore", "fp32")]
 

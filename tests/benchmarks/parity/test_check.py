@@ -27,7 +27,7 @@ from synergy.benchmarks.parity.check import (
     make_reference,
 )
 from synergy.benchmarks.parity.gate import gate
-from synergy.benchmarks.parity.report import Accuracy, Check, ParityError, ParityReport, summary
+from synergy.benchmarks.parity.report import ParityError, summary
 from synergy.export.artifacts import ExportOptions
 from synergy.export.bundle import export_bundle
 from synergy.runtime import variants as variants_module
@@ -35,7 +35,13 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import available
 from synergy.runtime.engines.base import Availability, Device, Engine
 from synergy.runtime.errors import BundleError, EngineError
+<<<<<<< HEAD
 from synergy.runtime.variants import RunnableVariants, Variant, VariantEngines
+=======
+from synergy.runtime.manifest import Artifact
+from synergy.runtime.parity_record import Accuracy, Check, ParityReport
+from synergy.runtime.variants import Variant, VariantEngines
+>>>>>>> e017c94 (One decision whether a bundle is verified: runtime/parity_record.py)
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy.synergy_model.synergynet import SynergyNet
 

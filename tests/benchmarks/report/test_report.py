@@ -20,15 +20,14 @@ import pytest
 from synergy.benchmarks.accuracy.data import EvaluationData
 from synergy.benchmarks.accuracy.predictions import Predictions
 from synergy.benchmarks.accuracy.report import evaluate
-from synergy.benchmarks.parity.report import Accuracy, Check, ParityReport
 from synergy.benchmarks.report import collect as collecting
 from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart, running_median, scatter_by_yaw
-from synergy.benchmarks.report.collect import ReportData, ReportOptions, Run, collect, read_bench, read_parity, verify
+from synergy.benchmarks.report.collect import ReportData, ReportOptions, Run, collect, read_bench, verify
 from synergy.benchmarks.report.figures import one_per_precision, outline
 from synergy.benchmarks.report.markup import Html, escaped, joined, tag
 from synergy.benchmarks.report.page import render, write_report
 from synergy.benchmarks.report.pictures import face_pictures, ranked
-from synergy.benchmarks.report.verdict import limits, objections
+from synergy.benchmarks.report.verdict import limits
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime import variants
 from synergy.runtime.bundle import Bundle
@@ -36,6 +35,7 @@ from synergy.runtime.diagnostics.host import Host
 from synergy.runtime.engines.base import Availability
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.manifest import Manifest, encode_manifest
+from synergy.runtime.parity_record import Accuracy, Check, ParityReport, ParityStatus, parity_verdict, read_parity
 from synergy.runtime.variants import Variant
 
 FACES = 48
@@ -304,7 +304,8 @@ class TestPage:
             ),
             (
                 parity(check(passed=False, input_sensitivity=0.001), check("model.ms"), passed=False),
-                "model.onnx on onnx: params moves by 0.001 only when the input changes, which proves nothing",
+                "model.onnx on onnx: params changes by only 0.001 when the input changes, "
+                "so the comparison is meaningless",
             ),
             (  # it says pass, which cannot be
                 parity(check(max_abs=0.5), check("model.ms")),
@@ -314,7 +315,7 @@ class TestPage:
                 parity(check(tolerance=0.0), check("model.ms")),
                 "model.onnx on onnx: params differs by 1.5e-06, the limit is 0",
             ),
-            (parity(check()), "model.ms: never compared"),
+            (parity(check()), "model.ms: not in the parity report"),
             (
                 parity(accuracy=(Accuracy("model.ms", "lite", 9.0, 4.0, 9.0, 3.0, False),)),
                 "model.ms on lite: NME drifts by 4 points",
@@ -328,7 +329,7 @@ class TestPage:
         found = page(data, parity=proof)
         assert found.all("div", "bad") and not found.all("div", "good")
         assert "Not proved" in found.text and reason in found.text and "agree with the Cell" not in found.text
-        assert objections(data.manifest, proof)[0] == reason
+        assert parity_verdict(data.manifest, proof).reasons[0] == reason
 
     def test_failed_check_is_marked(self, data: ReportData) -> None:
         found = page(data, parity=parity(check(max_abs=0.5), check("model.ms")))
@@ -341,7 +342,11 @@ class TestPage:
         )
         proof = parity(accuracy=(Accuracy("model.onnx", "onnx", 6.3, 0.31, None, None, False, True),))
         found = page(data, manifest=reduced, parity=proof)
-        assert not objections(reduced, proof) and "accepted" in found.text and "on 256 faces" in found.text
+        assert (
+            parity_verdict(reduced, proof).status is ParityStatus.ACCEPTED_DRIFT
+            and "accepted" in found.text
+            and "on 256 faces" in found.text
+        )
         assert "it drifts from the Cell by 0.310 points of NME (256 faces). This is beyond the limit" in found.text
 
     def test_what_is_computed_in_less_has_its_own_drift(self, data: ReportData) -> None:
@@ -473,7 +478,7 @@ class TestCollect:
         (folder / "manifest.json").write_bytes(
             encode_manifest(msgspec.convert({**msgspec.to_builtins(bundle.manifest), "parity": entry}, Manifest))
         )
-        with pytest.raises(BundleError, match=r"parity\.json is no parity report"):
+        with pytest.raises(BundleError, match=r"parity\.json is not a parity report"):
             read_parity(Bundle.open(folder))
 
     def test_bench_file(self, folder: Path, tmp_path: Path) -> None:
@@ -566,7 +571,7 @@ def test_the_whole_road_on_real_faces(
     monkeypatch.setattr(sys, "argv", ["synergy", *map(str, given)])
     with pytest.raises(SystemExit) as end:
         cli.main()
-    assert end.value.code == 0 and "mb05 is proved" in capfd.readouterr().out
+    assert end.value.code == 0 and "mb05 is verified" in capfd.readouterr().out
     found = Page(out.read_text())
     assert "the mean NME of model.onnx on onnx is 3.225 %" in found.text
     assert "model.ms on lite: not asked for" in found.text and found.all("span", "pass")

@@ -358,6 +358,12 @@ def write_manifest(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps({**content, **changes}))
 
 
+PARITY = (
+    '{"pass": true, "checks": [{"artifact": "model.onnx", "engine": "onnx", "output": "params", "max_abs": 0.1, '
+    '"spread": 9, "tolerance": 0.2, "pass": true}]}'
+)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A bundle of one artifact."""
@@ -365,7 +371,7 @@ def folder(tmp_path: Path) -> Path:
     path.mkdir()
     write_onnx(path / "model.onnx")
     (path / "morphable.npz").write_bytes(b"bases")
-    (path / "parity.json").write_text('{"pass": true, "checks": []}')
+    (path / "parity.json").write_text(PARITY)
     write_manifest(path)
     return path
 
@@ -400,12 +406,21 @@ def test_a_bundle_without_proof(folder: Path) -> None:
     assert about is not None and about.proved is None and "parity.json" not in about.verified
 
 
-@pytest.mark.parametrize(("text", "proved"), [('{"pass": false}', False), ("[]", None), ("no json", None)])
+@pytest.mark.parametrize(
+    ("text", "proved"),
+    [
+        (PARITY.replace("true", "false", 1), False),
+        (PARITY.replace("0.1", "0.3"), False),  # beyond its tolerance, whatever it says
+        ('{"pass": true, "checks": []}', False),
+        ("[]", None),
+        ("no json", None),
+    ],
+)
 def test_other_proofs(folder: Path, text: str, proved: bool | None) -> None:
     (folder / "parity.json").write_text(text)
     write_manifest(folder)
     if proved is None:
-        with pytest.raises(BundleError, match=r"parity\.json is no parity report"):
+        with pytest.raises(BundleError, match=r"parity\.json is not a parity report"):
             inspect_path(folder)
     else:
         about = inspect_path(folder).bundle
