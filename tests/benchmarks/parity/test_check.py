@@ -35,13 +35,8 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import available
 from synergy.runtime.engines.base import Availability, Device, Engine
 from synergy.runtime.errors import BundleError, EngineError
-<<<<<<< HEAD
-from synergy.runtime.variants import RunnableVariants, Variant, VariantEngines
-=======
-from synergy.runtime.manifest import Artifact
 from synergy.runtime.parity_record import Accuracy, Check, ParityReport
-from synergy.runtime.variants import Variant, VariantEngines
->>>>>>> e017c94 (One decision whether a bundle is verified: runtime/parity_record.py)
+from synergy.runtime.variants import RunnableVariants, Variant, VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy.synergy_model.synergynet import SynergyNet
 
