@@ -16,9 +16,9 @@ from synergy.export.artifacts import FILES, ExportOptions, Say, check_tools, wri
 from synergy.export.conventions import CONVENTIONS
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
-from synergy.export.staging import refuse_existing, staged_directory
 from synergy.runtime.decode import LandmarkFrame
 from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.files import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
     HEADS,

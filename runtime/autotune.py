@@ -31,6 +31,7 @@ from synergy.runtime.engines import (
 )
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import EngineError, EngineUnavailableError, MediaError
+from synergy.runtime.files import write_file
 from synergy.runtime.manifest import MANIFEST_NAME
 from synergy.runtime.variants import Variant, runnable_variants
 
@@ -244,7 +245,5 @@ def _read(bundle: Bundle) -> list[Tuning]:
 
 
 def _write(bundle: Bundle, entries: list[Tuning]) -> None:
-    from synergy.runtime.media.inputs import write_file  # not at the top: it imports OpenCV
-
     with contextlib.suppress(MediaError):  # in a read-only folder every process measures again
         write_file(_path(bundle), msgspec.json.format(msgspec.json.encode(entries), indent=2))

@@ -108,7 +108,7 @@ def _peers(wanted: Wanted) -> int:
     from synergy.benchmarks.peers.compare import bench_peers
     from synergy.benchmarks.report.peer_chart import peers_chart
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.media.inputs import write_file
+    from synergy.runtime.files import write_file
 
     with progress() as say:
         report = bench_peers(wanted.bundle, wanted.options, say)

@@ -29,8 +29,8 @@ from synergy.benchmarks.report.tables import (
 from synergy.benchmarks.report.verdict import limits
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import MediaError
+from synergy.runtime.files import write_file
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.media.inputs import write_file
 from synergy.runtime.parity_record import parity_verdict
 
 STYLE = Path(__file__).parent.parent / "assets" / "report.css"

@@ -58,7 +58,7 @@ def report_json(report: msgspec.Struct) -> str:
 
 
 def write_json(path: Path | None, report: msgspec.Struct) -> None:
-    from synergy.runtime.media.inputs import write_file
+    from synergy.runtime.files import write_file
 
     if path is not None:
         write_file(path, report_json(report).encode())

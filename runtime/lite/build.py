@@ -7,10 +7,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.files import whole_file
 from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SCRATCH, SHIM_SOURCE, LiteInstallation
 
 COMPILER_HINT = "install one, e.g. `apt-get install g++` or `dnf install gcc-c++`"
@@ -25,9 +25,7 @@ def build_shim(home: LiteInstallation) -> None:
     Raises EngineUnavailableError without a compiler, or with the compiler's or loader's first complaint.
     """
     compiler = find_compiler()
-    home.shim.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.shim.parent, prefix=SCRATCH) as folder:
-        built = Path(folder) / home.shim.name
+    with whole_file(home.shim, prefix=SCRATCH) as built:
         problem = _run([*compiler, *_arguments(home, built)])
         if problem:
             raise EngineUnavailableError(f"{compiler[0]} cannot build the binding: {problem}; {_OLD_COMPILER_HINT}")
@@ -35,7 +33,6 @@ def build_shim(home: LiteInstallation) -> None:
         if problem:
             hint = f"are the libraries whole and made for this machine? Else remove {home.root} and install again"
             raise EngineUnavailableError(f"MindSpore Lite at {home.root} does not load here: {problem}; {hint}")
-        built.replace(home.shim)
 
 
 def opens(shim: Path) -> bool:

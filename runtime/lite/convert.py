@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineError
+from synergy.runtime.files import whole_file
 from synergy.runtime.lite.locate import LiteInstallation, locate
 from synergy.runtime.lite.stderr import LOG_LEVEL, cause
 
@@ -42,7 +43,7 @@ def convert(
     home = locate()
     if not home.has_converter:
         raise EngineError(f"the MindSpore Lite at {home.root} has no converter: use a release that has tools/converter")
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+    with whole_file(output) as temporary, tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as folder:
         named = Path(folder).absolute() / f"model.{framework}"  # Lite goes by the suffix
         named.symlink_to(source.absolute())
         stem = named.with_suffix("")  # Lite appends ".ms"
@@ -60,7 +61,7 @@ def convert(
         if not made.is_file():
             raise EngineError(f"MindSpore Lite said it converted {source}, but wrote no file")
         made.chmod(0o666 & ~_umask())  # Lite makes it 0400
-        made.replace(output)
+        made.replace(temporary)
 
 
 def _check(source: Path, framework: str, output: Path, input_format: str, config_file: Path | None) -> None:

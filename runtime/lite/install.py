@@ -9,7 +9,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.files import staged_directory
 from synergy.runtime.lite.build import build_shim, find_compiler, opens
 from synergy.runtime.lite.locate import (
     INSTALL_HINT,
@@ -79,7 +79,7 @@ def _ready() -> LiteInstallation | None:
 
 def _install(echo: Callable[[str], None], wheel: Wheel | None) -> LiteInstallation:
     for left_over in lite_folder().glob(f"{SCRATCH}*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
     home = find_installation()
     if home is None:
         home = _unpacked(echo, wheel or _this_machines_wheel())
@@ -99,17 +99,13 @@ def _this_machines_wheel() -> Wheel:
 
 
 def _unpacked(echo: Callable[[str], None], wheel: Wheel) -> LiteInstallation:
-    """Fetch and unpack next to the target, then rename: the target exists whole or not at all."""
+    """Fetch and unpack the wheel; an incomplete earlier installation is replaced."""
     target = wheel_root()
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=SCRATCH) as scratch:
+    with staged_directory(target, replace=True, replaceable=Path.exists, prefix=SCRATCH) as stage:
         echo(f"fetching mindspore-lite {VERSION} (about 170 MB)")
-        archive = download(echo, wheel, Path(scratch))
+        archive = download(echo, wheel, stage.parent)
         echo("unpacking it (about 500 MB)")
-        fresh = Path(scratch) / "unpacked"
-        unpack(archive, fresh)
-        if target.exists():
-            target.replace(Path(scratch) / "broken")
-        fresh.replace(target)
+        unpack(archive, stage)
     home = describe_installation(target)
     if home is None:
         raise EngineUnavailableError(f"the wheel unpacked to {target} holds no MindSpore Lite: report this as a bug")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import stat
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from synergy.runtime.crop import check_boxes
 from synergy.runtime.errors import MediaError
+from synergy.runtime.files import write_file
 from synergy.runtime.media.image import decode_picture
 
 # What folders are searched for; a file that is named is tried whatever its suffix.
@@ -68,20 +68,6 @@ def write_image(path: str | Path, image_bgr: np.ndarray) -> None:
     if not ok:
         raise MediaError(f"cannot write {path}: no such picture format, or too large for it; use a name ending in .png")
     write_file(path, data.tobytes())
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write bytes whole or not at all: a temporary file beside the target is renamed to it; makes the folder."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def expand_inputs(paths: Iterable[str | Path]) -> list[Path]:

@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from synergy.runtime.files import write_file
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from synergy.synergy_model.metrics import Accuracy, euler_degrees, measure
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
@@ -169,6 +170,4 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     encoded, data = cv2.imencode(".png", picture)
     if not encoded:
         raise ValueError(f"{path} cannot be encoded as PNG")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)
+    write_file(path, data.tobytes())

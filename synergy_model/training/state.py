@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
+from synergy.runtime.files import whole_file
 from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare
 
 
@@ -31,12 +31,9 @@ class TrainingState:
 def save_state(path: Path, state: TrainingState, parameters: Sequence[Parameter]) -> None:
     """Write a resumable state whole or not at all."""
     entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".state-") as folder:
-        temporary = Path(folder) / "state.ckpt"
+    with whole_file(path) as temporary:
         ms.save_checkpoint(entries, str(temporary), append_dict=_storable(state))
         temporary.chmod(0o644)
-        temporary.replace(path)
 
 
 def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> TrainingState:
