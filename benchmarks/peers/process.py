@@ -19,6 +19,7 @@ from synergy.benchmarks.speed.interleave import SAMPLE_S
 from synergy.runtime.engines import DEFAULT_OPTIONS, EngineOptions, ModelFile
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
     from synergy.benchmarks.peers.pipeline import Picture
@@ -52,7 +53,7 @@ class SessionSpec:
         return " ".join(filter(None, (self.name, self.precision))) + ("" if self.is_ours else BARE)
 
     def __str__(self) -> str:
-        return f"{self.artifact} on {self.label}, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        return f"{self.artifact} on {self.label}, {counted(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart
 from synergy.benchmarks.report.collect import ReportData, Run
 from synergy.benchmarks.report.markup import Html, joined, tag
 from synergy.benchmarks.report.pictures import FacePicture
-from synergy.benchmarks.report.tables import counted, kind, milliseconds
+from synergy.benchmarks.report.tables import kind, milliseconds
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.engines import ENGINES
 from synergy.runtime.manifest import Artifact
 from synergy.runtime.media.drawing import CONTOURS
+from synergy.runtime.text import counted
 from synergy.synergy_model.metrics import YAW_BINS
 
 JPEG_QUALITY = 88

@@ -16,7 +16,6 @@ from synergy.benchmarks.report.figures import (
 from synergy.benchmarks.report.markup import Html, joined, tag
 from synergy.benchmarks.report.tables import (
     accuracy_table,
-    counted,
     drift_table,
     facts_table,
     files_table,
@@ -32,6 +31,7 @@ from synergy.runtime.errors import MediaError
 from synergy.runtime.files import write_file
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.parity_record import parity_verdict
+from synergy.runtime.text import counted
 
 STYLE = Path(__file__).parent.parent / "assets" / "report.css"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser holds the page to its promise

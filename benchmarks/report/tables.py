@@ -12,6 +12,7 @@ from synergy.benchmarks.speed.latency import BenchReport
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest
 from synergy.runtime.parity_record import ParityReport
+from synergy.runtime.text import counted
 
 NOTHING = "–"
 
@@ -170,11 +171,6 @@ def tiny(value: float) -> str:
         return f"{value:g}"
     digits, power = f"{value:.1e}".split("e")
     return f"{digits}e{int(power)}"
-
-
-def counted(count: int, what: str) -> str:
-    """1 thread, 2 threads."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def span(limits: tuple[int, int]) -> str:

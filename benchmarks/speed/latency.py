@@ -29,6 +29,7 @@ from synergy.runtime.engines import (
 )
 from synergy.runtime.engines.base import DYNAMIC, engine_label
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.text import counted
 from synergy.runtime.variants import Variant, runnable_variants
 
 BASELINE = "onnx"  # the engine that ratios are formed against
@@ -116,8 +117,8 @@ class LatencySpec:
     batch: int
 
     def __str__(self) -> str:
-        plural = "" if self.variant.threads == 1 else "s"
-        return f"{self.bundle.folder.name}/{self.variant}, {self.variant.threads} thread{plural}, batch {self.batch}"
+        threads = counted(self.variant.threads, "thread")
+        return f"{self.bundle.folder.name}/{self.variant}, {threads}, batch {self.batch}"
 
 
 class EngineCase(BenchmarkCase):

@@ -18,6 +18,7 @@ import numpy as np
 from synergy.benchmarks.speed.engine_process import come_to_rest
 from synergy.benchmarks.speed.interleave import SAMPLE_S, BenchmarkCase
 from synergy.runtime.processes.child import Child
+from synergy.runtime.text import counted
 
 SIDE = 2048  # of the matrices: half of it reaches the peak with one thread, but not with several
 PRODUCT_FLOP = 2 * SIDE**3  # a multiply-add is two operations
@@ -42,7 +43,7 @@ class Peak(BenchmarkCase):
             self.run_sample(-1)  # NumPy loads, and reads the limit, before the first answer
 
     def __str__(self) -> str:
-        return f"a matrix product, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        return f"a matrix product, {counted(self.threads, 'thread')}"
 
     def run_sample(self, number: int) -> list[float]:
         return self.child.ask(SAMPLE_S)

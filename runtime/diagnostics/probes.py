@@ -19,6 +19,7 @@ import numpy as np
 from synergy.runtime.engines import Device, ModelFile, TensorSpec, engine_class
 from synergy.runtime.engines.onnx import card_obstacle
 from synergy.runtime.errors import EngineError
+from synergy.runtime.text import first_line, last_line
 
 OPENCV_RANGE = ">=4.8,<5"  # as in pyproject.toml
 PROBE_LIMIT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
@@ -49,13 +50,7 @@ def ask(probe: str, *arguments: str) -> tuple[bool, str]:
         return answers[-1].startswith(GOOD), answers[-1].removeprefix(GOOD).removeprefix(BAD)
     code = done.returncode
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    return False, f"it crashed ({how}): {last_line(done.stderr)}"
-
-
-def last_line(text: str) -> str:
-    """The last line that says something, for an error message."""
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "no reason given"
+    return False, f"it crashed ({how}): {last_line(done.stderr, default='no reason given')}"
 
 
 def serve() -> None:
@@ -71,7 +66,7 @@ def serve() -> None:
     try:
         print(GOOD, probes[probe](*arguments), sep="")
     except Exception as error:  # whatever it is, it is what the parent asks for
-        print(BAD, (str(error).strip() or type(error).__name__).splitlines()[0], sep="")
+        print(BAD, first_line(error), sep="")
 
 
 def probe_opencv() -> str:

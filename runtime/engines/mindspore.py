@@ -24,6 +24,7 @@ from synergy.runtime.engines.base import (
 )
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.stderr import captured
+from synergy.runtime.text import first_line
 
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
 CURES = {  # what MindSpore 2.10's package, which has the plugins for both, needs for a card
@@ -60,7 +61,7 @@ class MindSporeEngine(Engine):
             try:
                 self.cell = ms.nn.GraphCell(ms.load(str(path)))
             except (RuntimeError, ValueError, TypeError) as error:
-                raise EngineError(f"MindSpore cannot load the MindIR: {_first_line(error)}") from None
+                raise EngineError(f"MindSpore cannot load the MindIR: {first_line(error)}") from None
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         if self.cell is None:
@@ -68,7 +69,7 @@ class MindSporeEngine(Engine):
         try:
             outputs = self.cell(*(self.tensor(array) for array in arrays))
         except (RuntimeError, ValueError, TypeError) as error:
-            raise EngineError(f"MindSpore failed: {_first_line(error)}") from None
+            raise EngineError(f"MindSpore failed: {first_line(error)}") from None
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return [np.array(output.asnumpy()) for output in outputs]
 
@@ -89,7 +90,7 @@ def _choose_device(device: Device, threads: int, options: EngineOptions) -> None
             ms.set_device(TARGETS[device.kind], device.index)
             _choose_precision(device, options)
     except (RuntimeError, ValueError) as error:
-        reason = _first_line(error).partition(". Please ")[0]
+        reason = first_line(error).partition(". Please ")[0]
         cure = f"{CURES[device.kind]}; {WITHOUT_CARD}"
         raise EngineUnavailableError(f"MindSpore cannot use {device}: {reason}; {cure}") from None
 
@@ -106,7 +107,3 @@ def _choose_precision(device: Device, options: EngineOptions) -> None:
     elif device.kind == "gpu":
         ms.device_context.gpu.op_precision.conv_allow_tf32(False)
         ms.device_context.gpu.op_precision.matmul_allow_tf32(False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -24,6 +24,7 @@ from synergy.runtime.engines.base import (
     ModelFile,
 )
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.text import first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "ascend": "CANNExecutionProvider"}
 # The package that has the provider. It holds the same module as plain onnxruntime, which must make room for it.
@@ -83,7 +84,7 @@ class OnnxEngine(Engine):
         try:
             return self.session.run(self.output_names, dict(zip(self.input_names, arrays, strict=True)))
         except Exception as error:  # its exception classes share no base but Exception
-            raise EngineError(f"onnxruntime failed: {_first_line(error)}") from None
+            raise EngineError(f"onnxruntime failed: {first_line(error)}") from None
 
     def close(self) -> None:
         self.session = None
@@ -117,7 +118,7 @@ def card_obstacle(runtime: ModuleType, kind: str) -> str:
     try:  # onnxruntime itself only logs why its provider does not start
         ctypes.CDLL(str(path)) if path.is_file() else None
     except OSError as error:
-        return _first_line(error)
+        return first_line(error)
     return ""
 
 
@@ -148,7 +149,7 @@ def _open(runtime: ModuleType, data: bytes, settings: Any, provider: tuple[str, 
     try:
         session = runtime.InferenceSession(data, settings, providers=[provider], enable_fallback=0)
     except Exception as error:  # its exception classes share no base but Exception
-        raise EngineError(f"onnxruntime cannot load the model: {_first_line(error)}") from None
+        raise EngineError(f"onnxruntime cannot load the model: {first_line(error)}") from None
     session.disable_fallback()
     return session
 
@@ -183,7 +184,3 @@ def _silenced(runtime: ModuleType) -> Iterator[None]:
         yield
     finally:
         runtime.set_default_logger_severity(WARNINGS)  # as it starts; it does not tell what it is
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,6 +14,7 @@ from synergy.runtime.errors import EngineError
 from synergy.runtime.files import whole_file
 from synergy.runtime.lite.locate import LiteInstallation, locate
 from synergy.runtime.lite.stderr import LOG_LEVEL, cause
+from synergy.runtime.text import last_line
 
 FRAMEWORKS = {"onnx": 2, "mindir": 3}  # include/registry/converter_context.h: kFmkTypeOnnx, kFmkTypeMs
 INPUT_FORMATS = ("NCHW", "NHWC")
@@ -94,7 +95,7 @@ def _run(home: LiteInstallation, source: Path, job: dict[str, object]) -> None:
             f"MindSpore Lite's converter crashed ({name}) on {source}: the file is damaged or unsupported"
         )
     if done.returncode != 0:
-        status = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        status = last_line(done.stderr, default="no reason given")
         raise EngineError(f"MindSpore Lite {home.version} cannot convert {source}: {cause(done.stderr, status)}")
 
 

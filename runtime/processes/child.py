@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.text import last_line
 
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {module} import {function}; "
@@ -156,5 +157,4 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, stderr: Binar
 def _last_line(stream: BinaryIO) -> str:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - STDERR_TAIL_BYTES))
-    lines = stream.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return last_line(stream.read().decode(errors="replace"))

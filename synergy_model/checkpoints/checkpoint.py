@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from synergy.runtime.files import whole_file
+from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
 
 SUFFIX = ".ckpt"
@@ -129,8 +130,7 @@ def _read(path: Path) -> dict[str, Parameter]:
     try:
         return ms.load_checkpoint(str(path))
     except (ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} is not a MindSpore checkpoint, or is truncated ({reason})") from None
+        raise CheckpointError(f"{path} is not a MindSpore checkpoint, or is truncated ({first_line(error)})") from None
 
 
 def _pop_dense(stored: dict[str, Parameter]) -> DenseMorphable | None:

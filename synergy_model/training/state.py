@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from synergy.runtime.files import whole_file
+from synergy.runtime.text import first_line
 from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare
 
 
@@ -44,8 +45,7 @@ def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> Tr
         state = TrainingState(step, skipped, float(_plain(stored.pop("best_nme"))), str(_plain(stored.pop("identity"))))
         then = _flat(json.loads(state.identity))
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} cannot be resumed ({reason}): remove it to start afresh") from None
+        raise CheckpointError(f"{path} cannot be resumed ({first_line(error)}): remove it to start afresh") from None
     if state.identity != identity:
         raise CheckpointError(
             f"{path} is of a run with other options (then -> now: {_differences(then, _flat(json.loads(identity)))}): "
