@@ -17,7 +17,6 @@ from synergy.export.conventions import CONVENTIONS
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.runtime.decode import LandmarkFrame
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.files import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
@@ -37,6 +36,7 @@ from synergy.runtime.manifest import (
     Tensor,
     encode_manifest,
 )
+from synergy.runtime.specs import DYNAMIC
 from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
 from synergy.synergy_model.morphable import FRAMES, MorphableModel
 from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE

@@ -19,20 +19,11 @@ import msgspec
 import numpy as np
 
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import (
-    DEFAULT_OPTIONS,
-    Device,
-    Engine,
-    EngineOptions,
-    available,
-    default_threads,
-    engine_class,
-    open_engine,
-)
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import Engine, available, default_threads, engine_class, open_engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.files import write_file
 from synergy.runtime.manifest import MANIFEST_NAME
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
 from synergy.runtime.variants import Variant, runnable_variants
 
 ROUNDS = 9

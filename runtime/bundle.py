@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from synergy.runtime.engines import Device, engine_class, readable
-from synergy.runtime.engines.base import ModelFile
+from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.processes.prefetch import start_in_thread
+from synergy.runtime.specs import Device, ModelFile
 
 
 class DenseBasis(msgspec.Struct, frozen=True, eq=False):

@@ -13,8 +13,8 @@ import msgspec
 
 from synergy.runtime.crop import CROP_SIZE, CropRule
 from synergy.runtime.decode import LandmarkFrame, PoseRule
-from synergy.runtime.engines.base import DYNAMIC, TensorSpec
 from synergy.runtime.errors import BundleError
+from synergy.runtime.specs import DYNAMIC, TensorSpec
 
 SCHEMA = 2
 OLDEST_SCHEMA = 1  # lacks `Artifact.compute_precisions`; its int8 files are of a form that onnxruntime alone reads

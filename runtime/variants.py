@@ -8,20 +8,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import (
-    DEFAULT_OPTIONS,
-    ENGINES,
-    Device,
-    Engine,
-    EngineOptions,
-    available,
-    default_threads,
-    engine_class,
-    open_engine,
-    readable,
-)
-from synergy.runtime.engines.base import AUTO, engine_label
+from synergy.runtime.engines import ENGINES, Engine, available, default_threads, engine_class, open_engine, readable
 from synergy.runtime.manifest import Artifact
+from synergy.runtime.specs import AUTO, DEFAULT_OPTIONS, Device, EngineOptions, engine_label
 
 CPU = Device()
 

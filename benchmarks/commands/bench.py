@@ -90,8 +90,8 @@ def _tune(wanted: Wanted) -> int:
     from synergy import Bundle
     from synergy.benchmarks.commands.tables import print_tuning
     from synergy.runtime.autotune import TuneRequest, tune
-    from synergy.runtime.engines import Device
     from synergy.runtime.inference.worker import POOL_BATCH
+    from synergy.runtime.specs import Device
 
     bundle, device, options = Bundle.open(wanted.bundle), Device.parse(wanted.options.device), wanted.options
     request = TuneRequest(options=options.engine_options)
@@ -148,7 +148,7 @@ def _start(wanted: Wanted) -> int:
     from synergy.benchmarks.commands.stage_tables import print_startup
     from synergy.benchmarks.peers.startup import bench_startup
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.engines import DEFAULT_OPTIONS
+    from synergy.runtime.specs import DEFAULT_OPTIONS
 
     if wanted.options.engine_options != DEFAULT_OPTIONS:
         raise ValueError("plain scripts know no --device-precision, --affinity or --lite-config: leave them out")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, short_ms
-from synergy.runtime.engines.base import engine_label
+from synergy.runtime.specs import engine_label
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport

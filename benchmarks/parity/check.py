@@ -14,10 +14,10 @@ import numpy as np
 from synergy.benchmarks.sample_crops import noise_crops, real_crops
 from synergy.runtime.decode import LandmarkFrame, dewhiten, vertices
 from synergy.runtime.engines import Engine
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import EngineError
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.parity_record import Check, ParityReport
+from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.morphable import FRAMES

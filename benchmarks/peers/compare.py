@@ -42,10 +42,10 @@ from synergy.benchmarks.speed.peak_flops import Peak, multiply_adds
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import describe_host
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, engine_class, readable
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.processes.child import Child
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
 
 DEFAULT_BATCHES = (1, 4, 16)
 ROUND_SHARE_S = 0.06  # as `rounds.ROUND_SHARE_S`, for the many that play here: in 20 rounds most take 8 to 12 turns

@@ -16,9 +16,9 @@ import numpy as np
 from synergy.benchmarks.peers.sessions import PEERS, PeerModel, Run, bare_run
 from synergy.benchmarks.speed.engine_process import come_to_rest, peak_rss_mb
 from synergy.benchmarks.speed.interleave import SAMPLE_S
-from synergy.runtime.engines import DEFAULT_OPTIONS, EngineOptions, ModelFile
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
+from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions, ModelFile
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:

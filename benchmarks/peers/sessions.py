@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.engines import Engine, ModelFile
+from synergy.runtime.engines import Engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import ModelFile
 
 BENCH_EXTRA = "pip install 'synergy-mindir[bench]'"
 DEFAULT_PRECISION = ""  # whatever the library chooses for this processor

@@ -26,11 +26,11 @@ from synergy.benchmarks.report.tables import (
     versions_table,
 )
 from synergy.benchmarks.report.verdict import limits
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import write_file
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.parity_record import parity_verdict
+from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.text import counted
 
 STYLE = Path(__file__).parent.parent / "assets" / "report.css"

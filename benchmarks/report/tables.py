@@ -9,9 +9,9 @@ from synergy.benchmarks.accuracy.report import OVERALL, NmeBinRecord, PoseMaeRec
 from synergy.benchmarks.report.collect import Run
 from synergy.benchmarks.report.markup import Html, joined, tag
 from synergy.benchmarks.speed.latency import BenchReport
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest
 from synergy.runtime.parity_record import ParityReport
+from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.text import counted
 
 NOTHING = "–"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from synergy.benchmarks.report.collect import ReportData
-from synergy.runtime.engines import Device
 from synergy.runtime.manifest import Drift, Manifest
 from synergy.runtime.parity_record import ParityReport
+from synergy.runtime.specs import Device
 
 FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
 UNITS = {"params": "whitened units"}  # every other output is in crop pixels

@@ -17,9 +17,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, ModelFile, engine_class
+from synergy.runtime.engines import Engine, engine_class
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
+from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions, ModelFile
 
 COLD_STARTS = 3
 COLD_BUDGET_S = 2.0  # an engine that took this long to start is not started again

@@ -19,16 +19,9 @@ from synergy.benchmarks.speed.engine_process import Job, start_several
 from synergy.benchmarks.speed.interleave import SAMPLE_S, BenchmarkCase, Progress, ratio_by_round, run_interleaved
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import (
-    DEFAULT_OPTIONS,
-    ENGINES,
-    Device,
-    EngineOptions,
-    default_threads,
-    engine_class,
-)
-from synergy.runtime.engines.base import DYNAMIC, engine_label
+from synergy.runtime.engines import ENGINES, default_threads, engine_class
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, engine_label
 from synergy.runtime.text import counted
 from synergy.runtime.variants import Variant, runnable_variants
 

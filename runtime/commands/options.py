@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     import msgspec
 
-    from synergy.runtime.engines import EngineOptions
+    from synergy.runtime.specs import EngineOptions
 
 
 class EngineName(str, Enum):
@@ -38,7 +38,7 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the 
 
 def engine_options(precision: str, affinity: str | None, lite_config: Path | None) -> EngineOptions:
     """From the command line's texts. Raises BadParameter or ValueError naming what is wrong."""
-    from synergy.runtime.engines import EngineOptions
+    from synergy.runtime.specs import EngineOptions
 
     parts = [part.strip() for part in affinity.split(",")] if affinity is not None else []
     if not all(part.isascii() and part.isdigit() for part in parts):

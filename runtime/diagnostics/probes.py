@@ -16,9 +16,10 @@ from importlib import import_module
 
 import numpy as np
 
-from synergy.runtime.engines import Device, ModelFile, TensorSpec, engine_class
+from synergy.runtime.engines import engine_class
 from synergy.runtime.engines.onnx import card_obstacle
 from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.runtime.text import first_line, last_line
 
 OPENCV_RANGE = ">=4.8,<5"  # as in pyproject.toml

@@ -8,31 +8,23 @@ import sys
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from synergy.runtime.engines.base import (
+from synergy.runtime.engines.base import Engine
+from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.specs import (
     DEFAULT_OPTIONS,
     Availability,
     Device,
-    Engine,
     EngineOptions,
     ModelFile,
-    TensorSpec,
     available_cores,
 )
-from synergy.runtime.errors import EngineUnavailableError
 
 __all__ = [
-    "DEFAULT_OPTIONS",
     "ENGINES",
-    "Availability",
-    "Device",
     "Engine",
-    "EngineOptions",
-    "ModelFile",
-    "TensorSpec",
     "available",
     "default_threads",
     "engine_class",
-    "engine_formats",
     "engines_for",
     "load_library",
     "open_engine",
@@ -64,11 +56,6 @@ def engine_class(name: str) -> type[Engine]:
         raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
     module, attribute = ENGINES[name]
     return getattr(importlib.import_module(module), attribute)
-
-
-def engine_formats(name: str, device: Device | str = "cpu") -> tuple[str, ...]:
-    """Formats the engine reads here for this device, best first."""
-    return engine_class(name).formats_on(_parsed(device))
 
 
 def readable(name: str, files: Iterable[File], device: Device | str = "cpu") -> list[File]:

@@ -11,17 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    DEFAULT_OPTIONS,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-)
+from synergy.runtime.engines.base import Engine
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import SPIN_WAIT_S, Child
 from synergy.runtime.processes.shared_memory import Place, SharedArrays
+from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
 
 
 class IsolatedEngine(Engine):

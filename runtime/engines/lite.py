@@ -8,22 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    DEFAULT_OPTIONS,
-    DYNAMIC,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-    TensorSpec,
-)
+from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.batches import run_in_batches
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.config import lite_settings
 from synergy.runtime.lite.locate import VERSION, diagnose, find_installation, version_numbers
 from synergy.runtime.lite.vendor import VendorModel, package_version
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Availability, Device, EngineOptions, ModelFile, TensorSpec
 
 __all__ = ["LiteEngine", "is_loaded", "readable_formats"]
 

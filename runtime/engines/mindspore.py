@@ -11,19 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    CANN_HINT,
-    DEFAULT_OPTIONS,
-    ONEDNN_ISA_LIMIT,
-    WITHOUT_CARD,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-)
+from synergy.runtime.engines.base import CANN_HINT, ONEDNN_ISA_LIMIT, WITHOUT_CARD, Engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.stderr import captured
+from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
 from synergy.runtime.text import first_line
 
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}

@@ -13,17 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    CANN_HINT,
-    DEFAULT_OPTIONS,
-    WITHOUT_CARD,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-)
+from synergy.runtime.engines.base import CANN_HINT, WITHOUT_CARD, Engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
 from synergy.runtime.text import first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "ascend": "CANNExecutionProvider"}

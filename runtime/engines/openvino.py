@@ -14,19 +14,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
+from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT, Engine
+from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import (
     DEFAULT_OPTIONS,
     DYNAMIC,
-    ONEDNN_ISA_LIMIT,
     PRECISIONS,
     Availability,
     Device,
-    Engine,
     EngineOptions,
     ModelFile,
     TensorSpec,
 )
-from synergy.runtime.errors import EngineError
 
 # Importing openvino imports this, writes a client id to the user's home and reports the import to its maker. Without
 # it openvino's own stand-in is used, which does neither.

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from synergy.runtime.engines import Device
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.pictures import PictureJob
 from synergy.runtime.inference.worker import WorkerSetup, open_in_worker, work
 from synergy.runtime.processes.child import answer, result
+from synergy.runtime.specs import Device
 from synergy.runtime.text import first_line
 
 if TYPE_CHECKING:

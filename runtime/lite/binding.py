@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from synergy.runtime.engines.base import Device, TensorSpec
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.checks import check_arrays, check_process, check_request, open_failure
 from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, applied
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.lite.stderr import captured, cause
+from synergy.runtime.specs import Device, TensorSpec
 
 _ERROR_ROOM = 4096
 _NAME_ROOM = 1024

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synergy.runtime.engines.base import CANN_HINT, DYNAMIC, WITHOUT_CARD, Device, TensorSpec
+from synergy.runtime.engines.base import CANN_HINT, WITHOUT_CARD
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.stderr import cause
+from synergy.runtime.specs import DYNAMIC, Device, TensorSpec
 
 MODEL_TYPES = ("ms", "mindir")
 CURES = {  # what MindSpore Lite needs for a card

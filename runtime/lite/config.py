@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-from synergy.runtime.engines.base import DYNAMIC, Device, EngineOptions, TensorSpec
+from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, TensorSpec
 
 # Lite alone would compute in float16 on Ascend. "enforce_fp32" would not do there: CANN's force_fp32 still feeds
 # products and convolutions with float16, whereas the original types are kept or refused.

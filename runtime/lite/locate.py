@@ -13,8 +13,8 @@ from pathlib import Path
 
 import platformdirs
 
-from synergy.runtime.engines.base import Availability
 from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.specs import Availability
 
 VERSION = "2.0.0"  # the newest release whose wheel the package index carries
 INSTALL_HINT = "run `synergy lite install`"

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.engines.base import Device, TensorSpec
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.checks import check_arrays, check_process, check_request, open_failure
 from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, applied
 from synergy.runtime.lite.locate import read_version
 from synergy.runtime.lite.stderr import captured, cause
+from synergy.runtime.specs import Device, TensorSpec
 
 # What the package raises where it refuses something; it has no exception classes of its own.
 _FAILURES = (RuntimeError, ValueError, TypeError, OSError)

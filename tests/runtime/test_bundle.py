@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from synergy.runtime.bundle import SPARSE_SHAPES, Bundle
-from synergy.runtime.engines import Device
 from synergy.runtime.errors import BundleError, EngineUnavailableError
 from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry
+from synergy.runtime.specs import Device
 
 MODELS = {"model.mindir": "mindir", "model.v1.mindir": "mindir_v1", "model.onnx": "onnx", "model.ms": "ms"}
 

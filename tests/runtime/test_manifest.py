@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from synergy.runtime.engines.base import TensorSpec
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import (
     MANIFEST_LIMIT,
@@ -21,6 +20,7 @@ from synergy.runtime.manifest import (
     encode_manifest,
     read_manifest,
 )
+from synergy.runtime.specs import TensorSpec
 
 SHA = "0123456789abcdef" * 4
 

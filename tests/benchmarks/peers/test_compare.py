@@ -15,8 +15,9 @@ from synergy.benchmarks.peers.sessions import PEERS
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport
 from synergy.benchmarks.speed.peak_flops import multiply_adds
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import EngineOptions, available
+from synergy.runtime.engines import available
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.specs import EngineOptions
 
 QUICK = BenchOptions(engines=("onnx",), threads=(1,), batches=(1,), rounds=1)
 ROW = (

@@ -23,8 +23,8 @@ from synergy.benchmarks.peers.throughput import (
     clocked,
 )
 from synergy.runtime.detection.haar import HaarDetector
-from synergy.runtime.engines import DEFAULT_OPTIONS
 from synergy.runtime.faces import Detection
+from synergy.runtime.specs import DEFAULT_OPTIONS
 
 
 class Told(ThroughputCase):

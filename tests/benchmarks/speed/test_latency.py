@@ -25,9 +25,10 @@ from synergy.runtime.crop import CropRule
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE
 from synergy.runtime.diagnostics.host import describe_host, installed_versions
 from synergy.runtime.diagnostics.probes import PROBE_MODELS
-from synergy.runtime.engines import Device, ModelFile, TensorSpec, default_threads
+from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, Preprocessing, Source, Tensor, encode_manifest
+from synergy.runtime.specs import Device, ModelFile, TensorSpec
 
 RUN_S = 0.01  # of the stand-in, for each image of the batch
 

@@ -18,23 +18,13 @@ from synergy.runtime.engines import (
     available,
     default_threads,
     engine_class,
-    engine_formats,
     engines_for,
     open_engine,
     readable,
 )
-from synergy.runtime.engines.base import (
-    DYNAMIC,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-    TensorSpec,
-    check_inputs,
-    check_outputs,
-)
+from synergy.runtime.engines.base import Engine, check_inputs, check_outputs
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import DYNAMIC, Availability, Device, EngineOptions, ModelFile, TensorSpec
 
 # engine, artifact; all engines are used through `open_engine`, which gives some of them a process of their own
 COMBINATIONS = [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
@@ -207,9 +197,9 @@ def test_damaged_model(combination: tuple[str, str], models: dict[str, ModelFile
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
-    other = next(kind for kind in ("onnx", "ms") if kind not in engine_formats(name))
+    other = next(kind for kind in ("onnx", "ms") if kind not in engine_class(name).formats)
     with pytest.raises(
-        EngineError, match=f"engine {name} cannot read {other} files: it reads {engine_formats(name)[0]}"
+        EngineError, match=f"engine {name} cannot read {other} files: it reads {engine_class(name).formats[0]}"
     ):
         open_engine(name, models[other])
 
@@ -230,7 +220,7 @@ def test_devices_that_are_not_here(name: str, kind: str, device: str, models: di
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_no_threads(name: str, threads: int, models: dict[str, ModelFile]) -> None:
     with pytest.raises(ValueError, match=f"threads must be 1 or more, not {threads}"):
-        open_engine(name, models[engine_formats(name)[0]], threads=threads)
+        open_engine(name, models[engine_class(name).formats[0]], threads=threads)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -244,7 +234,7 @@ def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.
 @pytest.mark.parametrize("name", ["", "tensorrt", "ONNX", "synergy.runtime.engines.onnx"])
 def test_unknown_engine_lists_the_known(name: str) -> None:
     model = ModelFile(b"", "onnx", (), ())
-    for function in (engine_class, engine_formats, available, lambda name: open_engine(name, model)):
+    for function in (engine_class, available, lambda name: open_engine(name, model)):
         with pytest.raises(ValueError, match="use one of lite, onnx, openvino, mindspore"):
             function(name)
 
@@ -311,25 +301,25 @@ REFUSALS = [
 def test_options_an_engine_has_not(name: str, device: str, options: EngineOptions, words: str) -> None:
     """Refused rather than left out, and before anything is loaded."""
     kind, where = engine_class(name), Device.parse(device)
-    model = ModelFile(b"", engine_formats(name, where)[0], (TensorSpec("x", (1,), "float32"),), ())
+    model = ModelFile(b"", kind.formats_on(where)[0], (TensorSpec("x", (1,), "float32"),), ())
     with pytest.raises(EngineError, match=words):
         kind(model, where, 1, options)
 
 
 @pytest.mark.parametrize("name", ["lite", "onnx"])
 def test_cores_that_are_not_here(name: str) -> None:
-    model = ModelFile(b"", engine_formats(name)[0], (TensorSpec("x", (1,), "float32"),), ())
+    model = ModelFile(b"", engine_class(name).formats[0], (TensorSpec("x", (1,), "float32"),), ())
     with pytest.raises(ValueError, match=r"no core 8191 here: use \d"):
         engine_class(name)(model, Device(), 1, EngineOptions(affinity=(8191,)))
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_formats_by_device(name: str) -> None:
-    assert engine_formats(name) == engine_formats(name, "cpu") == engine_class(name).formats
-    assert engine_formats(name, "gpu:1") == engine_formats(name, Device("gpu", 1))
-    assert "ms" not in engine_formats(name, "ascend")
+    kind = engine_class(name)
+    assert kind.formats == kind.formats_on(Device("cpu"))
+    assert "ms" not in kind.formats_on(Device("ascend"))
     with pytest.raises(ValueError, match="unknown device"):
-        engine_formats(name, "npu")
+        readable(name, [], "npu")
 
 
 @dataclass(frozen=True)
@@ -380,7 +370,7 @@ def test_default_threads_are_the_cores_of_this_process() -> None:
 def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom synergy.runtime.engines import open_engine\n"
-        "from synergy.runtime.engines.base import ModelFile, TensorSpec\n"
+        "from synergy.runtime.specs import ModelFile, TensorSpec\n"
         "images = (TensorSpec('images', (-1, 8, 8, 3), 'uint8'),)\n"
         "open_engine('onnx', ModelFile(Path(sys.argv[1]).read_bytes(), 'onnx', images, ()))\n"
         "print([name for name in ('mindspore', 'mindspore_lite', 'cv2', 'onnxruntime') if name in sys.modules])"

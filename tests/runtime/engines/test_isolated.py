@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 from synergy.runtime.engines.isolated import IsolatedEngine
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 
 PATIENCE_S = 30.0  # for processes to go on a busy machine
 
@@ -92,7 +92,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import ModelFile, TensorSpec
+from synergy.runtime.specs import ModelFile, TensorSpec
 from synergy.runtime.errors import EngineError
 
 model = ModelFile(

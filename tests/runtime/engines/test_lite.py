@@ -11,13 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from synergy.runtime.engines import engine_formats
 from synergy.runtime.engines import lite as module
-from synergy.runtime.engines.base import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 from synergy.runtime.engines.lite import LiteEngine, readable_formats
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.config import lite_settings
 from synergy.runtime.lite.locate import locate
+from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 
 CPU = Device()
 IMAGES = TensorSpec("images", (DYNAMIC, 8, 8, 3), "uint8")
@@ -180,8 +179,8 @@ def test_a_device_that_is_not_here(mindirs: dict[str, bytes], device: str, words
 @pytest.mark.parametrize("device", ["gpu", "ascend:1"])
 def test_cards_compile_mindir(device: str) -> None:
     """`.ms` was made for the CPU, and some releases would run it there whatever the device."""
-    assert readable_formats(Device.parse(device)) == engine_formats("lite", device) == ("mindir_v1",)
-    assert engine_formats("lite") == ("ms", "mindir_v1")
+    assert readable_formats(Device.parse(device)) == LiteEngine.formats_on(Device.parse(device)) == ("mindir_v1",)
+    assert LiteEngine.formats_on(Device()) == ("ms", "mindir_v1")
     with pytest.raises(EngineError, match=rf"lite cannot read ms files for {device}(:0)?: it reads mindir_v1"):
         LiteEngine(model_file(b"any"), Device.parse(device), 1)
 

@@ -17,10 +17,10 @@ import pytest
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import mindspore as module
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import Device, EngineOptions, ModelFile
 from synergy.runtime.engines.isolated import IsolatedEngine
 from synergy.runtime.engines.mindspore import MindSporeEngine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile
 
 PARAMS_ATOL = 1e-4
 

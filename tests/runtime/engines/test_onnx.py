@@ -17,9 +17,9 @@ import pytest
 
 from synergy.runtime.engines import onnx as module
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 from synergy.runtime.engines.onnx import OnnxEngine, worker_cores
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import synergy.runtime.engines.openvino as module
-from synergy.runtime.engines import Device, EngineOptions, ModelFile, TensorSpec, default_threads, open_engine
+from synergy.runtime.engines import default_threads, open_engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.engines.openvino import OpenVinoEngine, import_openvino, settings
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec
 
 if not OpenVinoEngine.available().ok:
     pytest.skip("openvino is not installed", allow_module_level=True)

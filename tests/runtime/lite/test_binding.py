@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synergy.runtime.engines.base import DYNAMIC, Device, TensorSpec
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.checks import check_process, open_failure
 from synergy.runtime.lite.config import LiteSettings
+from synergy.runtime.specs import DYNAMIC, Device, TensorSpec
 
 CPU = Device()
 TOLERANCE = 1e-4  # float32 sums of 27 products, on values up to about 10
@@ -128,7 +128,7 @@ def test_one_model_per_thread(tiny_ms: bytes, tiny: Any) -> None:
 def test_ends_quietly_without_closing(tiny_ms: bytes, tmp_path: Path) -> None:
     (tmp_path / "tiny.ms").write_bytes(tiny_ms)
     code = (
-        "import sys, numpy as np; from synergy.runtime.engines.base import Device;"
+        "import sys, numpy as np; from synergy.runtime.specs import Device;"
         "from synergy.runtime.lite.binding import LiteModel;"
         "data = open(sys.argv[1], 'rb').read(); model = LiteModel(data, 'ms', Device(), 2);"
         "print(model.run([np.zeros((2, 8, 8, 3), np.uint8)])[0].shape)"

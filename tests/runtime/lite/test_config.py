@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synergy.runtime.engines.base import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, TensorSpec
 from synergy.runtime.lite.binding import LiteModel
 from synergy.runtime.lite.build import find_compiler
 from synergy.runtime.lite.config import NO_SETTINGS, LiteConfig, LiteSettings, applied, lite_settings, make_config
 from synergy.runtime.lite.convert import convert
 from synergy.runtime.lite.locate import LINK_FLAGS, locate
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, TensorSpec
 
 CPU, GPU, ASCEND = Device(), Device("gpu", 1), Device("ascend", 2)
 OPEN = (TensorSpec("images", (DYNAMIC, 120, 120, 3), "uint8"),)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synergy.runtime.engines.base import DYNAMIC, Device, ModelFile, TensorSpec
 from synergy.runtime.engines.lite import LiteEngine, readable_formats
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import is_loaded
 from synergy.runtime.lite.config import LiteSettings
 from synergy.runtime.lite.vendor import VendorModel, package_version
+from synergy.runtime.specs import DYNAMIC, Device, ModelFile, TensorSpec
 
 CPU = Device()
 
@@ -23,7 +23,7 @@ STAND_IN = """
 import enum
 import pathlib
 import numpy as np
-from synergy.runtime.engines.base import Device
+from synergy.runtime.specs import Device
 from synergy.runtime.lite.binding import LiteModel
 
 __version__ = "{version}"

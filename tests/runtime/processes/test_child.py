@@ -8,8 +8,8 @@ import time
 import pytest
 
 from synergy.runtime.engines import isolated
-from synergy.runtime.engines.base import Device, ModelFile
 from synergy.runtime.processes.child import Child, _await
+from synergy.runtime.specs import Device, ModelFile
 
 
 def test_it_looks_for_as_long_as_it_is_told() -> None:
