@@ -95,7 +95,8 @@ BESIDE = """
 import sys
 import numpy as np
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import Device, engine_class
+from synergy.runtime.engines import engine_class
+from synergy.runtime.specs import Device
 bundle, device = Bundle.open(sys.argv[1]), Device()
 crops = np.random.default_rng(0).integers(0, 256, (3, 120, 120, 3), np.uint8)
 models = {name: bundle.model_file(bundle.artifact_for(name, device)) for name in sys.argv[2:]}
@@ -174,7 +175,8 @@ def test_a_plugin_that_takes_another_precision(
 OPEN_UNDER_LIMIT = """
 import os, sys
 from pathlib import Path
-from synergy.runtime.engines import EngineOptions, ModelFile, TensorSpec, open_engine
+from synergy.runtime.engines import open_engine
+from synergy.runtime.specs import EngineOptions, ModelFile, TensorSpec
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 engine = open_engine("openvino", model, threads=1)
 nodes = engine.request.get_compiled_model().get_runtime_model().get_ordered_ops()
@@ -208,7 +210,8 @@ import os, sys, threading
 from pathlib import Path
 events = []
 sys.addaudithook(lambda event, _: events.append(event) if event.startswith(("socket.", "subprocess.")) else None)
-from synergy.runtime.engines import ModelFile, TensorSpec, open_engine
+from synergy.runtime.engines import open_engine
+from synergy.runtime.specs import ModelFile, TensorSpec
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 open_engine("openvino", model, threads=1).close()
 print(events, threading.active_count(), os.listdir(Path.home()), "openvino_telemetry" in sys.modules)
