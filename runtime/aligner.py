@@ -67,7 +67,7 @@ class FaceAligner:
             engine, artifact, threads = best.engine, best.artifact, best.threads
             options = replace(options, precision=best.compute_precision)
         chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
-        model = bundle.reading(chosen)
+        model = bundle.start_reading(chosen)
         if not isolated:
             load_library(engine)  # while the model is hashed
         opened = open_engine(engine, model(), where, threads, isolated, options)

@@ -16,14 +16,19 @@ AUTO = "auto"
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """Name, shape and dtype of one input or output; `DYNAMIC` marks the batch dimension, which comes first."""
+    """Name, shape and dtype of one input or output. The first dimension is the batch and can be `DYNAMIC`.
+
+    >>> spec = TensorSpec("images", (DYNAMIC, 120, 120, 3), "uint8")
+    >>> str(spec), spec.fits(np.zeros((4, 120, 120, 3), np.uint8))
+    ('uint8 (N, 120, 120, 3)', True)
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
 
     def fits(self, array: np.ndarray) -> bool:
-        """Whether an array has this dtype and shape."""
+        """Whether `array` has this dtype and shape."""
         if not isinstance(array, np.ndarray):
             return False
         shape, wanted = array.shape, self.shape
@@ -40,7 +45,11 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """Where an engine runs: `kind` is cpu, gpu or ascend; `index` counts cards from 0."""
+    """Where an engine runs: `kind` is cpu, gpu or ascend; `index` is the number of the GPU or NPU, from 0.
+
+    >>> Device.parse("gpu:1")
+    Device(kind='gpu', index=1)
+    """
 
     kind: str = "cpu"
     index: int = 0
@@ -49,7 +58,7 @@ class Device(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Device:
-        """Read "cpu", "gpu", "gpu:1", "ascend:0". Raises ValueError naming the valid forms."""
+        """Parse "cpu", "gpu", "gpu:1", "ascend:0". Raises ValueError, which lists the valid forms."""
         kind, _, index = text.partition(":")
         if kind not in cls.KINDS or not (index == "" or (index.isascii() and index.isdigit())):
             raise ValueError(f"unknown device {text!r}: use cpu, gpu[:N] or ascend[:N]")
@@ -61,14 +70,20 @@ class Device(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine computes. By default in float32 as the file says, on whichever cores the system chooses.
+    """How an engine computes; by default in float32, with threads that are not bound to cores.
 
-    precision: "fp32" puts neither float16 nor TF32 in float32's place (nor HF32, where the engine can switch it off:
-    MindSpore); a card that cannot do so refuses. "fp16" lets a card compute in float16; "fp16" and "bf16" let OpenVINO
-    do so on a CPU that has these types. "auto" is "fp32", but engine "auto" may also take what the bundle was proved
-    in (`export --precision bf16`). affinity: CPU cores that the engine's threads are bound to, empty for none.
-    batches: sizes for which a card compiles a model whose batch is open; others are filled up to them or cut.
-    lite_config: a file in MindSpore Lite's own format, whose entries come before the generated ones.
+    Attributes:
+        precision: The compute precision. "fp32" is strict: float16 and TF32 are not used (nor HF32, if the engine can
+            disable it), and a device that cannot guarantee this is an error. "fp16" allows a GPU or NPU to compute in
+            float16. "fp16" and "bf16" also apply to OpenVINO on CPUs with these types. "auto" means "fp32", but the
+            engine "auto" may also select a precision that the export verified (`export --precision bf16`).
+        affinity: CPU cores to which the engine's threads are bound; empty: not bound.
+        batches: Batch sizes for which a GPU or NPU compiles a model with a dynamic batch; other batches are padded or
+            split.
+        lite_config: A configuration file in MindSpore Lite's format; its entries override the generated ones.
+
+    Raises:
+        ValueError: A value is unknown or out of range.
     """
 
     precision: str = AUTO
@@ -80,13 +95,13 @@ class EngineOptions:
         if self.precision not in (AUTO, *PRECISIONS):
             raise ValueError(f"unknown precision {self.precision!r}: use one of {', '.join((AUTO, *PRECISIONS))}")
         if len(set(self.affinity)) != len(self.affinity):
-            raise ValueError(f"affinity names a core twice: {listed(self.affinity)}")
+            raise ValueError(f"affinity contains a core twice: {listed(self.affinity)}")
         if not self.batches or self.batches[0] < 1 or tuple(sorted(set(self.batches))) != self.batches:
-            raise ValueError(f"batches must be rising numbers from 1, not {listed(self.batches) or 'none'}")
+            raise ValueError(f"batches must be increasing numbers from 1, not {listed(self.batches) or 'none'}")
 
     @property
     def compute_precision(self) -> str:
-        """What an engine that was named computes in: one of `PRECISIONS`."""
+        """The compute precision of an engine selected by name: one of `PRECISIONS`."""
         return "fp32" if self.precision == AUTO else self.precision
 
 
@@ -94,7 +109,7 @@ DEFAULT_OPTIONS = EngineOptions()
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """Whether something works here; `detail` says what was found, `fix` how to get it where it does not."""
+    """Whether something works on this machine; `detail`: what was found, `fix`: what to do if it does not work."""
 
     ok: bool
     detail: str
@@ -103,9 +118,9 @@ class Availability(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model as verified bytes, never as a path: what was hashed is what is loaded.
+    """A model as verified bytes. Engines get no path, so that the loaded bytes are those that were hashed.
 
-    `format` is one of "mindir" (as MindSpore writes it), "mindir_v1" (lowered for older Lite), "onnx", "ms".
+    `format`: "mindir" (as MindSpore writes it), "mindir_v1" (lowered for Lite 2.0), "onnx" or "ms".
     """
 
     data: bytes
@@ -115,12 +130,12 @@ class ModelFile:
 
 
 def engine_label(name: str, compute_precision: str) -> str:
-    """For people: "openvino", "openvino bf16"."""
+    """The name to display: "openvino", "openvino bf16"."""
     return name if compute_precision == "fp32" else f"{name} {compute_precision}"
 
 
 def available_cores() -> set[int]:
-    """Cores this process may use."""
+    """CPU cores that this process may use."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 

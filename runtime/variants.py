@@ -120,7 +120,9 @@ def runnable_variants(
         elif not status.ok:
             skipped += (Skipped(artifact, name, status.detail, status.fix) for artifact in files or (None,))
         elif not files:
-            skipped.append(Skipped(None, name, f"{engine_class(name).reading(device)}; the bundle has no such file"))
+            skipped.append(
+                Skipped(None, name, f"{engine_class(name).support_text(device)}; the bundle has no such file")
+            )
         else:
             for artifact in files:
                 precisions = _compute_precisions(name, artifact, device, options, include_unverified)

@@ -132,7 +132,7 @@ def library_specs(
         if not peer.is_here:
             notes.append(f"{name} is not installed, so not compared: {peer.install}")
         elif artifact is None:
-            reads = engine_class(peer.engine).reading(Device())
+            reads = engine_class(peer.engine).support_text(Device())
             notes.append(f"{name} is not compared: {reads}; {bundle.folder} has nothing for it")
         else:
             model = bundle.model_file(artifact)
@@ -151,7 +151,7 @@ def _reduced(ours: Sequence[SessionSpec], peers: Sequence[SessionSpec]) -> list[
         dataclasses.replace(spec, precision=precision)
         for spec in ours
         for precision in taken
-        if Device().kind in engine_class(spec.name).reduced.get(precision, ())
+        if Device().kind in engine_class(spec.name).reduced_precisions.get(precision, ())
     ]
 
 

@@ -17,7 +17,7 @@ from importlib import import_module
 import numpy as np
 
 from synergy.runtime.engines import engine_class
-from synergy.runtime.engines.onnx import card_obstacle
+from synergy.runtime.engines.onnx import card_problem
 from synergy.runtime.errors import EngineError
 from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.runtime.text import first_line, last_line
@@ -62,7 +62,7 @@ def serve() -> None:
         "onnx": lambda: import_module("onnx").__version__,
         "engine": probe_engine,
         "libraries": probe_libraries,
-        "provider": lambda kind: card_obstacle(import_module("onnxruntime"), kind),
+        "provider": lambda kind: card_problem(import_module("onnxruntime"), kind),
     }
     try:
         print(GOOD, probes[probe](*arguments), sep="")

@@ -1,4 +1,4 @@
-"""What every engine is: named arrays in, named arrays out, no knowledge of faces."""
+"""The interface of all engines: named arrays in, named arrays out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from synergy.runtime.specs import (
 )
 
 CANN_HINT = "install Ascend's driver and CANN, and source CANN's set_env.sh"
-WITHOUT_CARD = "--device cpu works without"
-# For MindSpore: with AVX-512, its oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference
-# code, ten times slower and more. Read when MindSpore runs its first operator in the process.
+CPU_HINT = "use --device cpu"
+# Environment variable for MindSpore. With AVX-512 its oneDNN falls back to reference code for depthwise and first
+# convolutions in NCHW layout, which is more than ten times slower. It is read at the first operator in the process.
 ONEDNN_ISA_LIMIT = ("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
@@ -36,9 +36,11 @@ class Engine(ABC):
     name: str
     formats: tuple[str, ...]
     devices: tuple[str, ...] = Device.KINDS
-    reduced: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # below fp32 it can compute in these, on these devices
-    binds_threads = False
-    reads_lite_config = False
+    reduced_precisions: ClassVar[
+        Mapping[str, tuple[str, ...]]
+    ] = {}  # precision below fp32: device kinds that support it
+    supports_affinity = False
+    supports_lite_config = False
 
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
@@ -51,30 +53,32 @@ class Engine(ABC):
 
     @property
     def label(self) -> str:
-        """For people: its name, and what it computes in where that is not float32."""
+        """The name to display, with the compute precision if it is not float32."""
         return engine_label(self.name, self.compute_precision)
 
     @classmethod
     def formats_on(cls, device: Device) -> tuple[str, ...]:
-        """Formats it reads for this device, best first."""
+        """Formats that the engine reads for this device, preferred first."""
         return cls.formats
 
     @classmethod
     def reads(cls, model_format: str, device: Device) -> bool:
-        """Whether it can run such a file here on this device."""
+        """Whether the engine can run this format on this device."""
         return model_format in cls.formats_on(device) and device.kind in cls.devices
 
     @classmethod
-    def reading(cls, device: Device) -> str:
-        """In words what `reads` decides by."""
+    def support_text(cls, device: Device) -> str:
+        """Which devices or formats are supported, as a clause for messages about the engine."""
         if device.kind not in cls.devices:
             return f"runs on {' and '.join(cls.devices)} only, not on {device}"
         return f"reads {', '.join(cls.formats_on(device))}"
 
     @classmethod
     def computes(cls, precision: str, device: Device) -> Availability:
-        """Whether it computes in one of `PRECISIONS` on this device, which is asked where that takes more than knowing
-        the engine."""
+        """Whether the engine supports a compute precision (one of `PRECISIONS`) on this device.
+
+        Engines that depend on the hardware query it.
+        """
         try:
             _check_precision(cls, device, precision)
         except EngineError as error:
@@ -83,40 +87,50 @@ class Engine(ABC):
 
     @classmethod
     def check_device(cls, device: Device) -> None:
-        """Refuse a kind of device that it never runs on. Raises EngineUnavailableError."""
+        """Raise EngineUnavailableError for a kind of device that the engine does not support."""
         if device.kind not in cls.devices:
-            raise EngineUnavailableError(f"engine {cls.name} {cls.reading(device)}: {WITHOUT_CARD}")
+            raise EngineUnavailableError(f"engine {cls.name} {cls.support_text(device)}: {CPU_HINT}")
 
     @classmethod
     def check(cls, model: ModelFile, device: Device, options: EngineOptions) -> None:
-        """Refuse what this engine does not do. Raises EngineError, or ValueError for cores that are not here."""
+        """Raise EngineError for an unsupported request, ValueError for CPU cores that do not exist."""
         cls.check_device(device)
         fits = cls.formats_on(device)
         if model.format not in fits:
             on = "" if device.kind == "cpu" else f" for {device}"
             raise EngineError(f"engine {cls.name} cannot read {model.format} files{on}: it reads {', '.join(fits)}")
         _check_precision(cls, device, options.compute_precision)
-        if options.affinity and not cls.binds_threads:
-            raise EngineError(f"engine {cls.name} cannot bind its threads to cores: leave affinity out")
-        if options.lite_config is not None and not cls.reads_lite_config:
-            raise EngineError(f"engine {cls.name} is not MindSpore Lite and reads no lite_config: leave it out")
+        if options.affinity and not cls.supports_affinity:
+            raise EngineError(f"engine {cls.name} does not support thread affinity: omit affinity")
+        if options.lite_config is not None and not cls.supports_lite_config:
+            raise EngineError(f"engine {cls.name} does not support lite_config, only engine lite does: omit it")
         absent = set(options.affinity) - available_cores()
         if absent:
-            raise ValueError(f"no core {listed(sorted(absent))} here: use {listed(sorted(available_cores()))}")
+            raise ValueError(
+                f"this process cannot use core {listed(sorted(absent))}: use {listed(sorted(available_cores()))}"
+            )
 
     @classmethod
     @abstractmethod
     def available(cls) -> Availability:
-        """Whether this engine's libraries are here, found out without loading them."""
+        """Whether the engine's libraries are installed; does not load them."""
 
-    @classmethod  # noqa: B027 - most have nothing that can be loaded ahead
+    @classmethod  # noqa: B027 - optional; most engines have nothing to load in advance
     def load_library(cls) -> None:
-        """Load what every engine of this kind needs, if that can be done ahead; errors are those of the library."""
+        """Import the engine's library in advance, if it has one; errors of the library are not converted."""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run once. Arrays must match the specs exactly; outputs are the caller's own copies.
+        """Run the model once.
 
-        Raises ValueError for wrong names, shapes or dtypes, EngineError if the run itself fails.
+        Args:
+            inputs: Arrays by input name, with exactly the shapes and dtypes of `model.inputs`.
+
+        Returns:
+            New arrays by output name.
+
+        Raises:
+            ValueError: A name, shape or dtype is wrong, or the batch is empty.
+            EngineError: The run failed, or the engine is closed.
         """
         arrays = check_inputs(self.model.inputs, inputs)
         outputs = self._run(arrays)
@@ -124,11 +138,11 @@ class Engine(ABC):
 
     @abstractmethod
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """Contiguous arrays, ordered as `model.inputs` -> fresh arrays, ordered as `model.outputs`."""
+        """Contiguous arrays in the order of `model.inputs` -> new arrays in the order of `model.outputs`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free the model; calling it twice is harmless."""
+        """Free the model. Safe to call twice."""
 
     def __enter__(self) -> Engine:
         return self
@@ -138,18 +152,21 @@ class Engine(ABC):
 
 
 def _check_precision(kind: type[Engine], device: Device, wanted: str) -> None:
-    able = kind.reduced.get(wanted, ())
+    able = kind.reduced_precisions.get(wanted, ())
     if wanted == "fp32" or device.kind in able:
         return
     where = f"only on {' and '.join(able)}, not on {device}" if able else "on no device"
-    others = ["fp32", *(each for each, devices in kind.reduced.items() if device.kind in devices)]
+    others = ["fp32", *(each for each, devices in kind.reduced_precisions.items() if device.kind in devices)]
     raise EngineError(
         f"engine {kind.name} computes in {PRECISIONS[wanted]} {where}: use precision {' or '.join(others)}"
     )
 
 
 def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Refuse what an engine would accept silently: Lite, for one, compares only byte sizes."""
+    """Contiguous arrays in the order of `specs`. Raises ValueError if a name, shape or dtype does not match.
+
+    MindSpore Lite itself compares byte sizes only.
+    """
     if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
         raise ValueError(f"inputs are {sorted(inputs)}, the model takes {[spec.name for spec in specs]}")
     arrays = []
@@ -167,7 +184,7 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) 
 def check_outputs(
     specs: Sequence[TensorSpec], outputs: Sequence[np.ndarray], batch: int, engine: str
 ) -> dict[str, np.ndarray]:
-    """Name the outputs; a wrong shape must not pass for a result."""
+    """Outputs by name. Raises EngineError if their number, shapes or dtypes are wrong."""
     if len(outputs) != len(specs):
         raise EngineError(f"engine {engine} returned {len(outputs)} outputs, the model has {len(specs)}")
     for spec, array in zip(specs, outputs, strict=True):

@@ -1,4 +1,4 @@
-"""Boxes, regions and crops against 3DDFA_V2's and SynergyNet's own, bit for bit."""
+"""Boxes, regions and crops are bitwise equal to those of the official 3DDFA_V2 and SynergyNet code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine promises, tested on every engine with every artifact it reads."""
+"""The engine interface, tested on every engine with every artifact that it reads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ids(combination: tuple[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def models(bundles: dict[str, Path]) -> dict[str, ModelFile]:
-    """The real mb05, by format."""
+    """The official mb05 network, by format."""
     bundle = Bundle.open(bundles["mb05"])
     return {artifact.format: bundle.model_file(artifact) for artifact in bundle.manifest.artifacts}
 
@@ -105,7 +105,7 @@ def test_any_memory_layout(engine: Engine, emma: dict[str, np.ndarray], layout: 
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
-def test_outputs_are_the_callers_own(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+def test_outputs_are_new_arrays(engine: Engine, emma: dict[str, np.ndarray]) -> None:
     """Lite's outputs are views that its next run overwrites."""
     first = run(engine, emma["crop_bgr_u8"][:1])
     kept = {name: output.copy() for name, output in first.items()}
@@ -187,7 +187,7 @@ def test_closed_engine(combination: tuple[str, str], models: dict[str, ModelFile
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=ids)
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated"])
 def test_damaged_model(combination: tuple[str, str], models: dict[str, ModelFile], damage: str) -> None:
-    """Whatever the library does with it, the caller gets an EngineError of one line."""
+    """Always an EngineError with a message of one line."""
     name, kind = combination
     data = {"empty": b"", "text": b"a text file\n" * 50, "truncated": models[kind].data[: len(models[kind].data) // 2]}
     with pytest.raises(EngineError) as raised, open_engine(name, replace(models[kind], data=data[damage])) as engine:
@@ -208,8 +208,8 @@ def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
     ("name", "kind"), [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
 )
 @pytest.mark.parametrize("device", ["gpu", "ascend:1"])
-def test_devices_that_are_not_here(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
-    """An error with its cause and cure; never a silent fall back, never a crash."""
+def test_unavailable_devices(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
+    """An error with cause and cure; no fallback, no crash."""
     with pytest.raises(EngineUnavailableError) as raised:
         open_engine(name, models[kind], device)
     message = str(raised.value)
@@ -271,11 +271,11 @@ def test_devices(text: str, device: Device) -> None:
     ("options", "words"),
     [
         ({"precision": "half"}, "unknown precision 'half': use one of auto, fp32, fp16, bf16"),
-        ({"affinity": (1, 0, 1)}, "affinity names a core twice: 1, 0, 1"),
-        ({"batches": ()}, "rising numbers from 1, not none"),
-        ({"batches": (0, 1)}, "rising numbers from 1, not 0, 1"),
-        ({"batches": (4, 2)}, "rising numbers from 1, not 4, 2"),
-        ({"batches": (2, 2)}, "rising numbers from 1, not 2, 2"),
+        ({"affinity": (1, 0, 1)}, "affinity contains a core twice: 1, 0, 1"),
+        ({"batches": ()}, "increasing numbers from 1, not none"),
+        ({"batches": (0, 1)}, "increasing numbers from 1, not 0, 1"),
+        ({"batches": (4, 2)}, "increasing numbers from 1, not 4, 2"),
+        ({"batches": (2, 2)}, "increasing numbers from 1, not 2, 2"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
@@ -298,8 +298,8 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("name", "device", "options", "words"), REFUSALS)
-def test_options_an_engine_has_not(name: str, device: str, options: EngineOptions, words: str) -> None:
-    """Refused rather than left out, and before anything is loaded."""
+def test_unsupported_options(name: str, device: str, options: EngineOptions, words: str) -> None:
+    """An error, raised before anything is loaded."""
     kind, where = engine_class(name), Device.parse(device)
     model = ModelFile(b"", kind.formats_on(where)[0], (TensorSpec("x", (1,), "float32"),), ())
     with pytest.raises(EngineError, match=words):
@@ -307,9 +307,9 @@ def test_options_an_engine_has_not(name: str, device: str, options: EngineOption
 
 
 @pytest.mark.parametrize("name", ["lite", "onnx"])
-def test_cores_that_are_not_here(name: str) -> None:
+def test_missing_cores(name: str) -> None:
     model = ModelFile(b"", engine_class(name).formats[0], (TensorSpec("x", (1,), "float32"),), ())
-    with pytest.raises(ValueError, match=r"no core 8191 here: use \d"):
+    with pytest.raises(ValueError, match=r"cannot use core 8191: use \d"):
         engine_class(name)(model, Device(), 1, EngineOptions(affinity=(8191,)))
 
 
@@ -379,7 +379,7 @@ def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
     assert done.stdout.strip() == "['onnxruntime']"
 
 
-# --- the checks themselves, on an engine that does as it is told ---
+# --- the checks themselves, on an engine with given outputs ---
 
 
 SPECS = (TensorSpec("a", (DYNAMIC, 2), "float32"), TensorSpec("b", (DYNAMIC,), "uint8"))
@@ -437,7 +437,7 @@ def test_outputs_go_by_order() -> None:
         [np.ones((), np.float32), np.ones(2, np.uint8)],
     ],
 )
-def test_wrong_outputs_do_not_pass_for_results(outputs: list[np.ndarray]) -> None:
+def test_wrong_outputs_are_errors(outputs: list[np.ndarray]) -> None:
     with pytest.raises(EngineError, match="engine puppet returned"):
         Puppet(outputs).run({"x": np.ones((2, 3), np.float32)})
 

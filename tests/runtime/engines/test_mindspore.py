@@ -1,4 +1,4 @@
-"""MindIR files on MindSpore: in this process where nothing of it was loaded yet, else in one of their own."""
+"""MindIR files on MindSpore: in this process if MindSpore was not loaded yet, else in a child process."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def stand_in(notes: list[tuple[Any, ...]], problem: str = "") -> Any:
         ),
     ],
 )
-def test_what_a_card_is_told(
+def test_device_settings(
     device: str, precision: str, expected: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[tuple[Any, ...]] = []

@@ -1,4 +1,4 @@
-"""onnxruntime: what it cannot do is an error with cause and cure."""
+"""The onnxruntime engine; unsupported requests are errors with cause and cure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_threads_reach_the_session(model: ModelFile) -> None:
 
 
 def test_stays_in_this_process(model: ModelFile) -> None:
-    """MindSpore and MindSpore Lite do not mind it."""
+    """It can be loaded together with MindSpore or MindSpore Lite."""
     with open_engine("onnx", model) as engine:
         assert isinstance(engine, OnnxEngine)
 
@@ -128,18 +128,20 @@ def test_no_silent_fall_back(
     assert "\n" not in str(raised.value) and capfd.readouterr() == ("", "")
 
 
-def test_operators_left_to_the_cpu_are_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_that_only_the_cpu_runs_are_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """Azure's provider, which most packages have, runs none of ours: all would go to the CPU, by default unsaid."""
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has no provider to try it with")
     monkeypatch.setitem(module.PROVIDERS, "gpu", "AzureExecutionProvider")
     monkeypatch.setattr(module, "card_provider", lambda *_: ("AzureExecutionProvider", {}))
-    with pytest.raises(EngineError, match=r"Azure\w+ on gpu:2 cannot run all operators .* CPU unasked.*--device cpu"):
+    with pytest.raises(
+        EngineError, match=r"Azure\w+ on gpu:2 cannot run all operators .* no fallback to the CPU.*--device cpu"
+    ):
         OnnxEngine(model, Device("gpu", 2), 1)
 
 
 class StandIn(ModuleType):
-    """An onnxruntime with cards; notes what it is asked for."""
+    """A stub of onnxruntime with GPU and NPU providers; records its arguments."""
 
     def __init__(self, problem: str = "", folder: Path = Path()) -> None:
         super().__init__("onnxruntime")
@@ -191,7 +193,7 @@ class StandIn(ModuleType):
         ),
     ],
 )
-def test_what_a_card_is_told(
+def test_device_settings(
     model: ModelFile,
     device: str,
     options: EngineOptions,
@@ -225,7 +227,7 @@ def test_what_a_card_refuses(
     assert type(raised.value) is kind and "\n" not in str(raised.value)
 
 
-def test_a_session_that_fell_back_all_the_same(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_fell_back_anyway(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = StandIn()
     runtime.fell_back = True
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
@@ -303,7 +305,7 @@ def test_missing_package(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> N
         open_engine("onnx", model)
 
 
-def test_looking_loads_nothing() -> None:
+def test_available_loads_nothing() -> None:
     before = set(sys.modules)
     assert OnnxEngine.available().ok
     assert set(sys.modules) == before

@@ -1,4 +1,4 @@
-"""The vendor's Python package, played by a stand-in that computes with the real Lite underneath."""
+"""The vendor's Python package, replaced by a stub that uses the binding."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_the_engine_uses_the_package(package: str, tiny_ms: bytes, tiny: Any) ->
 
 
 @pytest.mark.lite_process
-def test_results_belong_to_the_caller(package: str, tiny_ms: bytes, tiny: Any) -> None:
+def test_results_are_new_arrays(package: str, tiny_ms: bytes, tiny: Any) -> None:
     model = VendorModel(tiny_ms, "ms", CPU, 1)
     first = model.run([tiny.images(2, seed=1)])
     kept = [output.copy() for output in first]
@@ -178,7 +178,7 @@ def test_results_belong_to_the_caller(package: str, tiny_ms: bytes, tiny: Any) -
 
 
 @pytest.mark.lite_process
-def test_refuses_what_lite_would_take(package: str, tiny_ms: bytes, tiny: Any) -> None:
+def test_wrong_arrays_that_lite_would_accept(package: str, tiny_ms: bytes, tiny: Any) -> None:
     model = VendorModel(tiny_ms, "ms", CPU, 1)
     with pytest.raises(ValueError, match="the model takes uint8"):
         model.run([tiny.images(1).transpose(0, 3, 1, 2)])

@@ -210,7 +210,7 @@ def test_a_camera_that_is_not_there_is_one_line_and_no_noise(capfd: pytest.Captu
     assert capfd.readouterr() == ("", "")
 
 
-def test_closing_twice_is_harmless(clip: Path) -> None:
+def test_closing_twice(clip: Path) -> None:
     reader = VideoReader(clip)
     reader.close()
     reader.close()
