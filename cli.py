@@ -10,6 +10,7 @@ from synergy.benchmarks.commands.bench import bench
 from synergy.benchmarks.commands.evaluate import evaluate, prepare
 from synergy.benchmarks.commands.export import export, parity
 from synergy.benchmarks.commands.report import demo, report
+from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
 from synergy.runtime.commands.infer import infer, with_address
 from synergy.runtime.commands.machine import doctor, lite_install
@@ -28,7 +29,7 @@ def options() -> None:
     """Freeze SynergyNet into MindIR, ONNX and MindSpore Lite, prove every artifact, and run it."""
 
 
-for command in (convert, export, inspect, infer, parity, bench, report, doctor, demo, train):
+for command in (convert, export, inspect, infer, parity, verify, bench, report, doctor, demo, train):
     app.command()(command)
 app.command("eval")(evaluate)
 aflw2000_app.command()(prepare)

@@ -31,12 +31,14 @@ from synergy.runtime.manifest import (
     Drift,
     FileEntry,
     Format,
+    GoldenEntry,
     Manifest,
     Preprocessing,
     Source,
     Tensor,
     encode_manifest,
 )
+from synergy.runtime.verification.golden import GOLDEN_NAME
 from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
 from synergy.synergy_model.morphable import FRAMES, MorphableModel
 from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
@@ -53,6 +55,17 @@ MEANINGS = {
 
 
 @dataclass(frozen=True)
+class GoldenFile:
+    """The content of golden.npz, and what the manifest says about it (as in `GoldenEntry`)."""
+
+    content: bytes
+    data: str
+    real_faces: bool
+    nme: float
+    mae: float | None
+
+
+@dataclass(frozen=True)
 class Proof:
     """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name;
     `compute_precisions` has the artifacts' own, with drift, of those that have any."""
@@ -60,6 +73,7 @@ class Proof:
     report: bytes
     drift: Mapping[str, Drift] = field(default_factory=dict)
     compute_precisions: Mapping[str, tuple[ComputePrecision, ...]] = field(default_factory=dict)
+    golden: GoldenFile | None = None
 
 
 Prove = Callable[[Path, Checkpoint], Proof]
@@ -127,7 +141,12 @@ def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
         for artifact in manifest.artifacts
     )
     parity = FileEntry(**_entry(stage / PARITY_NAME))
-    return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity)
+    golden = None
+    if proof.golden is not None:
+        (stage / GOLDEN_NAME).write_bytes(proof.golden.content)
+        known = {name: getattr(proof.golden, name) for name in ("data", "real_faces", "nme", "mae")}
+        golden = GoldenEntry(**_entry(stage / GOLDEN_NAME), **known)
+    return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity, golden=golden)
 
 
 def _images(batch: int) -> Tensor:

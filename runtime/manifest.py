@@ -16,8 +16,10 @@ from synergy.runtime.decode import LandmarkFrame, PoseRule
 from synergy.runtime.engines.base import DYNAMIC, TensorSpec
 from synergy.runtime.errors import BundleError
 
-SCHEMA = 2
-OLDEST_SCHEMA = 1  # lacks `Artifact.compute_precisions`; its int8 files are of a form that onnxruntime alone reads
+SCHEMA = 3
+# 1 lacks `Artifact.compute_precisions`, and its int8 files are of a form that onnxruntime alone reads; 1 and 2 lack
+# `Manifest.golden` and `Artifact.outputs`
+OLDEST_SCHEMA = 1
 PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
@@ -73,13 +75,18 @@ class ComputePrecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
-    """One exported model. `compute_precisions`: those below float32 in which the export verified it."""
+    """One exported model. `compute_precisions`: those below float32 in which the export verified it.
+
+    `outputs`: the names of the graph's outputs in the file, in order. Some formats lose the manifest's names; the order
+    is that of the manifest's outputs in every format.
+    """
 
     format: Format
     precision: Precision
     mind_ir_version: int | None = None
     drift: Drift | None = None
     compute_precisions: tuple[ComputePrecision, ...] = msgspec.field(default=(), name="computing")
+    outputs: tuple[str, ...] = ()
 
     def precisions(self, engine: str) -> tuple[str, ...]:
         """What it was proved in on an engine, within the limits of drift; "fp32" first, which stands for the file's
@@ -113,6 +120,16 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_graph: bool
 
 
+class GoldenEntry(FileEntry, frozen=True, forbid_unknown_fields=True):
+    """The file of golden values. `data` says what its faces are and `real_faces` whether they are photographs of
+    people; `nme` (percent) and `mae` (degrees, null without poses) are the Cell's accuracy on them."""
+
+    data: str
+    real_faces: bool
+    nme: float
+    mae: float | None
+
+
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The checkpoint that was frozen."""
 
@@ -137,6 +154,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: tuple[Artifact, ...]
     morphable: FileEntry
     parity: FileEntry | None = None
+    golden: GoldenEntry | None = None
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file of the bundle beside the manifest."""
+        others = (self.morphable, self.parity, self.golden)
+        return (*self.artifacts, *(entry for entry in others if entry is not None))
 
     @property
     def head(self) -> str:
