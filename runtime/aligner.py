@@ -16,7 +16,7 @@ from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from
 from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
 from synergy.runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
 from synergy.runtime.engines.base import DYNAMIC
-from synergy.runtime.errors import BundleError
+from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, PoseDecoder, Prediction
 from synergy.runtime.manifest import Artifact
 
@@ -37,6 +37,7 @@ class FaceAligner:
         self.morphable = bundle.morphable()
         self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, bundle.manifest.pose)
         self.input = bundle.manifest.inputs[0]
+        self.unverified = False  # on a card whose answers nobody compared with the golden values
 
     @classmethod
     def load(
@@ -49,6 +50,7 @@ class FaceAligner:
         detector: Detector | None = None,
         isolated: bool = False,
         options: EngineOptions = DEFAULT_OPTIONS,
+        verify: bool | None = None,
     ) -> FaceAligner:
         """Open the bundle in `folder`.
 
@@ -56,6 +58,9 @@ class FaceAligner:
         precision, measured once per machine and bundle (`runtime.autotune`). device: cpu, gpu[:N] or ascend[:N].
         threads: None for all cores. artifact: a file or format of the bundle instead of the engine's preferred one.
         isolated: run the engine in a child process. options: precision, cores, Lite's own settings.
+        verify: replay the bundle's golden values before the first answer, and refuse an engine that disagrees. None:
+        on every device other than the CPU, because cards and their libraries were seen to give wrong numbers without
+        an error; there a bundle without golden values is refused. False: never; `unverified` is then True.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
         """
         bundle = Bundle.open(folder)
@@ -72,8 +77,15 @@ class FaceAligner:
             load_library(engine)  # while the model is hashed
         opened = open_engine(engine, model(), where, threads, isolated, options)
         try:
-            return cls(bundle, chosen, opened, detector)
-        except BundleError:
+            aligner = cls(bundle, chosen, opened, detector)
+            is_card = where.kind != "cpu"
+            if verify or (verify is None and is_card):
+                from synergy.runtime.verification.replay import require_golden_answers  # CPUs are not checked each time
+
+                require_golden_answers(aligner)
+            aligner.unverified = is_card and verify is False
+            return aligner
+        except (BundleError, EngineError):
             opened.close()
             raise
 
@@ -186,6 +198,7 @@ class FaceAligner:
                 params=prediction.params[i],
                 refined_landmarks=refined[i],
                 vertices=vertices[i],
+                unverified=self.unverified,
             )
             for i, detection in enumerate(detections)
         ]

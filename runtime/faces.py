@@ -65,7 +65,8 @@ class Face:
     landmarks (68,3) float32 px: x right, y down, z in the same scale; pose in degrees; rotation (3,3), rows are
     the image's x, y (up) and z axes in the head's frame; box_xyxy (4,) as detected or given, roi_xyxy (4,) the
     square that was cropped; score of the detector, 1.0 for given boxes; params (62,) whitened. As landmarks, where
-    the bundle's head gives them: refined_landmarks (68,3), vertices (V,3).
+    the bundle's head gives them: refined_landmarks (68,3), vertices (V,3). unverified: computed on a card whose answers
+    were not compared with the bundle's golden values.
     """
 
     landmarks: np.ndarray
@@ -77,6 +78,7 @@ class Face:
     params: np.ndarray
     refined_landmarks: np.ndarray | None = None
     vertices: np.ndarray | None = None
+    unverified: bool = False
 
 
 class FaceCrops(msgspec.Struct, frozen=True, eq=False):

@@ -164,7 +164,8 @@ def _latency(engine: Engine, variant: Variant, golden: Golden) -> VerifiedLatenc
     shape = engine.model.inputs[0].shape
     batch = 1 if shape[0] == DYNAMIC else shape[0]
     crops = golden.reference.crops[np.arange(batch) % len(golden.reference.crops)]
-    inputs, times = {engine.model.inputs[0].name: crops}, []
+    inputs = {engine.model.inputs[0].name: crops}
+    times: list[float] = []
     engine.run(inputs)
     end = time.perf_counter() + LATENCY_S
     while len(times) < LATENCY_RUNS or time.perf_counter() < end:

@@ -75,6 +75,12 @@ def infer(
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Replay the bundle's golden values first; always done on cards.")
+    ] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Use a card without replaying golden values; every output says so.")
+    ] = False,
 ) -> None:
     """Find the faces in pictures: overlays, JSON, meshes; follow those in videos: JSON is then a line per frame."""
     from synergy.runtime.commands.infer_pictures import PictureRun, run_pictures
@@ -88,7 +94,10 @@ def infer(
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
     options = engine_options(device_precision, affinity, lite_config)
-    setup = WorkerSetup(bundle, engine.value, device, threads, None, options, detector.value, detector_model)
+    if verify and unverified:
+        raise typer.BadParameter("--verify and --unverified exclude each other")
+    check = True if verify else False if unverified else None
+    setup = WorkerSetup(bundle, engine.value, device, threads, None, options, detector.value, detector_model, check)
     if not videos:
         run = PictureRun(setup, InferOptions(known, out, mesh), workers, ray, json_file)
         raise typer.Exit(run_pictures(run, paths))
@@ -98,7 +107,8 @@ def infer(
         raise ValueError("--boxes, --mesh, --workers and --ray are for pictures, not for videos")
     with setup.open() as aligner:
         code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth))
-        print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}")
+        mark = ", NOT verified" if aligner.unverified else ""
+        print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
 
 

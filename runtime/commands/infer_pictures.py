@@ -55,7 +55,8 @@ def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
         if journal is not None:
             journal.finish()
     who = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
-    print(f"{setup.artifact} on {setup.label}, {setup.device}{who}")
+    unverified = ", NOT verified" if setup.verify is False and setup.device != "cpu" else ""
+    print(f"{setup.artifact} on {setup.label}, {setup.device}{who}{unverified}")
     return 1 if failed else 0
 
 

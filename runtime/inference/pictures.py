@@ -130,7 +130,11 @@ def _finish(aligner: FaceAligner, held: Sequence[_Opened]) -> Iterator[ImageReco
     try:
         found = iter(aligner.align_crops([each.cut for each in good if each.cut is not None]))
     except EngineError as error:
-        yield from (failed_record(str(each.job.path), each.error or str(error), each.size_wh) for each in held)
+        if len(held) > 1:  # one picture may be the cause: the others are not lost with it
+            for each in held:
+                yield from _finish(aligner, [each])
+        else:
+            yield from (failed_record(str(each.job.path), each.error or str(error), each.size_wh) for each in held)
         return
     for each in held:
         yield _record(aligner, each, [] if each.cut is None else next(found))

@@ -22,7 +22,9 @@ class PoseRecord(msgspec.Struct, frozen=True):
 
 
 class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One face in image px; landmarks are 68 rows of x, y, z, refined ones where the bundle's head gives them."""
+    """One face in image px; landmarks are 68 rows of x, y, z, refined ones where the bundle's head gives them.
+
+    unverified: as in `Face`; only written where it is true."""
 
     box_xyxy: list[float]
     score: float
@@ -30,6 +32,7 @@ class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     pose: PoseRecord
     params: list[float]
     refined_landmarks: list[list[float]] | None = None
+    unverified: bool = False
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
@@ -82,6 +85,7 @@ def face_record(face: Face) -> FaceRecord:
         pose=PoseRecord(face.pose.yaw, face.pose.pitch, face.pose.roll),
         params=face.params.tolist(),
         refined_landmarks=None if face.refined_landmarks is None else face.refined_landmarks.tolist(),
+        unverified=face.unverified,
     )
 
 

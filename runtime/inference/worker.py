@@ -31,7 +31,7 @@ def default_workers(threads: int = 1) -> int:
 class WorkerSetup:
     """What a worker opens, as plain data: it goes to other processes and other machines.
 
-    engine, device, threads, artifact, options: as for `FaceAligner.load`; detector, detector_model: as for
+    engine, device, threads, artifact, options, verify: as for `FaceAligner.load`; detector, detector_model: as for
     `runtime.detection.detector.make_detector`.
     """
 
@@ -43,6 +43,7 @@ class WorkerSetup:
     options: EngineOptions = DEFAULT_OPTIONS
     detector: str = "haar"
     detector_model: Path | None = None
+    verify: bool | None = None
 
     @property
     def label(self) -> str:
@@ -69,7 +70,14 @@ class WorkerSetup:
 
         detector = make_detector(self.detector, self.detector_model)
         return FaceAligner.load(
-            self.bundle, self.engine, self.device, self.threads, self.artifact, detector, options=self.options
+            self.bundle,
+            self.engine,
+            self.device,
+            self.threads,
+            self.artifact,
+            detector,
+            options=self.options,
+            verify=self.verify,
         )
 
 

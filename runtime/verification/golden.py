@@ -10,6 +10,7 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Golden:
 def encode_golden(golden: Golden) -> bytes:
     """The content of `golden.npz`. Raises ValueError if it exceeds 2 MB."""
     reference, picture = golden.reference, golden.picture
-    arrays = {
+    arrays: dict[str, Any] = {
         "crops": reference.crops,
         "faces": np.array(reference.faces),
         **{OUTPUT_PREFIX + name: values for name, values in reference.outputs.items()},

@@ -10,11 +10,11 @@ from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import dewhiten, vertices
 from synergy.runtime.engines.base import DYNAMIC
-from synergy.runtime.errors import EngineError
+from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.parity_record import Check
 from synergy.runtime.variants import Variant
-from synergy.runtime.verification.golden import Golden
+from synergy.runtime.verification.golden import Golden, read_golden
 from synergy.runtime.verification.reference import (
     DEEP_ARCHS,
     DEEP_FACTOR,
@@ -27,7 +27,7 @@ from synergy.runtime.verification.reference import (
 # landmarks by some hundredths of a pixel; a wrong crop rule, colour order or frame moves them by a pixel and more.
 PICTURE_LANDMARKS_PX = 0.1  # crop px
 PICTURE_POSE_DEG = 0.1
-FIRST_CROPS = 8  # replayed before a card's first answer: one by one for the first, then in one batch
+FIRST_CROPS = 8  # replayed before a card's first answer, one by one and in one batch
 NUMPY = "numpy"
 
 
@@ -81,20 +81,30 @@ def check_decoding(bundle: Bundle, golden: Golden) -> Iterator[Check]:
         yield Check(manifest.morphable.file, NUMPY, output, max_abs, sensitivity, tolerance, max_abs <= tolerance)
 
 
-def check_first_answers(aligner: FaceAligner, variant: Variant, golden: Golden) -> list[Check]:
-    """A quick replay before an engine's answers are used: one crop, then a batch, then the picture.
+def require_golden_answers(aligner: FaceAligner) -> None:
+    """Replay some golden values before an engine's answers are used: one crop, a batch, then the whole picture.
 
-    Raises EngineError, with artifact, engine, device and the largest difference, if anything disagrees.
+    Raises EngineError with artifact, engine, device and the largest difference if anything disagrees, BundleError if
+    the bundle has no golden values.
     """
-    manifest, engine, reference = aligner.bundle.manifest, aligner.engine, golden.reference
-    reference = reference.first(min(FIRST_CROPS, reference.faces))
-    fixed = manifest.inputs[0].shape[0]
-    count = len(reference.crops)
-    runs = [run_in_batches(engine, reference.crops, size) for size in ((1, count) if fixed == DYNAMIC else (fixed,))]
-    checks = [*compare(runs, variant, manifest, reference), *check_picture(aligner, variant, golden)]
-    checks += check_decoding(aligner.bundle, golden)
-    refuse_failed(checks, f"{variant}, {engine.device}")
-    return checks
+    bundle, engine, device = aligner.bundle, aligner.engine, aligner.engine.device
+    golden = read_golden(bundle)
+    if golden is None:
+        raise BundleError(
+            f"{bundle.folder} has no golden values, so its answers on {device} cannot be checked: export it again with "
+            "this version, or use --unverified (verify=False in Python)"
+        )
+    variant = Variant(aligner.artifact, engine.name, engine.threads, engine.compute_precision)
+    reference = golden.reference.first(min(FIRST_CROPS, golden.reference.faces))
+    fixed, count = bundle.manifest.inputs[0].shape[0], len(reference.crops)
+    sizes = (1, count) if fixed == DYNAMIC else (fixed,)
+    where = f"{variant}, {device}"
+    try:
+        runs = [run_in_batches(engine, reference.crops, size) for size in sizes]
+        checks = [*compare(runs, variant, bundle.manifest, reference), *check_picture(aligner, variant, golden)]
+    except EngineError as error:
+        raise EngineError(f"{where}: the golden values could not be replayed: {error}") from None
+    refuse_failed([*checks, *check_decoding(bundle, golden)], where)
 
 
 def refuse_failed(checks: Iterable[Check], where: str) -> None:
