@@ -16,6 +16,7 @@ from synergy.export.artifacts import FILES, ExportOptions, Say, check_tools, wri
 from synergy.export.conventions import CONVENTIONS
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
+from synergy.export.inspection.readers import READERS
 from synergy.export.staging import refuse_existing, staged_directory
 from synergy.runtime.decode import LandmarkFrame
 from synergy.runtime.engines.base import DYNAMIC
@@ -164,10 +165,13 @@ def _output(name: str, batch: int, checkpoint: Checkpoint) -> Tensor:
 
 
 def _artifact(path: Path, kind: Format, options: ExportOptions) -> Artifact:
-    ir = mind_ir_version(path) if kind.startswith("mindir") else None
-    precision, compute_precisions = options.precision_of(kind), options.compute_precisions_of(kind)
     return Artifact(
-        **_entry(path), format=kind, precision=precision, mind_ir_version=ir, compute_precisions=compute_precisions
+        **_entry(path),
+        format=kind,
+        precision=options.precision_of(kind),
+        mind_ir_version=mind_ir_version(path) if kind.startswith("mindir") else None,
+        compute_precisions=options.compute_precisions_of(kind),
+        outputs=tuple(tensor.name for tensor in READERS[path.suffix](path.read_bytes()).outputs),
     )
 
 
