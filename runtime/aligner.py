@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synergy.runtime.bundle import Bundle, DenseBasis
+from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
 from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
 from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
 from synergy.runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
@@ -42,7 +42,7 @@ class FaceAligner:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        folder: str | Path | None = None,
         engine: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
@@ -52,7 +52,7 @@ class FaceAligner:
         options: EngineOptions = DEFAULT_OPTIONS,
         verify: bool | None = None,
     ) -> FaceAligner:
-        """Open the bundle in `folder`.
+        """Open the bundle in `folder`; without one, the built-in bundle.
 
         engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact, number of threads and proved
         precision, measured once per machine and bundle (`runtime.autotune`). device: cpu, gpu[:N] or ascend[:N].
@@ -63,7 +63,7 @@ class FaceAligner:
         an error; there a bundle without golden values is refused. False: never; `unverified` is then True.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
         """
-        bundle = Bundle.open(folder)
+        bundle = Bundle.open(BUILTIN if folder is None else folder)
         where = Device.parse(device)
         if engine == "auto":
             from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
@@ -89,8 +89,17 @@ class FaceAligner:
             opened.close()
             raise
 
-    def __call__(self, image_bgr: np.ndarray) -> list[Face]:
-        """Detect and align all faces of an image (H,W,3) uint8 BGR."""
+    def __call__(self, image: np.ndarray | str | Path) -> list[Face]:
+        """Detect and align all faces of an image (H,W,3) uint8 BGR, or of a picture file.
+
+        Raises MediaError for a file that is no picture, ValueError for an array of another form.
+        """
+        if isinstance(image, (str, Path)):
+            from synergy.runtime.media.image import read_image  # images in memory need no decoder
+
+            image_bgr = read_image(image)
+        else:
+            image_bgr = image
         return self.align_crops([self.cut(image_bgr, self.detect(image_bgr))])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
