@@ -86,7 +86,7 @@ def infer(
     from synergy.runtime.commands.infer_pictures import PictureRun, run_pictures
     from synergy.runtime.inference.pictures import InferOptions
     from synergy.runtime.inference.worker import WorkerSetup
-    from synergy.runtime.media.inputs import BoxFile
+    from synergy.runtime.media.box_file import BoxFile
     from synergy.runtime.media.video import split_inputs
 
     if mesh and out is None:

@@ -13,8 +13,10 @@ from synergy.runtime.aligner import FaceAligner, detections_from_boxes
 from synergy.runtime.errors import EngineError, MediaError
 from synergy.runtime.faces import Face, FaceCrops
 from synergy.runtime.inference.records import ImageRecord, failed_record, image_record
+from synergy.runtime.media.box_file import BoxFile
 from synergy.runtime.media.drawing import draw_faces
-from synergy.runtime.media.inputs import BoxFile, decode_image, output_paths, read_image, write_image
+from synergy.runtime.media.image import decode_image, read_image, write_image
+from synergy.runtime.media.inputs import output_paths
 from synergy.runtime.media.obj import write_obj
 
 OVERLAY_SUFFIX = ".png"
@@ -117,7 +119,7 @@ def _open(aligner: FaceAligner, job: PictureJob) -> _Opened:
         return _Opened(job, error=job.error)
     size_wh = None
     try:
-        image = read_image(job.path) if job.data is None else decode_image(job.path, job.data)
+        image = read_image(job.path) if job.data is None else decode_image(job.data, job.path)
         size_wh = image.shape[1], image.shape[0]
         detections = aligner.detect(image) if job.boxes is None else detections_from_boxes(job.boxes)
         return _Opened(job, size_wh, aligner.cut(image, detections), None if job.overlay is None else image)

@@ -1,31 +1,68 @@
-"""The bytes of a picture file -> pixels, whatever people have: grey, transparent, 16-bit, turned, damaged."""
+"""Read, decode and write one image file."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from synergy.runtime.errors import MediaError
+from synergy.runtime.media.inputs import read_bytes, write_file
 
 MAX_PIXELS = 1 << 28  # 805 MB once decoded; the largest phone cameras make 2e8 pixels
 BACKGROUND = 255  # white, as viewers show transparent pictures
 
 
-def decode_picture(data: bytes) -> np.ndarray:
-    """Decode to (H,W,3) uint8 BGR, turned upright by the EXIF tag.
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image file as (H,W,3) uint8 BGR, converted as `decode_image` says.
 
-    Grey becomes three equal channels, 16 bits become 8, transparency is laid over white, of an
-    animation the first frame is taken. Raises ValueError, whose text continues after the file's name, if the bytes
-    are no picture, damaged or too large.
+    Raises MediaError if the file is missing, is not an image, is damaged or is too large.
     """
+    return decode_image(read_bytes(Path(path)), path)
+
+
+def decode_image(data: bytes, name: str | Path = "the image") -> np.ndarray:
+    """Decode the bytes of an image file to (H,W,3) uint8 BGR, upright as its EXIF tag says.
+
+    Grey is repeated in three channels, 16 bits are reduced to 8, transparent pixels are blended with white, and of an
+    animation the first frame is taken. `name` stands in error messages.
+    Raises MediaError if the bytes are not an image, are damaged, or hold too many pixels.
+    """
+    try:
+        return _decode_upright(data)
+    except ValueError as error:
+        raise MediaError(f"{name} {error}") from None
+
+
+def write_image(path: str | Path, image_bgr: np.ndarray) -> None:
+    """Write an image (H,W,3) uint8 BGR in the format of the path's suffix, whole or not at all; makes the folder.
+
+    Raises MediaError if the suffix is unknown or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        ok, data = cv2.imencode(path.suffix, image_bgr)
+    except cv2.error:
+        ok = False
+    if not ok:
+        raise MediaError(
+            f"cannot write {path}: unknown image format, or image too large for it; use a name ending in .png"
+        )
+    write_file(path, data.tobytes())
+
+
+def _decode_upright(data: bytes) -> np.ndarray:
+    """As `decode_image`. Raises ValueError with a text that continues after the file's name."""
     _check_size(data)
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError("is no picture that can be read, or is damaged: save it again as JPEG or PNG")
+        raise ValueError("is not an image that OpenCV can read, or is damaged: save it again as JPEG or PNG")
     if data.startswith(JPEG):
         return image  # has no transparency
-    return _over_background(image, _decode(data, cv2.IMREAD_UNCHANGED))
+    return _blend_with_white(image, _decode(data, cv2.IMREAD_UNCHANGED))
 
 
 def _check_size(data: bytes) -> None:
@@ -48,13 +85,13 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _over_background(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
+def _blend_with_white(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
     """Lay the picture over white where `raw`, the same file decoded with its fourth channel, is transparent."""
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return image_bgr
     if raw.dtype == np.uint16:
         raw = (raw >> 8).astype(np.uint8)
-    upright = next((turned for turned in _orientations(raw) if _same_picture(turned, image_bgr)), None)
+    upright = next((turned for turned in _orientations(raw) if _same_image(turned, image_bgr)), None)
     if upright is None or (upright[:, :, 3] == 255).all():
         return image_bgr
     alpha = upright[:, :, 3:].astype(np.uint16)
@@ -68,7 +105,7 @@ def _orientations(image: np.ndarray) -> Iterable[np.ndarray]:
             yield np.rot90(mirrored, quarter_turns)
 
 
-def _same_picture(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
+def _same_image(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
     if turned.shape[:2] != image_bgr.shape[:2]:
         return False
     colours = np.ascontiguousarray(turned[:, :, :3])

@@ -93,7 +93,7 @@ def test_records_are_those_of_one_process(pool: FacePool, aligner: FaceAligner, 
     assert found == list(infer_pictures(aligner, jobs))
     assert [record.path for record in found] == [str(job.path) for job in jobs]
     assert [len(record.faces) for record in found] == [1] * 5 + [0] + [1] * 15
-    assert "is no picture" in (found[5].error or "")
+    assert "is not an image" in (found[5].error or "")
 
 
 def test_parts_may_be_tuples(pool: FacePool, jobs: list[PictureJob]) -> None:

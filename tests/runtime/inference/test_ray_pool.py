@@ -83,7 +83,7 @@ def test_a_dataset_of_bytes(pool: FacePool, bundles: dict[str, Path], jobs: list
     assert sorted(records) == sorted(str(job.path) for job in jobs)
     assert all(records[path]["path"] == path for path in records)
     bad = records[str(jobs[2].path)]
-    assert "is no picture" in bad["error"] and not bad["faces"]
+    assert "is not an image" in bad["error"] and not bad["faces"]
     assert all(record["width"] == 512 and not record["error"] for record in records.values() if record is not bad)
 
 

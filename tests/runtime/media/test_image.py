@@ -1,4 +1,4 @@
-"""Pictures as people have them: every kind that must be read, and every damage that must be named."""
+"""Reading and writing images: every supported kind, and the message for every kind of damage."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from synergy.runtime.errors import MediaError
-from synergy.runtime.media import image as picture
-from synergy.runtime.media import inputs as media
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media import image as image_module
+from synergy.runtime.media import inputs
+from synergy.runtime.media.image import decode_image, read_image, write_image
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 SMOOTH = cv2.resize(COLOUR, (90, 60))
@@ -121,7 +121,7 @@ class TestReadImage:
         ("data", "reason"),
         [
             (b"", "is empty"),
-            (b"Dear all,\nthis is no picture.", "is no picture"),
+            (b"Dear all,\nthis is a letter.", "is not an image"),
             (b"\xff\xd8", "ends early"),
             (b"\x89PNG\r\n", "ends early"),
             (b"GIF89a", "ends early"),
@@ -147,9 +147,9 @@ class TestReadImage:
 
     @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".gif"])
     def test_the_header_gives_the_size_before_decoding(self, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(picture, "MAX_PIXELS", SMOOTH.shape[0] * SMOOTH.shape[1] - 1)
-        with pytest.raises(ValueError, match="has 90x60 pixels"):
-            picture.decode_picture(encode(suffix, SMOOTH))
+        monkeypatch.setattr(image_module, "MAX_PIXELS", SMOOTH.shape[0] * SMOOTH.shape[1] - 1)
+        with pytest.raises(MediaError, match="has 90x60 pixels"):
+            decode_image(encode(suffix, SMOOTH))
 
     def test_folders_missing_files_and_devices(self, tmp_path: Path) -> None:
         for path, reason in (
@@ -163,6 +163,24 @@ class TestReadImage:
 
     def test_enormous_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "a.png").write_bytes(encode(".png", COLOUR))
-        monkeypatch.setattr(media, "MAX_BYTES", 20)
+        monkeypatch.setattr(inputs, "MAX_BYTES", 20)
         with pytest.raises(MediaError, match="no ordinary file of at most"):
             read_image(tmp_path / "a.png")
+
+
+class TestWriteImage:
+    def test_comes_back(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "sub" / "a.png"
+        write_image(path, COLOUR)
+        assert np.array_equal(read_image(path), COLOUR)
+        assert [file.name for file in path.parent.iterdir()] == ["a.png"]
+
+    def test_a_file_where_a_folder_should_be(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"")
+        with pytest.raises(MediaError, match="cannot write"):
+            write_image(tmp_path / "a" / "b.png", COLOUR)
+
+    @pytest.mark.parametrize("name", ["a.xyz", "a"])
+    def test_unknown_formats(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(MediaError, match=r"a name ending in \.png"):
+            write_image(tmp_path / name, COLOUR)
