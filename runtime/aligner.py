@@ -97,7 +97,7 @@ class FaceAligner:
         """Face boxes, by OpenCV's own cascade unless another detector was given."""
         check_image(image_bgr)
         if self.detector is None:
-            from synergy.runtime.detection.detector import HaarDetector  # known boxes and ready crops need none
+            from synergy.runtime.detection.haar import HaarDetector  # known boxes and ready crops need none
 
             self.detector = HaarDetector()
         return self.detector.detect(image_bgr)

@@ -81,7 +81,7 @@ def probe_opencv() -> str:
     major, minor = map(int, cv2.__version__.split(".")[:2])
     if not (4, 8) <= (major, minor) < (5, 0):
         raise ImportError(f"OpenCV {cv2.__version__} is installed, this program needs {OPENCV_RANGE}")
-    from synergy.runtime.detection.detector import HaarDetector
+    from synergy.runtime.detection.haar import HaarDetector
 
     HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are read when the first picture comes
     return cv2.__version__

@@ -17,7 +17,7 @@ import numpy as np
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import check_image
 from synergy.runtime.decode import PoseRule, rotation_to_euler_deg
-from synergy.runtime.detection.boxes import TRACKED_FACE, iou, match
+from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
 from synergy.runtime.faces import Detection, Face, Pose
 from synergy.runtime.tracking.observation import Look, box_of, probe_roi
 from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
@@ -147,7 +147,7 @@ class FaceTracker:
     def _discover(self, frame_bgr: np.ndarray) -> None:
         """Run the detector. What it sees beside the tracks is a lost face or a new one."""
         detections = self.aligner.detect(frame_bgr)
-        seen = match([found.box_xyxy for found in detections], [track.box_xyxy for track in self._tracks])
+        seen = match_boxes([found.box_xyxy for found in detections], [track.box_xyxy for track in self._tracks])
         for found, track in seen.items():
             self._tracks[track].score = detections[found].score
         self._drop_unproven(set(seen.values()))
@@ -161,9 +161,9 @@ class FaceTracker:
 
     def _start(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
         for score, look in self._settled(frame_bgr, detections):
-            if any(iou(look.box_xyxy, track.box_xyxy) > TRACKED_FACE for track in self._tracks):
+            if any(iou(look.box_xyxy, track.box_xyxy) > MATCH_IOU for track in self._tracks):
                 continue  # followed already: the detector's box was off
-            known = match([look.box_xyxy], [track.box_xyxy for track in self._lost])
+            known = match_boxes([look.box_xyxy], [track.box_xyxy for track in self._lost])
             if known:
                 number = self._lost.pop(known[0]).id
             else:

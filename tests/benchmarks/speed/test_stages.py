@@ -11,7 +11,7 @@ import pytest
 from synergy.benchmarks.speed import stages
 from synergy.benchmarks.speed import tracking_cost as following
 from synergy.benchmarks.speed.stages import STAGES, StageReport, _medians, _picture
-from synergy.runtime.detection.detector import HaarDetector
+from synergy.runtime.detection.haar import HaarDetector
 from synergy.runtime.media.image import decode_image
 
 
