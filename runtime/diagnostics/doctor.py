@@ -20,10 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from synergy.runtime.detection.install import INSTALL_HINT as DETECTOR_INSTALL_HINT
+from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.diagnostics.probes import OPENCV_RANGE, ask, last_line
 from synergy.runtime.engines import available
 from synergy.runtime.engines.onnx import INSTALL_HINTS
-from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.errors import EngineUnavailableError, MediaError
 from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
 from synergy.runtime.lite.checks import CURES
 from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
@@ -113,6 +115,7 @@ def run_doctor() -> DoctorReport:
         check_onnx,
         check_compiler,
         check_data_folder,
+        check_yunet,
         lambda: check_accelerator("ascend"),
         lambda: check_accelerator("gpu"),
     )
@@ -129,14 +132,30 @@ def check_python() -> CheckResult:
 
 
 def check_opencv() -> CheckResult:
-    """OpenCV of a version that has what detection needs, and its cascades."""
+    """OpenCV of a supported version, and of OpenCV 4 its cascades."""
     ok, answer = ask("opencv")
     if ok:
-        return CheckResult("opencv", True, f"OpenCV {answer} with its face cascades")
+        return CheckResult("opencv", True, f"OpenCV {answer}")
     fix = f"pip install 'opencv-python{OPENCV_RANGE}'"
     if "cannot open shared object" in answer:  # libGL, which servers lack
         fix = f"pip uninstall opencv-python, then pip install 'opencv-python-headless{OPENCV_RANGE}'"
     return CheckResult("opencv", False, answer, fix)
+
+
+def check_yunet() -> CheckResult:
+    """The recommended face detector's model file, and that OpenCV runs it."""
+    try:
+        path = find_yunet()
+    except MediaError as error:
+        detail, _, fix = str(error).rpartition(": ")
+        return CheckResult("yunet", False, detail, fix)
+    if path is None:
+        detail = "the YuNet face detector is not installed; OpenCV's cascades find fewer faces, and OpenCV 5 has none"
+        return CheckResult("yunet", False, detail, DETECTOR_INSTALL_HINT)
+    ok, answer = ask("yunet", str(path))
+    return CheckResult(
+        "yunet", ok, f"YuNet face detector at {path}" if ok else answer, "" if ok else DETECTOR_INSTALL_HINT
+    )
 
 
 def check_lite() -> CheckResult:

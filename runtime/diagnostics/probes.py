@@ -20,7 +20,7 @@ from synergy.runtime.engines import Device, ModelFile, TensorSpec, engine_class
 from synergy.runtime.engines.onnx import card_obstacle
 from synergy.runtime.errors import EngineError
 
-OPENCV_RANGE = ">=4.8,<5"  # as in pyproject.toml
+OPENCV_RANGE = ">=4.8,<6"  # as in pyproject.toml
 PROBE_LIMIT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
@@ -63,6 +63,7 @@ def serve() -> None:
     probe, *arguments = sys.argv[2:]
     probes: dict[str, Callable[..., str]] = {
         "opencv": probe_opencv,
+        "yunet": probe_yunet,
         "onnx": lambda: import_module("onnx").__version__,
         "engine": probe_engine,
         "libraries": probe_libraries,
@@ -75,16 +76,29 @@ def serve() -> None:
 
 
 def probe_opencv() -> str:
-    """Version of OpenCV. Raises ImportError, or MediaError if a cascade is missing."""
+    """Version of OpenCV, and whether it has the cascades.
+
+    Raises ImportError for another version, MediaError if OpenCV 4 has no cascades or damaged ones.
+    """
     import cv2
 
     major, minor = map(int, cv2.__version__.split(".")[:2])
-    if not (4, 8) <= (major, minor) < (5, 0):
+    if not (4, 8) <= (major, minor) < (6, 0):
         raise ImportError(f"OpenCV {cv2.__version__} is installed, this program needs {OPENCV_RANGE}")
+    if major >= 5:  # moved to the contributed modules, which opencv-python lacks
+        return f"{cv2.__version__} without face cascades"
     from synergy.runtime.detection.haar import HaarDetector
 
-    HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are read when the first picture comes
-    return cv2.__version__
+    HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are loaded when the first image comes
+    return f"{cv2.__version__} with face cascades"
+
+
+def probe_yunet(model: str) -> str:
+    """Detect faces in an empty image with the YuNet model at a path. Raises MediaError if it cannot be loaded."""
+    from synergy.runtime.detection.yunet import YuNetDetector
+
+    YuNetDetector(model).detect(np.zeros((64, 64, 3), np.uint8))
+    return model
 
 
 def probe_engine(name: str, device: str = "cpu") -> str:

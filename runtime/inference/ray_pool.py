@@ -48,7 +48,7 @@ class FaceActor:
         engine: str = "auto",
         device: str = "cpu",
         threads: int = 1,
-        detector: str = "haar",
+        detector: str = "auto",
         detector_model: str | None = None,
     ) -> None:
         """As `WorkerSetup`. Raises as `FaceAligner.load`."""

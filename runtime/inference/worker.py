@@ -41,7 +41,7 @@ class WorkerSetup:
     threads: int | None = None
     artifact: str | None = None
     options: EngineOptions = DEFAULT_OPTIONS
-    detector: str = "haar"
+    detector: str = "auto"
     detector_model: Path | None = None
     verify: bool | None = None
 
@@ -68,7 +68,9 @@ class WorkerSetup:
         from synergy.runtime.aligner import FaceAligner
         from synergy.runtime.detection.detector import make_detector
 
-        detector = make_detector(self.detector, self.detector_model)
+        # the aligner itself makes the "auto" detector, once an image without boxes comes
+        is_default = self.detector == "auto" and self.detector_model is None
+        detector = None if is_default else make_detector(self.detector, self.detector_model)
         return FaceAligner.load(
             self.bundle,
             self.engine,

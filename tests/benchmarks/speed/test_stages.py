@@ -11,7 +11,7 @@ import pytest
 from synergy.benchmarks.speed import stages
 from synergy.benchmarks.speed import tracking_cost as following
 from synergy.benchmarks.speed.stages import STAGES, StageReport, _medians, _picture
-from synergy.runtime.detection.haar import HaarDetector
+from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.media.image import decode_image
 
 
@@ -35,7 +35,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(stages, "ROUNDS", 2)
     monkeypatch.setattr(stages, "TURN_S", 0.0)
     monkeypatch.setattr(following, "FRAMES", 30)
-    monkeypatch.setattr(HaarDetector, "detect", lambda *_: [])
+    monkeypatch.setattr(FaceAligner, "detect", lambda *_: [])
     code, out, _ = synergy(
         "bench", bundles["mb05"], "--stages", "--engine", "onnx", "--threads", 1, "--json", tmp_path / "s.json"
     )

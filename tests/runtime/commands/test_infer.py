@@ -30,7 +30,7 @@ from synergy.runtime.detection import detector as detection
 class Sitter:
     def detect(self, image_bgr):
         return [detection.Detection(np.array({FACE_BOX}), 0.9)]
-detection.make_detector = lambda name, model: Sitter()
+detection.make_detector = lambda *_: Sitter()
 sys.argv[0] = "synergy"
 cli.main()
 """
@@ -49,7 +49,7 @@ class Sitter:
 @pytest.fixture
 def synergy(synergy, monkeypatch: pytest.MonkeyPatch):
     """With its detector stubbed."""
-    monkeypatch.setattr(detection, "make_detector", lambda name, model: Sitter())
+    monkeypatch.setattr(detection, "make_detector", lambda *_: Sitter())
     Sitter.calls = 0
     return synergy
 

@@ -16,6 +16,7 @@ import cv2
 import msgspec
 import pytest
 
+from synergy.runtime.detection.install import MODEL_NAME, install_yunet
 from synergy.runtime.diagnostics import doctor, probes
 from synergy.runtime.diagnostics.doctor import (
     CheckResult,
@@ -30,6 +31,7 @@ from synergy.runtime.diagnostics.doctor import (
     check_opencv,
     check_openvino,
     check_python,
+    check_yunet,
     judge_accelerator,
     judge_engines,
     run_doctor,
@@ -41,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = (
     "python opencv engine mindspore-lite onnxruntime openvino mindspore onnx",
     "c++ compiler",
-    "data folder",
+    "data folder yunet",
     "ascend gpu",
 )
 
@@ -133,7 +135,7 @@ def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path
     assert list(missing)[:7] == ["opencv", "engine", "mindspore-lite", "onnxruntime", "openvino", "mindspore", "onnx"]
     assert not report.ok
     assert missing["opencv"].detail == "No module named 'cv2'"
-    assert missing["opencv"].fix == "pip install 'opencv-python>=4.8,<5'"
+    assert missing["opencv"].fix == "pip install 'opencv-python>=4.8,<6'"
     assert missing["onnxruntime"].fix == "pip install 'synergy-mindir[onnx]'"
     assert missing["mindspore-lite"].fix == "run `synergy lite install`"
 
@@ -180,6 +182,43 @@ def test_opencv() -> None:
     assert check_opencv().ok
 
 
+def test_opencv_5_has_no_cascades(fake: Fake) -> None:
+    fake("cv2", "__version__ = '5.0.0'")
+    check = check_opencv()
+    assert check.ok and check.detail == "OpenCV 5.0.0 without face cascades"
+
+
+class TestYuNet:
+    """The recommended face detector; not required."""
+
+    @pytest.fixture(autouse=True)
+    def data_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path))
+        monkeypatch.delenv("SYNERGY_DETECTOR", raising=False)
+
+    def test_not_installed(self) -> None:
+        check = check_yunet()
+        assert not check.ok and not check.required
+        assert "not installed" in check.detail and check.fix == "run `synergy detector install`"
+
+    def test_installed(self, shared: Path) -> None:
+        path = install_yunet(shared / "detector" / MODEL_NAME)
+        check = check_yunet()
+        assert check.ok and str(path) in check.detail
+
+    def test_altered(self, shared: Path) -> None:
+        path = install_yunet(shared / "detector" / MODEL_NAME)
+        path.write_bytes(b"something else")
+        check = check_yunet()
+        assert not check.ok and "was changed" in check.detail and check.fix == "run `synergy detector install`"
+
+    def test_another_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own.onnx").write_bytes(b"not a network")
+        monkeypatch.setenv("SYNERGY_DETECTOR", str(tmp_path / "own.onnx"))
+        check = check_yunet()
+        assert not check.ok and "is not a YuNet model" in check.detail
+
+
 def test_opencv_with_damaged_cascades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     for file in (Path(cv2.__file__).parent / "data").glob("*face*.xml"):
@@ -189,19 +228,19 @@ def test_opencv_with_damaged_cascades(tmp_path: Path, monkeypatch: pytest.Monkey
         probes.probe_opencv()
 
 
-@pytest.mark.parametrize("version", ["5.0.0", "4.7.0"])
+@pytest.mark.parametrize("version", ["6.0.0", "4.7.0"])
 def test_opencv_of_a_version_that_does_not_fit(fake: Fake, version: str) -> None:
     fake("cv2", f"__version__ = {version!r}")
     check = check_opencv()
-    assert not check.ok and f"OpenCV {version} is installed, this program needs >=4.8,<5" in check.detail
-    assert check.fix == "pip install 'opencv-python>=4.8,<5'"
+    assert not check.ok and f"OpenCV {version} is installed, this program needs >=4.8,<6" in check.detail
+    assert check.fix == "pip install 'opencv-python>=4.8,<6'"
 
 
 def test_opencv_that_misses_a_system_library(fake: Fake) -> None:
     reason = "libGL.so.1: cannot open shared object file: No such file or directory"
     fake("cv2", f"raise ImportError({reason!r})")
     check = check_opencv()
-    assert not check.ok and check.detail == reason and "opencv-python-headless>=4.8,<5" in check.fix
+    assert not check.ok and check.detail == reason and "opencv-python-headless>=4.8,<6" in check.fix
 
 
 # --- engines
