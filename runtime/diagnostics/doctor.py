@@ -153,9 +153,9 @@ def check_yunet() -> CheckResult:
         detail = "the YuNet face detector is not installed; OpenCV's cascades find fewer faces, and OpenCV 5 has none"
         return CheckResult("yunet", False, detail, DETECTOR_INSTALL_HINT)
     ok, answer = ask("yunet", str(path))
-    return CheckResult(
-        "yunet", ok, f"YuNet face detector at {path}" if ok else answer, "" if ok else DETECTOR_INSTALL_HINT
-    )
+    if not ok:
+        return CheckResult("yunet", False, answer, DETECTOR_INSTALL_HINT)
+    return CheckResult("yunet", True, f"YuNet face detector at {path}")
 
 
 def check_lite() -> CheckResult:

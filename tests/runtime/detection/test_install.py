@@ -69,6 +69,13 @@ def test_no_network(data_home: Path, serve: Callable[[bytes | Exception], None],
         install_yunet()
 
 
+def test_command(data_home: Path, published_yunet: Path, synergy: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = synergy("detector", "install", "--from", published_yunet)
+    assert (code, out, err) == (0, f"YuNet is ready in {installed_path()}\n", "")
+    code, out, err = synergy("detector", "install", "--from", data_home / "none.onnx")
+    assert code == 1 and out == "" and err.startswith("error: cannot read ")
+
+
 def test_missing_source(data_home: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"cannot read .*none\.onnx: No such file"):
         install_yunet(tmp_path / "none.onnx")
