@@ -18,22 +18,22 @@ Box = tuple[float, float, float, float]
 
 
 class BoxFile:
-    """Known face boxes, by picture.
+    """Known face boxes by image.
 
-    The file is JSON: `{"emma.jpg": [[x1, y1, x2, y2], ...], ...}`, or a plain list of boxes for a single picture, or
-    what `synergy infer --json` writes; or it is text, one `NAME x1 y1 x2 y2` per line. A name may be a bare file name
-    or a path; of several that fit a picture the longest counts.
+    The file is JSON: `{"emma.jpg": [[x1, y1, x2, y2], ...], ...}`, or a plain list of boxes for a single image, or
+    the report of `synergy infer --json`; or it is text with one `NAME x1 y1 x2 y2` per line. A name is a file name or
+    a path; if several names match an image, the longest is used.
     """
 
     def __init__(self, path: Path, entries: dict[str, list[Box]]) -> None:
         self.path = path
         self.entries = entries
-        self._sole_picture: str | None = None
+        self._only_image: str | None = None
         self._by_name: defaultdict[str, set[str]] | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> BoxFile:
-        """Read and check all of it. Raises MediaError naming the entry or line that is wrong."""
+        """Read and check the whole file. Raises MediaError that names the wrong entry or line."""
         path = Path(path)
         try:
             text = read_bytes(path).decode("utf-8-sig").strip()
@@ -43,32 +43,32 @@ class BoxFile:
         except MediaError:
             raise
         except (ValueError, RecursionError) as error:  # msgspec's and Unicode's errors are ValueErrors too
-            raise MediaError(f"{path} is no list of boxes: {error}") from None
+            raise MediaError(f"{path} is not a box file: {error}") from None
         return cls(path, entries)
 
-    def boxes_for(self, picture: Path) -> np.ndarray:
-        """The picture's boxes (F,4) float64 x1, y1, x2, y2. Raises MediaError if the file does not name it."""
-        place = os.path.realpath(picture)
+    def boxes_for(self, image: Path) -> np.ndarray:
+        """The image's boxes (F,4) float64 x1, y1, x2, y2. Raises MediaError if the file has no entry for it."""
+        real_path = os.path.realpath(image)
         if ANY_IMAGE in self.entries:
-            self._sole_picture = self._sole_picture or place
-            if place != self._sole_picture:
-                raise MediaError(f"{self.path} is a plain list, for one picture: name the pictures in it")
-        names = [name for name in self._candidates(picture, place) if name == ANY_IMAGE or _names(name, picture)]
+            self._only_image = self._only_image or real_path
+            if real_path != self._only_image:
+                raise MediaError(f"{self.path} is a plain list, which is for one image: use a file with image names")
+        names = [name for name in self._candidates(image, real_path) if name == ANY_IMAGE or _matches(name, image)]
         if not names:
-            raise MediaError(f"{self.path} has no entry for {picture}: add one, with [] if it shows no face")
+            raise MediaError(f"{self.path} has no entry for {image}: add one, with [] if it shows no face")
         boxes = self.entries[max(names, key=lambda name: len(Path(name).parts))]
         return np.array(boxes, np.float64).reshape(-1, 4)
 
-    def _candidates(self, picture: Path, place: str) -> set[str]:
-        """Entries by the picture's bare name or its real place: of many thousands, the few that may mean it."""
+    def _candidates(self, image: Path, real_path: str) -> set[str]:
+        """The entries with this file name or real path, from an index: a file can have many thousands of entries."""
         if self._by_name is None:
             self._by_name = defaultdict(set)
             for name in self.entries:
                 for key in (Path(name).name, os.path.realpath(name)):
                     self._by_name[key].add(name)
         return {
-            *self._by_name.get(picture.name, ()),
-            *self._by_name.get(place, ()),
+            *self._by_name.get(image.name, ()),
+            *self._by_name.get(real_path, ()),
             *({ANY_IMAGE} & self.entries.keys()),
         }
 
@@ -109,7 +109,7 @@ def _text_boxes(text: str) -> dict[str, list[Box]]:
         try:
             x1, y1, x2, y2 = (float(text) for text in numbers)
         except ValueError:
-            raise ValueError(f"line {number} is not NAME x1 y1 x2 y2") from None
+            raise ValueError(f"line {number} does not have the form NAME x1 y1 x2 y2") from None
         entries.setdefault(name, []).append((x1, y1, x2, y2))
     return entries
 
@@ -121,7 +121,7 @@ def _check_entry(name: str, boxes: list[Box]) -> None:
         raise ValueError(f"entry {name or 1}: {error}") from None
 
 
-def _names(name: str, picture: Path) -> bool:
-    """Whether a name in a box file means this picture: the same file, or the end of its path."""
+def _matches(name: str, image: Path) -> bool:
+    """Whether a name in a box file stands for this image: it is the same file, or the end of its path."""
     parts = Path(name).parts
-    return os.path.realpath(name) == os.path.realpath(picture) or picture.absolute().parts[-len(parts) :] == parts
+    return os.path.realpath(name) == os.path.realpath(image) or image.absolute().parts[-len(parts) :] == parts

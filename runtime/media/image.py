@@ -12,8 +12,8 @@ import numpy as np
 from synergy.runtime.errors import MediaError
 from synergy.runtime.media.inputs import read_bytes, write_file
 
-MAX_PIXELS = 1 << 28  # 805 MB once decoded; the largest phone cameras make 2e8 pixels
-BACKGROUND = 255  # white, as viewers show transparent pictures
+MAX_PIXELS = 1 << 28  # 805 MB decoded; the largest phone cameras have 2e8 pixels
+BACKGROUND = 255  # white, as viewers show transparent images
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -66,14 +66,14 @@ def _decode_upright(data: bytes) -> np.ndarray:
 
 
 def _check_size(data: bytes) -> None:
-    """Refuse a picture before its pixels take memory: a PNG of 5 MB can hold 10 GB."""
+    """Refuse an image that is too large before it is decoded: a PNG file of 5 MB can hold 10 GB."""
     reader = next((reader for magic, reader in _SIZE_READERS.items() if data.startswith(magic)), None)
     if reader is None:
         return
     try:
         width, height = reader(data)
     except (EOFError, IndexError, ValueError, struct.error):
-        raise ValueError("ends early: copy it again") from None
+        raise ValueError("is incomplete: copy it again") from None
     if width * height > MAX_PIXELS:
         raise ValueError(f"has {width}x{height} pixels, over {MAX_PIXELS >> 20} million: make it smaller")
 
@@ -86,7 +86,7 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _blend_with_white(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
-    """Lay the picture over white where `raw`, the same file decoded with its fourth channel, is transparent."""
+    """Blend the image with white where `raw`, the same file decoded with its alpha channel, is transparent."""
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return image_bgr
     if raw.dtype == np.uint16:
@@ -99,7 +99,8 @@ def _blend_with_white(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarr
 
 
 def _orientations(image: np.ndarray) -> Iterable[np.ndarray]:
-    """The eight of EXIF. OpenCV turns a picture upright or keeps its alpha channel, but not both, and tells neither."""
+    """The image in the eight EXIF orientations. OpenCV either applies the orientation or keeps the alpha channel, and
+    does not report which orientation it applied."""
     for mirrored in (image, image[:, ::-1]):
         for quarter_turns in range(4):
             yield np.rot90(mirrored, quarter_turns)
@@ -109,7 +110,7 @@ def _same_image(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
     if turned.shape[:2] != image_bgr.shape[:2]:
         return False
     colours = np.ascontiguousarray(turned[:, :, :3])
-    return cv2.norm(colours, image_bgr, cv2.NORM_INF) <= 1  # OpenCV cuts 16 bits to 8, but rounds those of TIFF
+    return cv2.norm(colours, image_bgr, cv2.NORM_INF) <= 1  # OpenCV truncates 16 bits to 8, but rounds for TIFF
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
@@ -118,19 +119,19 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at := data.index(b"\xff", at) + 1] != 0xDA:  # until the start of the scan: the pixels
         marker = data[at]
-        if marker in (0x00, 0xFF):  # no marker yet: decoders skip such bytes too
+        if marker in (0x00, 0xFF):  # not a marker; decoders skip such bytes too
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 4)
             size = width, height
         at += 1 + struct.unpack_from(">H", data, at + 1)[0]
-    if data.rfind(b"\xff\xd9", at) < 0:  # end of image: decoders fill what is missing with grey
+    if data.rfind(b"\xff\xd9", at) < 0:  # no end-of-image marker: decoders fill the missing part with grey
         raise EOFError
     return size
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
-    """Width and height, tags 256 and 257 of the first directory."""
+    """Width and height: tags 256 and 257 of the first directory."""
     order = "<" if data[0] == ord("I") else ">"
     (start,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, start)
@@ -158,7 +159,7 @@ def _gif_size(data: bytes) -> tuple[int, int]:
 
 
 JPEG = b"\xff\xd8"
-# Formats that compress without bound; for the others OpenCV's own limit of 2^30 pixels holds.
+# Formats whose compression ratio has no limit; for the others OpenCV's own limit of 2^30 pixels applies.
 _SIZE_READERS: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
     b"\x89PNG": _png_size,
     b"GIF8": _gif_size,

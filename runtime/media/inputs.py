@@ -1,4 +1,4 @@
-"""Which files a command reads and writes: files, folders and patterns -> paths."""
+"""Expand files, folders and patterns to input paths, and choose output paths."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from synergy.runtime.errors import MediaError
 
-# What folders are searched for; a file that is named is tried whatever its suffix.
-PICTURE_SUFFIXES = (
+# Files with these suffixes are read from folders; a file that is named itself may have any suffix.
+IMAGE_SUFFIXES = (
     ".avif",
     ".bmp",
     ".gif",
@@ -27,7 +27,7 @@ PICTURE_SUFFIXES = (
     ".tiff",
     ".webp",
 )
-MAX_BYTES = 1 << 30  # of the file itself
+MAX_BYTES = 1 << 30  # largest input file
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -47,42 +47,42 @@ def write_file(path: Path, data: bytes) -> None:
 def expand_inputs(paths: Iterable[str | Path]) -> list[Path]:
     """Files, folders and patterns -> files, in the order given, each once.
 
-    A folder gives its own pictures by name, not those of folders in it; a pattern such as `photos/**/*.jpg` does as
-    the shell would. A file that does not exist is kept, so that reading it reports it alone. Raises MediaError if
-    a folder or pattern gives nothing, or nothing was asked for.
+    A folder stands for the images directly in it, sorted by name; a pattern such as `photos/**/*.jpg` is expanded as by
+    a shell. A file that does not exist is kept, so that reading it reports that file only.
+    Raises MediaError if a folder or pattern matches nothing, or `paths` is empty.
     """
     unique: dict[str, Path] = {}
     for path in paths:
         for file in _expand(str(path)):
             unique.setdefault(os.path.realpath(file), file)
     if not unique:
-        raise MediaError("no pictures were given: name files, folders or patterns such as photos/*.jpg")
+        raise MediaError("no images were given: name files, folders or patterns such as photos/*.jpg")
     return list(unique.values())
 
 
 def output_paths(inputs: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
-    """One output per input, in order: `folder/STEM` + suffix, with -2, -3 ... where a stem comes again.
+    """One output path per input, in order: `folder/STEM` + suffix, with -2, -3 ... where a stem repeats.
 
-    No output meets another, also where the file system ignores case, and none overwrites an input.
+    All outputs differ, also on file systems that ignore case, and none is an input.
     """
-    taken = {_place(path) for path in inputs}
+    taken = {_real_name(path) for path in inputs}
     outputs = []
     for path in inputs:
         names = (folder / f"{path.stem}{number}{suffix}" for number in _numbers())
-        output = next(name for name in names if _place(name) not in taken)
-        taken.add(_place(output))
+        output = next(name for name in names if _real_name(name) not in taken)
+        taken.add(_real_name(output))
         outputs.append(output)
     return outputs
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of an ordinary file of at most `MAX_BYTES`. Raises MediaError, also if it is empty."""
+    """The content of a regular file of at most `MAX_BYTES`. Raises MediaError otherwise, and if it is empty."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise MediaError(f"{path} is a folder, not a picture")
+            raise MediaError(f"{path} is a folder, not a file")
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise MediaError(f"{path} is no ordinary file of at most {MAX_BYTES >> 20} MB")
+            raise MediaError(f"{path} is not a regular file of at most {MAX_BYTES >> 20} MB")
         data = path.read_bytes()
     except FileNotFoundError:
         raise MediaError(f"{path} does not exist") from None
@@ -101,7 +101,7 @@ def _numbers() -> Iterable[str]:
         number += 1
 
 
-def _place(path: Path) -> str:
+def _real_name(path: Path) -> str:
     return os.path.realpath(path).casefold()
 
 
@@ -109,22 +109,22 @@ def _expand(text: str) -> list[Path]:
     path = Path(text)
     try:
         if path.is_dir():
-            return _pictures_in(path)
+            return _images_in(path)
         if path.exists() or not glob.has_magic(text):
             return [path]
         matches = map(Path, glob.glob(text, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
         files = sorted(file for file in matches if file.is_file())
     except OSError as error:
-        raise MediaError(f"cannot look into {text}: {error.strerror or error}") from None
+        raise MediaError(f"cannot list {text}: {error.strerror or error}") from None
     if not files:
-        raise MediaError(f"no file fits the pattern {text}")
+        raise MediaError(f"no file matches the pattern {text}: correct it, or name files")
     return files
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    """The folder's own pictures by name, without hidden files."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+def _images_in(folder: Path) -> list[Path]:
+    """The images directly in the folder, sorted by name, without hidden files."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     shown = [path for path in files if not path.name.startswith(".")]
     if not shown:
-        raise MediaError(f"{folder} has no pictures: name another folder, or a pattern such as {folder}/**/*.jpg")
+        raise MediaError(f"{folder} has no images: name another folder, or a pattern such as {folder}/**/*.jpg")
     return shown

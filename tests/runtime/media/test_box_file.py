@@ -53,16 +53,16 @@ class TestBoxFile:
             self.boxes(tmp_path, {str(tmp_path / "a.jpg"): [ONE]}, tmp_path / "x" / "a.jpg")
 
     @pytest.mark.parametrize("name", ["b.jpg", "A.jpg", "aa.jpg", "y/a.jpg"])
-    def test_a_picture_without_an_entry(self, tmp_path: Path, name: str) -> None:
+    def test_an_image_without_an_entry(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(MediaError, match=rf"has no entry for {name}"):
             self.boxes(tmp_path, {"x/a.jpg": [ONE]}, name)
 
-    def test_a_plain_list_serves_one_picture(self, tmp_path: Path) -> None:
+    def test_a_plain_list_is_for_one_image(self, tmp_path: Path) -> None:
         (tmp_path / "b").write_text(json.dumps([ONE]))
         boxes = BoxFile.read(tmp_path / "b")
         for _ in range(2):
             assert len(boxes.boxes_for(Path("a.jpg"))) == 1
-        with pytest.raises(MediaError, match="for one picture"):
+        with pytest.raises(MediaError, match="for one image"):
             boxes.boxes_for(Path("b.jpg"))
 
     @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ class TestBoxFile:
         [
             ("", "is empty"),
             ('{"a.jpg": [[1, 2, 3, 4]]', "truncated"),
-            ("[" * 100_000, "is no list of boxes"),
+            ("[" * 100_000, "is not a box file"),
             ({"a.jpg": [ONE], "b.jpg": [ONE, [1, 2, 3]]}, r"entry b\.jpg: .*length 4.*\$\[1\]"),
             ({"a.jpg": [[1, 2, 3, "4"]]}, r"entry a\.jpg: Expected `float`, got `str` - at `\$\[0\]\[3\]`"),
             ({"a.jpg": ONE}, r"entry a\.jpg: Expected `array`"),
@@ -80,8 +80,8 @@ class TestBoxFile:
             ([ONE, [1, 9, 3, 4]], r"box \[1\.0, 9\.0"),
             ({"images": [{"path": "a.jpg"}]}, r"`faces` - at `\$\[0\]`"),
             ({"images": [{"path": "a.jpg", "faces": [{"box_xyxy": [1]}]}]}, r"\$\[0\]\.faces\[0\]\.box_xyxy"),
-            ("a.jpg 1 2 3 4\na.jpg 1 2 3\n", "line 2 is not NAME x1 y1 x2 y2"),
-            ("a.jpg 1 2 3 four", "line 1 is not"),
+            ("a.jpg 1 2 3 4\na.jpg 1 2 3\n", "line 2 does not have the form NAME x1 y1 x2 y2"),
+            ("a.jpg 1 2 3 four", "line 1 does not have"),
             ("a.jpg 1 2 nan 4", r"entry a\.jpg: box .* is not finite"),
         ],
     )  # fmt: skip
@@ -90,9 +90,9 @@ class TestBoxFile:
             self.boxes(tmp_path, content, "a.jpg")
         assert "\n" not in str(caught.value)
 
-    def test_files_that_are_no_text(self, tmp_path: Path) -> None:
+    def test_binary_and_missing_files(self, tmp_path: Path) -> None:
         (tmp_path / "b").write_bytes(b"\x80\x81")
-        with pytest.raises(MediaError, match="is no list of boxes"):
+        with pytest.raises(MediaError, match="is not a box file"):
             BoxFile.read(tmp_path / "b")
         with pytest.raises(MediaError, match="does not exist"):
             BoxFile.read(tmp_path / "none")

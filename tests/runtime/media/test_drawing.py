@@ -116,7 +116,7 @@ class TestDrawFaces:
         ],
     )
     def test_faces_that_cannot_be_drawn(self, face: Face, name: str) -> None:
-        with pytest.raises(ValueError, match=f"finite {name}"):
+        with pytest.raises(ValueError, match=f"{name} of a face to draw must be finite"):
             draw_faces(grey(), [face])
 
 

@@ -49,13 +49,13 @@ class TestExpandInputs:
     def test_table(self, folder: Path, asked: list[str], found: list[str]) -> None:
         assert expand_inputs([folder / name for name in asked]) == [folder / name for name in found]
 
-    def test_a_file_with_brackets_is_no_pattern(self, folder: Path) -> None:
+    def test_a_file_name_with_brackets_is_not_a_pattern(self, folder: Path) -> None:
         (folder / "a[1].jpg").write_bytes(b"")
         assert expand_inputs([str(folder / "a[1].jpg")]) == [folder / "a[1].jpg"]
 
     @pytest.mark.parametrize(
         ("asked", "reason"),
-        [([], "no pictures were given"), (["empty"], "has no pictures"), (["*.gif"], "no file fits")],
+        [([], "no images were given"), (["empty"], "has no images"), (["*.gif"], "no file matches")],
     )
     def test_nothing_found(self, folder: Path, asked: list[str], reason: str) -> None:
         (folder / "empty").mkdir()
@@ -66,7 +66,7 @@ class TestExpandInputs:
         (folder / "z.jpg").symlink_to(folder / "a.jpg")
         assert expand_inputs([folder]) == [folder / "a.jpg", folder / "b.PNG"]
 
-    def test_a_link_to_itself_is_left_to_reading(self, tmp_path: Path) -> None:
+    def test_a_link_to_itself_is_reported_when_it_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "a.jpg").symlink_to(tmp_path / "a.jpg")
         (path,) = expand_inputs([tmp_path / "a.jpg"])
         with pytest.raises(MediaError, match="cannot read"):
