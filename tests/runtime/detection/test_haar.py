@@ -16,6 +16,9 @@ from synergy.runtime.errors import MediaError
 ASTRONAUT_XYXY = np.array([175.0, 65, 272, 178])
 
 
+pytestmark = pytest.mark.skipif(not hasattr(cv2, "CascadeClassifier"), reason="this OpenCV has no cascades")
+
+
 @pytest.fixture(scope="module")
 def haar() -> HaarDetector:
     return HaarDetector()

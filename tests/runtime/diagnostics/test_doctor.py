@@ -1,4 +1,4 @@
-"""Things are broken for real: by the environment, or by a package put before the real one on the import path."""
+"""The doctor on broken installations, made with the environment or with fake packages on the import path."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_report_on_this_machine(lite_home: Path) -> None:
         assert (check.fix == "") == check.ok
 
 
-def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path) -> None:
+def test_bare_installation_lists_what_to_install(no_lite: Path, tmp_path: Path) -> None:
     """Only what the doctor itself needs is importable, and it imports nothing else: its children do."""
     packages = tmp_path / "packages"
     packages.mkdir()
@@ -140,7 +140,7 @@ def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path
     assert missing["mindspore-lite"].fix == "run `synergy lite install`"
 
 
-def test_nothing_heavy_enters_this_process() -> None:
+def test_no_heavy_package_is_imported_in_this_process() -> None:
     heavy = "{'cv2', 'onnx', 'onnxruntime', 'openvino', 'mindspore', 'mindspore_lite'}"
     program = (
         "import sys; from synergy.runtime.diagnostics.doctor import run_doctor; run_doctor(); "
@@ -163,7 +163,7 @@ def test_json_is_the_contract() -> None:
 @pytest.mark.parametrize(
     ("name", "required"), [("python", True), ("opencv", True), ("engine", True), ("mindspore", False), ("gpu", False)]
 )
-def test_only_required_parts_make_it_fail(name: str, required: bool) -> None:
+def test_only_required_checks_make_it_fail(name: str, required: bool) -> None:
     check = CheckResult(name, False, "gone", "get it")
     assert check.required == required
     assert DoctorReport((CheckResult("python", True, "3.11"), check)).ok == (not required)
@@ -229,14 +229,14 @@ def test_opencv_with_damaged_cascades(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("version", ["6.0.0", "4.7.0"])
-def test_opencv_of_a_version_that_does_not_fit(fake: Fake, version: str) -> None:
+def test_unsupported_opencv_version(fake: Fake, version: str) -> None:
     fake("cv2", f"__version__ = {version!r}")
     check = check_opencv()
     assert not check.ok and f"OpenCV {version} is installed, this program needs >=4.8,<6" in check.detail
     assert check.fix == "pip install 'opencv-python>=4.8,<6'"
 
 
-def test_opencv_that_misses_a_system_library(fake: Fake) -> None:
+def test_opencv_without_a_system_library(fake: Fake) -> None:
     reason = "libGL.so.1: cannot open shared object file: No such file or directory"
     fake("cv2", f"raise ImportError({reason!r})")
     check = check_opencv()
@@ -312,8 +312,8 @@ def test_broken_onnxruntime(fake: Fake, text: str, reason: str) -> None:
     assert check.fix == "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx]'"
 
 
-def test_hanging_package_does_not_hang_the_doctor(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "PROBE_LIMIT_S", 0.5)
+def test_a_hanging_package_times_out(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "TIMEOUT_S", 0.5)
     fake("onnxruntime", "import time; time.sleep(60)")
     assert "no answer within 0 s" in check_onnxruntime().detail
 
@@ -349,7 +349,7 @@ def test_mindspore() -> None:
     assert check_mindspore().ok
 
 
-def test_python_for_which_there_is_no_mindspore(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_version_without_a_mindspore_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mindspore", None)
     monkeypatch.setattr(doctor, "MINDSPORE_PYTHONS", ((3, 7), (3, 8)))
     check = check_mindspore()
@@ -385,7 +385,7 @@ def test_no_compiler_but_lite_is_ready(empty_path: Path, lite_home: Path) -> Non
     assert check.ok and check.detail.endswith("not needed: MindSpore Lite is ready") and check.fix == ""
 
 
-def test_compiler_named_wrongly(no_lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_compiler_name(no_lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     check = check_compiler()
     assert not check.ok and check.detail == "CXX=no-such-compiler -O2 is no program here"
@@ -450,7 +450,7 @@ def test_full_disk_with_lite_installed(lite_home: Path, monkeypatch: pytest.Monk
             False,
             {"a": "no libx.so", "b": ""},
             True,
-            "no card: only needed for --device gpu; missing besides: a (no libx.so)",
+            "no card: only needed for --device gpu; also missing: a (no libx.so)",
         ),
         (False, {"a": "", "b": ""}, True, "no card: only needed for --device gpu"),
         (True, {"a": "no x", "b": "no y"}, False, "there is a card, but nothing runs on it: a (no x), b (no y)"),
@@ -470,7 +470,7 @@ def no_card(kind: str) -> None:
         pytest.skip("there is a card")
 
 
-def test_libraries_are_found_where_the_loader_looks(
+def test_libraries_are_found_on_the_library_path(
     lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_card("ascend")
@@ -484,7 +484,7 @@ def test_libraries_are_found_where_the_loader_looks(
 
 
 @pytest.mark.parametrize(("kind", "provider"), [("gpu", "CUDA"), ("ascend", "CANN")])
-def test_what_onnxruntime_lacks(fake: Fake, kind: str, provider: str, tmp_path: Path) -> None:
+def test_missing_onnxruntime_provider(fake: Fake, kind: str, provider: str, tmp_path: Path) -> None:
     no_card(kind)
     fake("onnxruntime", WRONG)
     assert f"onnxruntime (no {provider}ExecutionProvider)" in check_accelerator(kind).detail
@@ -497,7 +497,7 @@ def test_what_onnxruntime_lacks(fake: Fake, kind: str, provider: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["gpu", "ascend"])
-def test_a_card_is_tried(kind: str, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_run_on_a_card(kind: str, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device node alone is no card: the engines' own errors come out, without their cures."""
     (tmp_path / "card0").touch()
     nodes = f"..{tmp_path}/card[0-9]"
