@@ -22,8 +22,11 @@ class PoseRecord(msgspec.Struct, frozen=True):
 
 
 class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One face in image px. landmarks: 68 rows of x, y, z. refined_landmarks: only with a refined head. unverified: as in
-    `Face`, only written where it is true."""
+    """One face in image px.
+
+    landmarks: 68 rows of x, y, z. refined_landmarks: only with a refined head. unverified: as in `Face`, only written
+    where it is true.
+    """
 
     box_xyxy: list[float]
     score: float

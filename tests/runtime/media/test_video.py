@@ -378,9 +378,7 @@ def test_a_truncated_video_leaves_its_frames_and_an_error(stub: None, tmp_path: 
     assert len(records(wanted.json_lines)) == count(wanted.overlay) > 10
 
 
-def test_no_options_write_no_file(
-    stub: None, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_options_write_no_file(stub: None, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with VideoReader(clip) as reader:
         assert len(list(infer_video(None, reader, VideoOptions()))) == 20  # type: ignore[arg-type]
