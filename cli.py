@@ -13,7 +13,7 @@ from synergy.benchmarks.commands.report import demo, report
 from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
 from synergy.runtime.commands.infer import infer, with_address
-from synergy.runtime.commands.machine import doctor, lite_install
+from synergy.runtime.commands.machine import detector_install, doctor, lite_install
 from synergy.synergy_model.commands import convert, train
 
 # packages that a base install lacks, and the extra that brings them
@@ -21,6 +21,7 @@ EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openv
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=True)
+detector_app = typer.Typer(help="The face detector on this machine.", no_args_is_help=True)
 aflw2000_app = typer.Typer(help="The AFLW2000-3D benchmark's data.", no_args_is_help=True)
 
 
@@ -35,6 +36,8 @@ app.command("eval")(evaluate)
 aflw2000_app.command()(prepare)
 lite_app.command("install")(lite_install)
 app.add_typer(lite_app, name="lite")
+detector_app.command("install")(detector_install)
+app.add_typer(detector_app, name="detector")
 app.add_typer(aflw2000_app, name="aflw2000")
 
 

@@ -103,12 +103,12 @@ class FaceAligner:
         return self.align_crops([self.cut(image_bgr, self.detect(image_bgr))])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
-        """Face boxes, by OpenCV's own cascade unless another detector was given."""
+        """Face boxes by the detector that was given, else by YuNet if it is installed, else by OpenCV's cascades."""
         check_image(image_bgr)
         if self.detector is None:
-            from synergy.runtime.detection.detector import HaarDetector  # known boxes and ready crops need none
+            from synergy.runtime.detection.detector import make_detector  # known boxes and ready crops need none
 
-            self.detector = HaarDetector()
+            self.detector = make_detector()
         return self.detector.detect(image_bgr)
 
     def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:

@@ -13,7 +13,7 @@ from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.faces import Detection
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 from synergy.runtime.tracking.tracker import FaceTracker, TrackOptions
 
 SIZE_WH = (640, 480)

@@ -41,6 +41,7 @@ ADDRESS = re.compile(r"auto|local|(ray://)?(?!camera:)[\w.-]+:\d+|ray://.+")
 class DetectorName(str, Enum):
     """Face detectors."""
 
+    auto = "auto"
     haar = "haar"
     yunet = "yunet"
 
@@ -65,7 +66,7 @@ def infer(
         ),
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="Known face boxes instead of a detector.")] = None,
-    detector: Annotated[DetectorName, typer.Option(help="Face detector.")] = DetectorName.haar,
+    detector: Annotated[DetectorName, typer.Option(help="Face detector.")] = DetectorName.auto,
     detector_model: Annotated[Path | None, typer.Option(help="Model file of the yunet detector.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for overlay pictures and videos.")] = None,
     json_file: JsonOption = None,
@@ -84,15 +85,18 @@ def infer(
 ) -> None:
     """Find the faces in pictures: overlays, JSON, meshes; follow those in videos: JSON is then a line per frame."""
     from synergy.runtime.commands.infer_pictures import PictureRun, run_pictures
+    from synergy.runtime.detection.install import INSTALL_HINT, find_yunet
     from synergy.runtime.inference.pictures import InferOptions
     from synergy.runtime.inference.worker import WorkerSetup
-    from synergy.runtime.media.inputs import BoxFile
+    from synergy.runtime.media.box_file import BoxFile
     from synergy.runtime.media.video import split_inputs
 
     if mesh and out is None:
         raise typer.BadParameter("--mesh writes beside the overlays: give --out DIR")
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
+    if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
+        print(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")
     options = engine_options(device_precision, affinity, lite_config)
     if verify and unverified:
         raise typer.BadParameter("--verify and --unverified exclude each other")
