@@ -16,7 +16,7 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import check_image
-from synergy.runtime.decode import PoseRule, rotation_to_euler_deg
+from synergy.runtime.decode import PoseRule, rotation_to_euler_deg, rows_to_rotation
 from synergy.runtime.detection.boxes import TRACKED_FACE, iou, match
 from synergy.runtime.faces import Detection, Face, Pose
 from synergy.runtime.tracking.observation import Look, box_of, probe_roi
@@ -246,7 +246,7 @@ class _Smoother:
         units = np.full((len(points), 1), face_size(face.landmarks))
         units[:2] = 1.0  # the rotation's speed is in radians, the landmarks' in face sizes
         smooth = self._filter(points, time_s, units)
-        rotation, landmarks = _rotation(smooth[:2]), smooth[2:].astype(np.float32)
+        rotation, landmarks = rows_to_rotation(smooth[None, :2])[0], smooth[2:].astype(np.float32)
         return {
             "landmarks": landmarks[:68],
             "refined_landmarks": landmarks[68:] if refined else None,
@@ -278,12 +278,6 @@ def _colours(frame_bgr: np.ndarray) -> np.ndarray:
     """How often (8,8,8) each of 512 colours comes in a sample of the picture."""
     coarse = cv2.resize(frame_bgr, CUT_SAMPLES_WH, interpolation=cv2.INTER_NEAREST)
     return cv2.calcHist([coarse], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
-
-
-def _rotation(rows: np.ndarray) -> np.ndarray:
-    """Rows (2,3) -> a rotation (3,3) as `runtime.decode.rotation` makes it: each at length 1, then their product."""
-    (a, b, c), (d, e, f) = ([value / (math.hypot(*row) or 1.0) for value in row] for row in rows.tolist())
-    return np.array([[a, b, c], [d, e, f], [b * f - c * e, c * d - a * f, a * e - b * d]])
 
 
 def _turn_deg(one: np.ndarray, other: np.ndarray) -> float:

@@ -5,13 +5,21 @@ Face `index` of `seed` is the same picture and the same label whatever the batch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
+from synergy.runtime.decode import (
+    SYNERGYNET_FRAME,
+    SYNERGYNET_POSE,
+    euler_deg,
+    euler_deg_to_rotation,
+    model_points,
+    vertices,
+)
 from synergy.synergy_model.synthetic.appearance import draw_look
 from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude
 from synergy.synergy_model.synthetic.morphable_bases import (
@@ -19,7 +27,6 @@ from synergy.synergy_model.synthetic.morphable_bases import (
     MICROMETRES,
     PARAM_DIM,
     SHAPE_DIM,
-    SparseBases,
     procedural_morphable,
 )
 from synergy.synergy_model.synthetic.rasterizer import product
@@ -28,7 +35,7 @@ from synergy.synergy_model.synthetic.shading import draw
 SIDE = 120  # crop pixels
 SUPERSAMPLING = 1.5
 HEADS_AT_ONCE = 8
-FLIP = SIDE + 1  # y = 121 - y: the official data's y axis points up from a 1-based bottom row
+FLIP = SYNERGYNET_FRAME.y_from  # y = 121 - y: the official data's y axis points up from a 1-based bottom row
 CROP_FACTOR = np.sqrt(2)  # crop side over the longer side of the landmarks' box, as the training crops are cut
 SHAPE_LIMIT = 2.5  # standard deviations
 MAX_YAW, MAX_PITCH, MAX_ROLL = 88.0, 35.0, 30.0  # degrees; at yaw 90 pitch and roll are no longer defined
@@ -118,49 +125,17 @@ class SyntheticFaces:
         return np.random.Generator(np.random.PCG64([self.seed, index, stream]))
 
 
-def rotation_matrix(euler_deg: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(yaw, pitch, roll) in degrees -> (3, 3): roll first, then yaw, then pitch, all in the signs of `Labels`.
-
-    The official decoding reads pitch and roll back exactly; yaw too when either of them is 0, else within a few
-    degrees, because it takes sine yaw from R20 where this order of turns puts it at -R02.
-    """
-    (sy, sp, sr), (cy, cp, cr) = np.sin(np.radians(euler_deg)), np.cos(np.radians(euler_deg))
-    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    about_z = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
-
-
-def decode_landmarks(params: np.ndarray, bases: SparseBases) -> np.ndarray:
-    """(62,) unwhitened -> (3, 68) crop px, y down, float64."""
-    camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
-    shape, expression = params[CAMERA_DIM : CAMERA_DIM + SHAPE_DIM], params[CAMERA_DIM + SHAPE_DIM :]
-    flat = bases.u_base[:, 0] + bases.w_shp_base @ shape + bases.w_exp_base @ expression
-    points = camera[:, :3] @ flat.reshape(-1, 3).T + camera[:, 3:]
-    points[1] = FLIP - points[1]
-    return points
-
-
-def decode_euler(params: np.ndarray) -> np.ndarray:
-    """(62,) unwhitened -> (3,) yaw, pitch, roll in degrees, by the official formula: yaw = asin R20,
-    pitch = atan2(R12, R22), roll = atan2(R01, R00), with R's first two rows normalised and the third their cross.
-    """
-    rows = params[:CAMERA_DIM].reshape(3, 4)[:2, :3].astype(np.float64)
-    first, second = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    third = np.cross(first, second)
-    return np.degrees([np.arcsin(third[0]), np.arctan2(second[2], third[2]), np.arctan2(first[1], first[0])])
-
-
 def draw_labels(rng: np.random.Generator) -> Labels:
     """One random face: identity, expression, pose, framing."""
     shape = np.clip(rng.standard_normal(SHAPE_DIM), -SHAPE_LIMIT, SHAPE_LIMIT)
     expression = _draw_expression(rng)
-    rotation = rotation_matrix(_draw_pose(rng))
+    rotation = euler_deg_to_rotation(_draw_pose(rng)[None])[0]
     params = np.concatenate([np.zeros(CAMERA_DIM), shape, expression])
     params[:CAMERA_DIM] = _frame(rng, params, rotation).ravel()
     rounded = params.astype(np.float32)
-    landmarks = decode_landmarks(rounded, _sparse())
-    return Labels(rounded, landmarks.astype(np.float32), decode_euler(rounded).astype(np.float32))
+    exact = rounded[None].astype(np.float64)
+    landmarks = vertices(exact, *_sparse(), SYNERGYNET_FRAME)[0]
+    return Labels(rounded, landmarks, euler_deg(exact, SYNERGYNET_POSE)[0].astype(np.float32))
 
 
 def _draw_expression(rng: np.random.Generator) -> np.ndarray:
@@ -185,13 +160,13 @@ def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -
     """(3, 4) camera that frames the landmarks' box as the official crops do, a little off in size and place."""
     unframed = params.copy()
     unframed[:CAMERA_DIM] = np.column_stack([rotation, np.zeros(3)]).ravel()
-    points = decode_landmarks(unframed, _sparse())
-    low, high = points[:2].min(axis=1), points[:2].max(axis=1)
+    points = model_points(unframed[None], *_sparse())[0, :2]
+    low, high = points.min(axis=1), points.max(axis=1)
     scale = SIDE / (CROP_FACTOR * (high - low).max()) * np.exp(rng.uniform(-0.13, 0.09))
     middle = SIDE / 2 + rng.uniform(-0.05, 0.05, 2) * SIDE
+    middle[1] = FLIP - middle[1]  # the camera's y axis points up
     x, y = middle - scale * (low + high) / 2
-    # In the unframed decoding y was flipped about FLIP at scale 1; here it flips at the crop's own scale.
-    return np.column_stack([scale * rotation, [x, FLIP - y - scale * FLIP, -scale * HEAD_CENTRE_Z * MICROMETRES]])
+    return np.column_stack([scale * rotation, [x, y, -scale * HEAD_CENTRE_Z * MICROMETRES]])
 
 
 def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -244,8 +219,10 @@ def _to_pixels(camera: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _sparse() -> SparseBases:
-    return procedural_morphable().sparse()
+def _sparse() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u_base, w_shp_base, w_exp_base of the 68 landmarks."""
+    bases = procedural_morphable().sparse()
+    return bases.u_base, bases.w_shp_base, bases.w_exp_base
 
 
 @cache

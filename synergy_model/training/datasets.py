@@ -19,11 +19,11 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
 from synergy.synergy_model.checkpoints.array_files import read_arrays
 from synergy.synergy_model.checkpoints.torch_pickle import read_numpy_pickle
-from synergy.synergy_model.metrics import euler_degrees
-from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SIDE, SyntheticFaces, decode_landmarks, whitening
-from synergy.synergy_model.synthetic.morphable_bases import SparseBases, procedural_morphable
+from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SIDE, SyntheticFaces, whitening
+from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
 
 PARAMS_USED = 62  # official parameter files may carry 40 texture columns behind these
 IMAGE_SHAPE = (SIDE, SIDE, 3)
@@ -154,10 +154,9 @@ class ListedSource:
 def listed_validation(source: ListedSource, arrays: MorphableArrays, count: int) -> Validation:
     """The first `count` faces of a held-out list, with landmarks and pose decoded from their parameters."""
     images, whitened = source.batch(np.arange(min(count, len(source))))
-    params = whitened * arrays.param_std + arrays.param_mean
-    bases = SparseBases(arrays.u_base, arrays.w_shp_base, arrays.w_exp_base)
-    landmarks = np.stack([decode_landmarks(row, bases) for row in params])
-    return Validation(images, landmarks, euler_degrees(params))
+    params = dewhiten(whitened, arrays.param_mean, arrays.param_std).astype(np.float64)
+    landmarks = vertices(params, arrays.u_base, arrays.w_shp_base, arrays.w_exp_base, SYNERGYNET_FRAME)
+    return Validation(images, landmarks, euler_deg(params, SYNERGYNET_POSE))
 
 
 def load_arrays(morphable: Path, whitening_file: Path) -> MorphableArrays:

@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Tensor
 
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from synergy.synergy_model.metrics import Accuracy, euler_degrees, measure
+from synergy.synergy_model.metrics import Accuracy, label_euler_deg, measure
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
 from synergy.synergy_model.training import log as training_log
 from synergy.synergy_model.training.augmentation import AugmentOptions, augment
@@ -57,8 +57,8 @@ def train(
 def validate(network: SynergyNet, faces: Validation) -> Accuracy:
     """Accuracy of `network` on `faces`, with the network's own whitening and convention."""
     params, landmarks = predict(network, faces.images)
-    physical = params * network.morphable.param_std.asnumpy() + network.morphable.param_mean.asnumpy()
-    return measure(landmarks, euler_degrees(physical), faces.landmarks, faces.euler_deg)
+    mean, std = network.morphable.param_mean.asnumpy(), network.morphable.param_std.asnumpy()
+    return measure(landmarks, label_euler_deg(params, mean, std), faces.landmarks, faces.euler_deg)
 
 
 def predict(network: SynergyNet, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

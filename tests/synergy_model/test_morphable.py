@@ -12,7 +12,7 @@ import pytest
 from mindspore import Parameter, Tensor
 
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
-from synergy.synergy_model.morphable import CAMERA, FRAMES, PARAMS, POINTS, MorphableModel
+from synergy.synergy_model.morphable import CAMERA, PARAMS, POINTS, MorphableModel
 
 LANDMARKS_ATOL = 0.01  # crop pixels
 CONVENTIONS = ("synergynet", "3ddfa_v2")
@@ -140,13 +140,6 @@ def test_bases_are_never_trained() -> None:
 def test_unknown_convention_lists_the_known() -> None:
     with pytest.raises(ValueError, match="synergynet, 3ddfa_v2"):
         MorphableModel("official")
-
-
-def test_frames_are_the_official_ones() -> None:
-    assert {name: (f.x_shift, f.y_from, f.z_shift, f.z_min_to_zero) for name, f in FRAMES.items()} == {
-        "synergynet": (0, 121, 0, False),
-        "3ddfa_v2": (-1, 120, -1, True),
-    }
 
 
 @pytest.mark.parametrize("arch", ["mobilenet_v2", "mobilenet_1"])
