@@ -12,9 +12,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from synergy.runtime.decode import LANDMARK_FRAMES
-from synergy.synergy_model.landmark_refiner import LandmarkRefiner
+from synergy.synergy_model.landmark_networks import GLOBAL_DIM, LOCAL_DIM, LandmarkRefiner, PointLayer
 from synergy.synergy_model.morphable import CAMERA, POINTS, MorphableModel, nearest_z_to_zero
-from synergy.synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM, PointLayer
 
 LARGEST = 100.0  # coordinates of the mean face after the change of unit: as if in millimetres
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE
+from synergy.synergy_model.landmark_networks import RESIDUAL_SCALE
 from synergy.synergy_model.morphable import CAMERA
 from synergy.synergy_model.synergynet import SynergyNet
 

@@ -7,9 +7,7 @@ import os
 from mindspore import Tensor, nn
 
 from synergy.synergy_model.backbones import build_backbone
-from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
-from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE, LandmarkRefiner
-from synergy.synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM, RESIDUAL_SCALE, LandmarkRefiner, LandmarkTo3DMM
 from synergy.synergy_model.morphable import MorphableModel
 
 IMAGE_SIZE = 120

@@ -12,7 +12,7 @@ import numpy as np
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, fill
 from synergy.synergy_model.checkpoints.torch_pickle import read_state_dict
-from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM
 from synergy.synergy_model.synergynet import SynergyNet
 
 Weights = dict[str, np.ndarray]

@@ -16,9 +16,8 @@ from typing import Any
 
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.landmark_refiner import CODE_DIM, POINTS, LandmarkRefiner
+from synergy.synergy_model.landmark_networks import CODE_DIM, GLOBAL_DIM, LOCAL_DIM, POINTS, LandmarkRefiner
 from synergy.synergy_model.morphable import CAMERA
-from synergy.synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM
 from synergy.synergy_model.synergynet import SynergyNet
 
 SOURCE = Path(__file__).with_name("cpu_kernels.cpp")

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from synergy.synergy_model.checkpoints.checkpoint import fill
-from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM
 from synergy.synergy_model.losses import SynergyLoss
 from synergy.synergy_model.synergynet import SynergyNet
 from synergy.synergy_model.training.cpu_kernels import build_kernels, use_compiled_kernels

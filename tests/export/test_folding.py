@@ -9,7 +9,7 @@ from mindspore import Tensor
 
 from synergy.export.folding import FoldedMorphable, FoldedRefiner
 from synergy.runtime.decode import LANDMARK_FRAMES, dewhiten, vertices
-from synergy.synergy_model.landmark_refiner import LandmarkRefiner
+from synergy.synergy_model.landmark_networks import LandmarkRefiner
 from synergy.synergy_model.morphable import MorphableModel
 
 FLOAT16 = np.finfo(np.float16)

@@ -12,8 +12,7 @@ import pytest
 from mindspore import Tensor
 
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
-from synergy.synergy_model.landmark_refiner import FUSED_DIM, LandmarkRefiner
-from synergy.synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy.synergy_model.landmark_networks import FUSED_DIM, LandmarkRefiner, LandmarkTo3DMM
 from synergy.synergy_model.synergynet import SynergyNet
 
 LANDMARKS_ATOL = 0.01  # crop pixels

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.landmark_refiner import POOLED_DIM, LandmarkRefiner
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM, LandmarkRefiner
 from synergy.synergy_model.synergynet import SynergyNet
 from synergy.synergy_model.training.cpu_kernels import (
     BatchNorm,
@@ -95,7 +95,7 @@ def test_batch_normalisation(library: Path, clipped: bool) -> None:
 def test_factored_refiner() -> None:
     refiner = LandmarkRefiner()
     refiner.set_train()
-    inputs = [Tensor(array) for array in (60 + 20 * _normal(4, 3, 68), _normal(4, POOLED_DIM), _normal(4, 62))]
+    inputs = [Tensor(array) for array in (60 + 20 * _normal(4, 3, 68), _normal(4, REFINER_POOLED_DIM), _normal(4, 62))]
     expected = refiner(*inputs).asnumpy()
     factored = FactoredRefiner(refiner)
     factored.set_train()
