@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
@@ -21,7 +21,7 @@ from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
 from synergy.synergy_model.training import log as training_log
 from synergy.synergy_model.training.augmentation import AugmentOptions, augment
 from synergy.synergy_model.training.datasets import FaceSource, MorphableArrays, Validation
-from synergy.synergy_model.training.learning_curve import draw_curve
+from synergy.synergy_model.training.learning_curve import write_curve
 from synergy.synergy_model.training.options import Progress, TrainOptions, TrainResult
 from synergy.synergy_model.training.schedule import batch_indices
 from synergy.synergy_model.training.state import TrainingState, load_state, save_state
@@ -43,8 +43,11 @@ def train(
 
     Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME; of the training networks it has the
     refiner, and that only with `keep_refiner`), `log.jsonl` and `learning_curve.png`. `report` is called after every
-    step. Raises CheckpointError where the folder holds another run, ValueError for data that cannot be trained on.
+    step. Raises CheckpointError where the folder holds another run, ValueError for data that cannot be trained on,
+    ImportError without matplotlib.
     """
+    if find_spec("matplotlib") is None:  # needed at the first validation: better to fail before hours of training
+        raise ImportError("matplotlib is not installed: pip install 'synergy-mindir[train]'")
     ms.set_context(mode=ms.GRAPH_MODE)
     run = _Run(options, Trainer(options, arrays), len(source))
     state = run.resume()
@@ -131,7 +134,7 @@ class _Run:
         if accuracy is not None or done % self.options.save_every == 0:
             save_state(self.path(STATE), state, self.trainer.parameters)
         if accuracy is not None:
-            _write_picture(self.path(CURVE), draw_curve(training_log.read(self.path(LOG), done)))
+            write_curve(self.path(CURVE), training_log.read(self.path(LOG), done))
         report(progress)
         return state
 
@@ -163,12 +166,3 @@ def _batch(options: TrainOptions, source: FaceSource, step: int) -> tuple[np.nda
 def augment_all(images: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
     """(N,H,W,3) uint8 BGR -> the same shape, each picture augmented on its own."""
     return np.stack([augment(image, options, rng) for image in images])
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    encoded, data = cv2.imencode(".png", picture)
-    if not encoded:
-        raise ValueError(f"{path} cannot be encoded as PNG")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)

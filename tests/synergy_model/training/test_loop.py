@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
@@ -21,7 +23,7 @@ from synergy.synergy_model.training.datasets import (
     synthetic_arrays,
     synthetic_validation,
 )
-from synergy.synergy_model.training.learning_curve import draw_curve, smooth
+from synergy.synergy_model.training.learning_curve import draw_curve, smooth, write_curve
 from synergy.synergy_model.training.log import LogEntry
 from synergy.synergy_model.training.loop import BEST, CURVE, LOG, STATE, train, validate
 from synergy.synergy_model.training.options import Progress, TrainOptions, TrainResult
@@ -300,11 +302,33 @@ def test_smoothing_starts_at_the_first_value_and_passes_over_gaps() -> None:
 def test_the_curve_shows_loss_and_nme() -> None:
     plain = [LogEntry(step, 2.0 / step, 0.1, None, None) for step in range(1, 50)]
     scored = [*plain, LogEntry(50, 0.03, 0.1, 4.2, 5.0)]
-    assert draw_curve(plain).shape == (560, 1000, 3)
-    assert (draw_curve(scored) != draw_curve(plain)).any()
-    assert draw_curve([LogEntry(1, float("nan"), 0.1, None, None)]).any()
+    labels = {"loss (weighted sum of all terms)", "learning rate"}
+    assert {axes.get_ylabel() for axes in draw_curve(plain).axes} == labels
+    assert {axes.get_ylabel() for axes in draw_curve(scored).axes} == labels | {"validation NME (%)"}
+    legend = [text.get_text() for text in draw_curve(scored).axes[0].get_legend().get_texts()]
+    assert legend == ["loss of each step", "loss, running mean", "validation NME, lowest 4.200 %"]
     with pytest.raises(ValueError, match="no finished step"):
         draw_curve([])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_without_a_finite_loss_is_written(tmp_path: Path) -> None:
+    write_curve(tmp_path / CURVE, [LogEntry(1, float("nan"), 0.1, None, None)])
+    assert cv2.imread(str(tmp_path / CURVE)).shape == (640, 1000, 3)
+    assert [path.name for path in tmp_path.iterdir()] == [CURVE]
+
+
+def test_without_matplotlib_nothing_is_trained(
+    source: SyntheticSource,
+    arrays: MorphableArrays,
+    validation: Validation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"matplotlib is not installed.*\[train\]"):
+        train(_options(tmp_path / "run"), source, arrays, validation, lambda _: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_augmentation_is_part_of_the_run(finished: Finished, tmp_path: Path) -> None:
