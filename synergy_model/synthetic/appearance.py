@@ -34,7 +34,7 @@ LIGHTS = 64  # directions that stand for the whole surroundings
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Colours are linear RGB (3,); lengths mm; shares 0 to 1. `light` (64, 3) is radiance per direction."""
 
     skin: np.ndarray
@@ -73,10 +73,10 @@ def light_directions() -> np.ndarray:
     return np.stack([np.cos(turn) * across, height, np.sin(turn) * across], axis=1)
 
 
-def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
+def draw_appearance(rng: np.random.Generator, rotation: np.ndarray) -> Appearance:
     """A random look; `rotation` (3, 3) turns the head's axes into the camera's, in which light is drawn."""
     skin = (
-        _between(SKIN_TONES, rng.beta(1.0, 1.35) * (len(SKIN_TONES) - 1))
+        _interpolate(SKIN_TONES, rng.beta(1.0, 1.35) * (len(SKIN_TONES) - 1))
         * rng.uniform(0.8, 1.2)
         * rng.uniform(0.95, 1.05, 3)
     )
@@ -84,7 +84,7 @@ def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
     style = _choice(rng, STYLE_SHARES)
     light, key, key_rgb = _draw_light(rng, rotation)
     man = style != LONG and rng.random() < 0.7
-    return Look(
+    return Appearance(
         skin=skin,
         hair=_draw_cloth(rng) if style == CAP else hair,
         iris=IRIS_TONES[rng.integers(len(IRIS_TONES))] * rng.uniform(0.7, 1.4),
@@ -119,7 +119,7 @@ def _choice(rng: np.random.Generator, shares: np.ndarray) -> int:
     return int(np.searchsorted(ends / ends[-1], rng.random(), side="right"))
 
 
-def _between(table: np.ndarray, position: float) -> np.ndarray:
+def _interpolate(table: np.ndarray, position: float) -> np.ndarray:
     low = min(int(position), len(table) - 2)
     share = position - low
     return table[low] * (1 - share) + table[low + 1] * share
@@ -156,9 +156,9 @@ def _lobe(towards: np.ndarray, centre: np.ndarray, sharpness: float) -> np.ndarr
     return (weight * (LIGHTS / 4) / weight.sum())[:, None]
 
 
-def _tint(rng: np.random.Generator, input_sensitivity: float) -> np.ndarray:
-    warmth = rng.normal(0, input_sensitivity)
-    return np.exp(np.array([warmth, 0.1 * rng.normal(0, input_sensitivity), -warmth]))
+def _tint(rng: np.random.Generator, std: float) -> np.ndarray:
+    warmth = rng.normal(0, std)
+    return np.exp(np.array([warmth, 0.1 * rng.normal(0, std), -warmth]))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from synergy.runtime.decode import (
     model_points,
     vertices,
 )
-from synergy.synergy_model.synthetic.appearance import draw_look
+from synergy.synergy_model.synthetic.appearance import draw_appearance
 from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude
 from synergy.synergy_model.synthetic.morphable_bases import (
     CAMERA_DIM,
@@ -39,9 +39,9 @@ FLIP = SYNERGYNET_FRAME.y_from  # y = 121 - y: the official data's y axis points
 CROP_FACTOR = np.sqrt(2)  # crop side over the longer side of the landmarks' box, as the training crops are cut
 SHAPE_LIMIT = 2.5  # standard deviations
 MAX_YAW, MAX_PITCH, MAX_ROLL = 88.0, 35.0, 30.0  # degrees; at yaw 90 pitch and roll are no longer defined
-YAW_SPREAD, PITCH_SPREAD, ROLL_SPREAD = 27.0, 11.0, 9.0
+YAW_STD, PITCH_STD, ROLL_STD = 27.0, 11.0, 9.0
 NEAR_FRONTAL = 0.5  # share of faces drawn around yaw 0; the rest is uniform
-PROFILE_STEADINESS = 0.3  # share of pitch and roll left at yaw 90, where Euler angles blow up
+PITCH_ROLL_KEPT_IN_PROFILE = 0.3  # share of pitch and roll left at yaw 90, where Euler angles blow up
 HEAD_CENTRE_Z = 60.0  # mm: the depth that the camera's offset puts at z = 0
 # Per expression: chance to be neutral, then mean, standard deviation, lowest and highest coefficient.
 EXPRESSIONS = np.array(
@@ -110,8 +110,8 @@ class SyntheticFaces:
             raise ValueError("indices are empty: ask for at least one face")
         labels = [self.labels(index) for index in chosen]
         params = np.stack([label.params for label in labels])
-        looks = [self._rng(index, 1) for index in chosen]
-        images = [_render(*one) for one in zip(_heads(params), params, looks, strict=True)]
+        appearance_rngs = [self._rng(index, 1) for index in chosen]
+        images = [_render(*one) for one in zip(_heads(params), params, appearance_rngs, strict=True)]
         return Batch(
             images=np.stack(images),
             params=params,
@@ -139,8 +139,8 @@ def draw_labels(rng: np.random.Generator) -> Labels:
 
 
 def _draw_expression(rng: np.random.Generator) -> np.ndarray:
-    neutral, mean, input_sensitivity, low, high = EXPRESSIONS.T
-    values = np.clip(mean + input_sensitivity * rng.standard_normal(len(EXPRESSIONS)), low, high)
+    neutral, mean, std, low, high = EXPRESSIONS.T
+    values = np.clip(mean + std * rng.standard_normal(len(EXPRESSIONS)), low, high)
     values = np.where(rng.random(len(EXPRESSIONS)) < neutral, 0.0, values)
     if rng.random() < CLOSED_SHARE:
         values[BLINK] = rng.uniform(0.85, 1.0)
@@ -148,11 +148,11 @@ def _draw_expression(rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_pose(rng: np.random.Generator) -> np.ndarray:
-    near, wide = rng.normal(0, YAW_SPREAD), rng.uniform(-MAX_YAW, MAX_YAW)
+    near, wide = rng.normal(0, YAW_STD), rng.uniform(-MAX_YAW, MAX_YAW)
     yaw = np.clip(near if rng.random() < NEAR_FRONTAL else wide, -MAX_YAW, MAX_YAW)
-    steady = PROFILE_STEADINESS + (1 - PROFILE_STEADINESS) * np.cos(np.radians(yaw))
-    pitch = np.clip(rng.normal(0, PITCH_SPREAD), -MAX_PITCH, MAX_PITCH) * steady
-    roll = np.clip(rng.normal(0, ROLL_SPREAD), -MAX_ROLL, MAX_ROLL) * steady
+    steady = PITCH_ROLL_KEPT_IN_PROFILE + (1 - PITCH_ROLL_KEPT_IN_PROFILE) * np.cos(np.radians(yaw))
+    pitch = np.clip(rng.normal(0, PITCH_STD), -MAX_PITCH, MAX_PITCH) * steady
+    roll = np.clip(rng.normal(0, ROLL_STD), -MAX_ROLL, MAX_ROLL) * steady
     return np.array([yaw, pitch, roll])
 
 
@@ -197,7 +197,7 @@ def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator) -> n
     camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
     rotation = camera[:, :3] / np.cbrt(np.linalg.det(camera[:, :3]))
     side = round(SIDE * SUPERSAMPLING)
-    pixel, colour = draw(head, rotation, _to_pixels(camera), draw_look(rng, rotation), side)
+    pixel, colour = draw(head, rotation, _to_pixels(camera), draw_appearance(rng, rotation), side)
     behind = background(rng, SIDE)
     picture = cv2.resize(behind, (side, side), interpolation=cv2.INTER_LINEAR)
     for channel, values in zip(picture.reshape(-1, 3).T, colour, strict=True):

@@ -13,7 +13,7 @@ MIN_AREA = 1e-6  # square pixels (twice the area): thinner triangles have no sta
 EDGE_SLACK = 1e-3  # a pixel exactly on a shared edge must belong to a triangle despite rounding
 TILE_W, TILE_H = 4, 4  # pixels: most triangles' boxes are one tile, and there are few sizes of tile
 KINDS = (TILE_W + 1) * (TILE_H + 1)
-UNSHARED_PRODUCT = 2**18  # multiply-adds up to which OpenBLAS, which OpenCV calls, stays on one thread
+SINGLE_THREAD_PRODUCT = 2**18  # multiply-adds up to which OpenBLAS, which OpenCV calls, stays on one thread
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     where the cores are busy, as with a renderer on each, waiting for the others takes many times as long.
     """
     left, right = np.ascontiguousarray(first, dtype=np.float32), np.ascontiguousarray(second, dtype=np.float32)
-    parts = -(-len(left) * right.size // UNSHARED_PRODUCT)
+    parts = -(-len(left) * right.size // SINGLE_THREAD_PRODUCT)
     if parts == 1:
         return np.asarray(cv2.gemm(left, right, 1.0, None, 0.0))
     return np.concatenate([cv2.gemm(rows, right, 1.0, None, 0.0) for rows in np.array_split(left, parts)])

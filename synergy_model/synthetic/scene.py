@@ -32,7 +32,7 @@ class Scene:
     """Head and bust, V vertices of which the first `head` are the 3DMM's; lengths in mm, float32.
 
     `canonical` (V, 3) undeformed positions; `triangles` (T, 3) and their `parts` (T,); `around` (8, V) the triangles
-    that meet at each vertex; `seen` (V, 64) shares of each light direction; `scalp` (V,) 1 where hair can grow.
+    that meet at each vertex; `visibility` (V, 64) shares of each light direction; `scalp` (V,) 1 where hair can grow.
     """
 
     canonical: np.ndarray
@@ -40,7 +40,7 @@ class Scene:
     parts: np.ndarray
     head: int
     around: np.ndarray
-    seen: np.ndarray
+    visibility: np.ndarray
     scalp: np.ndarray
 
 
@@ -54,18 +54,18 @@ def scene() -> Scene:
     triangles = np.concatenate([morph.triangles[shown], body.triangles + len(head)]).astype(np.int32)
     parts = np.concatenate([morph.parts[shown], body.parts])
     around = triangles_around(triangles, len(canonical))
-    seen = _seen(canonical, triangles, parts, around, len(head))
+    visibility = _visibility(canonical, triangles, parts, around, len(head))
     scalp = _scalp(triangles, parts, len(canonical))
     parts[(parts == SKIN) & (canonical[triangles, 2] > MASKED_Z).any(axis=1)] = FACE
-    return Scene(canonical, triangles, parts, len(head), around, seen, scalp)
+    return Scene(canonical, triangles, parts, len(head), around, visibility, scalp)
 
 
-def irradiance(normals: np.ndarray, seen: np.ndarray, light: np.ndarray) -> np.ndarray:
+def irradiance(normals: np.ndarray, visibility: np.ndarray, light: np.ndarray) -> np.ndarray:
     """(V, 3): light (64, 3) gathered over the hemisphere of each of (V, 3) normals; 1 for radiance 1 all around."""
     facing = product(normals, light_directions().T)
     facing += np.float32(WRAP)
     np.maximum(facing, 0.0, out=facing)
-    facing *= seen
+    facing *= visibility
     return product(facing, light * (4 / LIGHTS / (1 + WRAP) ** 2))
 
 
@@ -113,16 +113,20 @@ def _scalp(triangles: np.ndarray, parts: np.ndarray, vertices: int) -> np.ndarra
     return share
 
 
-def _seen(canonical: np.ndarray, triangles: np.ndarray, parts: np.ndarray, around: np.ndarray, head: int) -> np.ndarray:
+def _visibility(
+    canonical: np.ndarray, triangles: np.ndarray, parts: np.ndarray, around: np.ndarray, head: int
+) -> np.ndarray:
     """(V, 64) visibility of every light direction, smoothed, and mended where the mean head misleads."""
     both_sides = np.concatenate([triangles, triangles[:, ::-1]])
-    seen = np.stack([_lit(canonical, both_sides, way) for way in light_directions()], axis=1).astype(np.float32)
-    seen = _smoothed(seen, triangles, around)
-    _light_neck(seen, canonical, head)
+    visibility = np.stack([_lit(canonical, both_sides, direction) for direction in light_directions()], axis=1).astype(
+        np.float32
+    )
+    visibility = _smoothed(visibility, triangles, around)
+    _light_neck(visibility, canonical, head)
     ahead = np.clip(light_directions()[:, 2], 0, None).astype(np.float32)
     for part, share in MOUTH_LIGHT:
-        seen[np.setdiff1d(triangles[parts == part], triangles[parts == SKIN])] = share * ahead
-    return seen
+        visibility[np.setdiff1d(triangles[parts == part], triangles[parts == SKIN])] = share * ahead
+    return visibility
 
 
 def _lit(vertices: np.ndarray, triangles: np.ndarray, towards: np.ndarray) -> np.ndarray:
@@ -139,18 +143,18 @@ def _lit(vertices: np.ndarray, triangles: np.ndarray, towards: np.ndarray) -> np
     return flat[:, 2] > depth[row * SHADOW_MAP + column] - SHADOW_BIAS
 
 
-def _smoothed(seen: np.ndarray, triangles: np.ndarray, around: np.ndarray) -> np.ndarray:
+def _smoothed(visibility: np.ndarray, triangles: np.ndarray, around: np.ndarray) -> np.ndarray:
     neighbours = np.maximum((around < len(triangles)).sum(axis=0), 1)[:, None]
     for _ in range(SHADOW_SMOOTHING):
-        faces = np.vstack([seen[triangles].mean(axis=1), np.zeros((1, LIGHTS), np.float32)])
-        seen = (faces[around].sum(axis=0) / neighbours).astype(np.float32)
-    return seen
+        faces = np.vstack([visibility[triangles].mean(axis=1), np.zeros((1, LIGHTS), np.float32)])
+        visibility = (faces[around].sum(axis=0) / neighbours).astype(np.float32)
+    return visibility
 
 
-def _light_neck(seen: np.ndarray, canonical: np.ndarray, head: int) -> None:
+def _light_neck(visibility: np.ndarray, canonical: np.ndarray, head: int) -> None:
     """Under the jaw head and bust interpenetrate: there the head takes the light of the bust's nearest vertex."""
     inner, outer = canonical[:head], canonical[head:]
     hidden = np.flatnonzero((inner[:, 1] < -62) & (np.hypot(inner[:, 0], inner[:, 2]) < 56))
-    open_air = np.flatnonzero(outer[:, 1] < -80)
-    gap = np.linalg.norm(inner[hidden, None] - outer[None, open_air], axis=2)
-    seen[hidden] = seen[head + open_air[gap.argmin(axis=1)]]
+    exposed = np.flatnonzero(outer[:, 1] < -80)
+    gap = np.linalg.norm(inner[hidden, None] - outer[None, exposed], axis=2)
+    visibility[hidden] = visibility[head + exposed[gap.argmin(axis=1)]]

@@ -149,8 +149,8 @@ def _beard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     moustache = _spot(x, y, (10, -27.5), (13, 4.5))
     top = -46 + 0.028 * np.clip(np.abs(x) - 20, 0, None) ** 2  # the cheeks' edge climbs towards the ears
     jaw = _soft(top - y, 16.0)
-    soul = 1 - 0.75 * _spot(x, y, (0, -54), (17, 4))
-    return np.clip(moustache * 1.2 + jaw, 0.0, 1.0) * soul * _soft(y + 91, 7.0)
+    chin_gap = 1 - 0.75 * _spot(x, y, (0, -54), (17, 4))
+    return np.clip(moustache * 1.2 + jaw, 0.0, 1.0) * chin_gap * _soft(y + 91, 7.0)
 
 
 def _socket(x: np.ndarray, y: np.ndarray) -> np.ndarray:

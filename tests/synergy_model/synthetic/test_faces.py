@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from synergy.runtime.decode import SYNERGYNET_FRAME, euler_deg_to_rotation, vertices
-from synergy.synergy_model.synthetic.appearance import draw_look, light_directions
+from synergy.synergy_model.synthetic.appearance import draw_appearance, light_directions
 from synergy.synergy_model.synthetic.faces import (
     HEADS_AT_ONCE,
     SIDE,
@@ -59,11 +59,11 @@ def _silhouette(params: np.ndarray) -> np.ndarray:
     """Which supersampled pixels show anything of the head or bust."""
     camera = params[:12].reshape(3, 4).astype(np.float64)
     rotation = camera[:, :3] / np.linalg.norm(camera[0, :3])
-    look = draw_look(np.random.default_rng(0), rotation)
+    appearance = draw_appearance(np.random.default_rng(0), rotation)
     morph = procedural_morphable()
     head = (morph.u[:, 0] + morph.w_shp @ params[12:52] + morph.w_exp @ params[52:]).reshape(-1, 3) / 1e3
     side = round(SIDE * SUPERSAMPLING)
-    pixel, colour = draw(head, rotation, _to_pixels(camera), look, side)
+    pixel, colour = draw(head, rotation, _to_pixels(camera), appearance, side)
     assert np.isfinite(colour).all() and colour.min() >= 0
     covered = np.zeros(side * side, dtype=np.uint8)
     covered[pixel] = 1
@@ -229,11 +229,11 @@ def test_nose_and_chin_throw_shadows() -> None:
     """Light from straight above reaches the nose's bridge but not what lies under nose and chin."""
     above = light_directions()[:, 1].argmax()
     marks = procedural_morphable().landmark_indices
-    seen = scene().seen[:, above]
-    assert seen[marks[29]] > 0.4
-    assert seen[marks[33]] < 0.1
+    visibility = scene().visibility[:, above]
+    assert visibility[marks[29]] > 0.4
+    assert visibility[marks[33]] < 0.1
     under_chin = np.abs(scene().canonical - np.array([0.0, -95.0, 55.0])).sum(axis=1).argmin()
-    assert seen[under_chin] < 0.2
+    assert visibility[under_chin] < 0.2
 
 
 def test_looks_differ() -> None:

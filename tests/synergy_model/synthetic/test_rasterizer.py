@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from synergy.synergy_model.synthetic.rasterizer import TILE_H, TILE_W, UNSHARED_PRODUCT, product, rasterize
+from synergy.synergy_model.synthetic.rasterizer import SINGLE_THREAD_PRODUCT, TILE_H, TILE_W, product, rasterize
 
 SIZE_WH = (20, 16)
 # Counter-clockwise as seen, y down: left bottom, right bottom, top.
@@ -97,4 +97,4 @@ def test_no_product_is_large_enough_to_wake_other_threads(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(cv2, "gemm", measured)
     product(np.ones((19_260, 40)), np.ones((40, 8)))
-    assert len(sizes) > 1 and max(sizes) <= UNSHARED_PRODUCT
+    assert len(sizes) > 1 and max(sizes) <= SINGLE_THREAD_PRODUCT
