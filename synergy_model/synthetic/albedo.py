@@ -1,4 +1,4 @@
-"""The colour of every visible pixel before lighting, from where on the mean head it lies."""
+"""Colour of each visible pixel before lighting, computed from its position on the mean head."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synergy.synergy_model.synthetic import texture as texture
+from synergy.synergy_model.synthetic import texture
 from synergy.synergy_model.synthetic.appearance import BALD, CAP, Appearance
 from synergy.synergy_model.synthetic.head_mesh import EAR, EAR_CENTRE, EAR_HALF_SIZE, MOUTH, SKIN, TEETH
 from synergy.synergy_model.synthetic.props import BUST, CURTAIN, FRAME, LENS
@@ -17,7 +17,7 @@ IRIS_XY = (31.2, 26.2)  # mm, when looking straight ahead
 SCLERA = np.array([0.50, 0.45, 0.43], dtype=np.float32)
 CAVITY, TOOTH = (0.10, 0.02, 0.018), (0.62, 0.56, 0.46)
 NOISE_ORIGIN = 512.0  # texels: keeps coordinates positive, and whole tiles away from 0
-SHAVEN_HAIR = 0.25  # how much hair shows on a shaven head
+SHAVEN_HAIR = 0.25  # opacity of the hair on a shaven head
 
 
 def albedo(canonical: np.ndarray, parts: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +41,7 @@ def albedo(canonical: np.ndarray, parts: np.ndarray, appearance: Appearance) -> 
 
 
 def hair_depth(canonical: np.ndarray, appearance: Appearance) -> np.ndarray:
-    """(M,) mm inside the hairline at (3, M): over the forehead, behind the temples and sideburns, above the nape."""
+    """(M,) distance in mm inside the hairline, at points (3, M); bounded by forehead, temples and nape."""
     x, y, z = canonical
     front = y - appearance.hairline + 0.004 * x * x
     behind = 24.0 + 0.35 * (y - 20.0) - z
@@ -63,7 +63,7 @@ def _face(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np
 
 
 def _scalp(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
-    """What of the head the masks do not reach."""
+    """The head outside the face masks."""
     colour, grain = _complexion(canonical, appearance)
     gloss = np.full(len(grain), appearance.gloss, dtype=np.float32)
     _grow_hair(colour, gloss, canonical, appearance)
@@ -71,7 +71,7 @@ def _scalp(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, n
 
 
 def _complexion(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
-    """Bare skin (3, M), and its finest grain (M,) in -1 to 1."""
+    """Colour of bare skin (3, M), and fine noise (M,) in -1 to 1 used in it."""
     x, y, z = canonical
     mottle = _noise(x * 1.3 + z, y * 1.3, appearance, texture.COARSE)
     grain = _noise(x * 2 + z, y * 2, appearance, texture.FINE)
@@ -79,7 +79,7 @@ def _complexion(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarr
 
 
 def _masks(canonical: np.ndarray) -> np.ndarray:
-    """(10, M) of `face_masks`: they are seen from the front, and their edge fades at the ears."""
+    """(10, M) values of `face_masks`, which are frontal projections; they fade out towards the ears."""
     _, y, z = canonical
     rows = texture.face_masks().take(texture.mask_rows(canonical), axis=0)
     fade = np.clip((z - texture.MASKED_Z) / 14, 0, 1)
@@ -116,7 +116,7 @@ def _paint_features(colour: np.ndarray, masks: np.ndarray, grain: np.ndarray, ap
 
 
 def _below_cheek_line(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(M,) 1 under the line in which a beard climbs from the mouth to the sideburn; the moustache is in front."""
+    """(M,) 1 below the beard's upper edge, from mouth to sideburn; always 1 in front, where the moustache is."""
     line = -44 + 0.0085 * np.clip(92 - z, 0, None) ** 2
     return np.where(z > 92, 1.0, np.clip((line - y) / 10 + 0.5, 0, 1))
 
@@ -127,7 +127,7 @@ def _eye(canonical: np.ndarray, appearance: Appearance) -> np.ndarray:
     across = canonical[0] - side * IRIS_XY[0] - appearance.gaze[0]
     up = canonical[1] - IRIS_XY[1] - appearance.gaze[1]
     radius = np.hypot(across, up)
-    exposed = 0.55 + 0.45 * min(1.0, float(appearance.skin[0]) / 0.5)  # a dark face's eyes are not photographed white
+    exposed = 0.55 + 0.45 * min(1.0, float(appearance.skin[0]) / 0.5)  # darker exposure of the whites for dark skin
     white = SCLERA[:, None] * (exposed * (1 - 0.02 * np.abs(across)))
     iris = appearance.iris.astype(np.float32)[:, None] * np.clip(1.7 - 1.3 * (radius / IRIS_RADIUS) ** 3, 0.25, 1.5)
     colour = white + _disc(radius, IRIS_RADIUS) * (iris - white)
@@ -141,7 +141,7 @@ def _disc(radius: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _grow_hair(colour: np.ndarray, gloss: np.ndarray, canonical: np.ndarray, appearance: Appearance) -> None:
-    """Paint the scalp's hair over `colour`, in place; strands of uneven length make the hairline."""
+    """Paint hair over `colour` and `gloss`, in place; noise makes the hairline irregular."""
     depth = hair_depth(canonical, appearance)
     near = np.flatnonzero(depth > -appearance.fringe - 4)
     strands = _strands(canonical.take(near, axis=1), appearance)
@@ -161,7 +161,7 @@ def _hair_colour(strands: np.ndarray, appearance: Appearance) -> np.ndarray:
 
 
 def _strands(canonical: np.ndarray, appearance: Appearance) -> np.ndarray:
-    """(M,) noise in -1 to 1, drawn out from the crown down."""
+    """(M,) noise in -1 to 1, stretched from the crown downwards."""
     x, y, z = canonical
     return _noise(np.arctan2(x, z + 30.0) * 60, y * 0.5, appearance, texture.STREAK)
 

@@ -1,4 +1,4 @@
-"""How one synthetic person looks and is lit: drawn at random, apart from geometry and labels."""
+"""Random appearance of a synthetic face: colours, hair, glasses and light. Geometry and labels do not depend on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-# Linear RGB. Skin runs from fair to dark along these.
+# Linear RGB, from fair to dark.
 SKIN_TONES = np.array(
     [
         [0.74, 0.50, 0.40],
@@ -30,7 +30,7 @@ BALD, SHORT, FULL, LONG, CAP = range(5)
 STYLE_SHARES = np.array([0.08, 0.34, 0.26, 0.26, 0.06])
 NO_GLASSES, CLEAR_GLASSES, SUNGLASSES = range(3)
 GLASSES_SHARES = np.array([0.85, 0.11, 0.04])
-LIGHTS = 64  # directions that stand for the whole surroundings
+LIGHTS = 64  # directions in which the surrounding light is sampled
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def light_directions() -> np.ndarray:
 
 
 def draw_appearance(rng: np.random.Generator, rotation: np.ndarray) -> Appearance:
-    """A random look; `rotation` (3, 3) turns the head's axes into the camera's, in which light is drawn."""
+    """A random appearance; `rotation` (3, 3) turns the head's axes into the camera's, in which light is drawn."""
     skin = (
         _interpolate(SKIN_TONES, rng.beta(1.0, 1.35) * (len(SKIN_TONES) - 1))
         * rng.uniform(0.8, 1.2)
@@ -114,7 +114,7 @@ def draw_appearance(rng: np.random.Generator, rotation: np.ndarray) -> Appearanc
 
 
 def _choice(rng: np.random.Generator, shares: np.ndarray) -> int:
-    """An index with these chances: what rng.choice draws, without its checks."""
+    """An index drawn with probabilities proportional to `shares`; faster than `rng.choice`, same result."""
     ends = shares.cumsum()
     return int(np.searchsorted(ends / ends[-1], rng.random(), side="right"))
 
@@ -137,7 +137,10 @@ def _draw_cloth(rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_light(rng: np.random.Generator, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sky and ground, a key light and sometimes another; radiance along the head's directions."""
+    """Light of sky and ground, a key light and sometimes a side light.
+
+    Returns the radiance (64, 3) in the head's directions, the key light's direction (3,) and its RGB (3,).
+    """
     towards = light_directions() @ rotation.T
     sky, ground = rng.uniform(0.15, 0.7) * _tint(rng, 0.1), rng.uniform(0.05, 0.3) * _tint(rng, 0.1)
     light = ground + (sky - ground) * (0.5 + 0.5 * towards[:, 1:2])
@@ -151,7 +154,7 @@ def _draw_light(rng: np.random.Generator, rotation: np.ndarray) -> tuple[np.ndar
 
 
 def _lobe(towards: np.ndarray, centre: np.ndarray, sharpness: float) -> np.ndarray:
-    """A blurred lamp of the same irradiance whatever its `sharpness`."""
+    """(64, 1) radiance of a light blurred around `centre`; its irradiance does not depend on `sharpness`."""
     weight = np.exp(sharpness * (towards @ centre - 1))
     return (weight * (LIGHTS / 4) / weight.sum())[:, None]
 

@@ -1,6 +1,6 @@
-"""Synthetic faces with exact labels: endless, reproducible, owned by nobody.
+"""Synthetic face images with exact labels, without licence restrictions.
 
-Face `index` of `seed` is the same picture and the same label whatever the batch, process or order it is asked in.
+The image and the label of a face depend only on `seed` and `index`, not on batch, process or order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SHAPE_LIMIT = 2.5  # standard deviations
 MAX_YAW, MAX_PITCH, MAX_ROLL = 88.0, 35.0, 30.0  # degrees; at yaw 90 pitch and roll are no longer defined
 YAW_STD, PITCH_STD, ROLL_STD = 27.0, 11.0, 9.0
 NEAR_FRONTAL = 0.5  # share of faces drawn around yaw 0; the rest is uniform
-PITCH_ROLL_KEPT_IN_PROFILE = 0.3  # share of pitch and roll left at yaw 90, where Euler angles blow up
+PITCH_ROLL_KEPT_IN_PROFILE = 0.3  # share of pitch and roll at yaw 90, where Euler angles are ill-defined
 HEAD_CENTRE_Z = 60.0  # mm: the depth that the camera's offset puts at z = 0
 # Per expression: chance to be neutral, then mean, standard deviation, lowest and highest coefficient.
 EXPRESSIONS = np.array(
@@ -87,7 +87,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class SyntheticFaces:
-    """An endless, seeded set of faces."""
+    """An unlimited set of faces, numbered from 0, determined by `seed`."""
 
     seed: int
 
@@ -96,7 +96,7 @@ class SyntheticFaces:
             raise ValueError(f"seed is {self.seed}: give 0 or a positive whole number")
 
     def labels(self, index: int) -> Labels:
-        """The label of face `index` without drawing the picture."""
+        """The label of face `index` without rendering the image."""
         return draw_labels(self._rng(index, 0))
 
     def image(self, index: int) -> np.ndarray:
@@ -104,10 +104,10 @@ class SyntheticFaces:
         return render(self.labels(index).params, self._rng(index, 1))
 
     def batch(self, indices: Iterable[int]) -> Batch:
-        """Pictures and labels of the faces `indices`. Raises ValueError when there are none."""
+        """Images and labels of the faces `indices`. Raises ValueError when there are none."""
         chosen = [int(index) for index in indices]
         if not chosen:
-            raise ValueError("indices are empty: ask for at least one face")
+            raise ValueError("indices are empty: give at least one")
         labels = [self.labels(index) for index in chosen]
         params = np.stack([label.params for label in labels])
         appearance_rngs = [self._rng(index, 1) for index in chosen]
@@ -157,7 +157,7 @@ def _draw_pose(rng: np.random.Generator) -> np.ndarray:
 
 
 def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """(3, 4) camera that frames the landmarks' box as the official crops do, a little off in size and place."""
+    """(3, 4) camera that frames the landmarks' box as the official crops do, with random scale and offset."""
     unframed = params.copy()
     unframed[:CAMERA_DIM] = np.column_stack([rotation, np.zeros(3)]).ravel()
     points = model_points(unframed[None], *_sparse())[0, :2]
@@ -170,7 +170,7 @@ def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -
 
 
 def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw the face of unwhitened `params` (62,) with a random look: (120, 120, 3) uint8 BGR.
+    """Render the face of unwhitened `params` (62,) with a random look: (120, 120, 3) uint8 BGR.
 
     Raises ValueError for parameters of another shape.
     """
@@ -180,8 +180,10 @@ def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
-    """(N, 62) unwhitened -> N times (V, 3) float32 mm. HEADS_AT_ONCE share one pass over the bases, which no cache
-    holds; always so many, be it of zeros, so that a face is computed in the same way whatever stands beside it.
+    """(N, 62) unwhitened -> N times (V, 3) float32 mm.
+
+    HEADS_AT_ONCE faces share one pass over the bases, which are larger than the CPU's cache. The product always has
+    that many columns, some of them zero, so that its rounding does not depend on the batch.
     """
     morph = procedural_morphable()
     for start in range(0, len(params), HEADS_AT_ONCE):
@@ -214,7 +216,7 @@ def _to_pixels(camera: np.ndarray) -> np.ndarray:
     pixels[1] *= -1
     pixels[1, 3] += FLIP
     pixels *= SUPERSAMPLING
-    pixels[:2, 3] += 0.5 * SUPERSAMPLING - 0.5  # pixel centres stand at whole numbers in both pictures
+    pixels[:2, 3] += 0.5 * SUPERSAMPLING - 0.5  # pixel centres are at whole numbers in both images
     return pixels
 
 

@@ -1,4 +1,4 @@
-"""A z-buffer for many small triangles, in vectorised numpy."""
+"""A z-buffer for many small triangles, vectorised with NumPy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 DEPTH_LEVELS = 2**24  # steps between the farthest and the nearest vertex; float32 resolves no more
 MIN_AREA = 1e-6  # square pixels (twice the area): thinner triangles have no stable barycentrics
-EDGE_SLACK = 1e-3  # a pixel exactly on a shared edge must belong to a triangle despite rounding
-TILE_W, TILE_H = 4, 4  # pixels: most triangles' boxes are one tile, and there are few sizes of tile
+EDGE_SLACK = 1e-3  # so that rounding leaves no gap along a shared edge
+TILE_W, TILE_H = 4, 4  # pixels: most triangles' boxes fit one tile, and few tile sizes occur
 KINDS = (TILE_W + 1) * (TILE_H + 1)
-SINGLE_THREAD_PRODUCT = 2**18  # multiply-adds up to which OpenBLAS, which OpenCV calls, stays on one thread
+SINGLE_THREAD_PRODUCT = 2**18  # multiply-adds up to which OpenBLAS, called by OpenCV, uses one thread
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """The visible pixels of a picture: (M,) flat row-major `pixel`, rising, (M,) `triangle`, and (M, 3) barycentric
+    """The visible pixels of a picture: (M,) flat row-major `pixel`, ascending, (M,) `triangle`, and (M, 3) barycentric
     `weights` in double precision.
     """
 
@@ -29,8 +29,8 @@ class Fragments:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Pieces of triangles' boxes, all (N,): whose box, the place in it in pixels, and the size, in which they rise:
-    `kind` is height * (TILE_W + 1) + width.
+    """Tiles of the triangles' bounding boxes, each array (N,): `owner` is the index of the box, `x` and `y` the tile's
+    offset in it in pixels, `kind` = height * (TILE_W + 1) + width its size; sorted by `kind`.
     """
 
     owner: np.ndarray
@@ -40,8 +40,9 @@ class _Tiles:
 
 
 def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N, K) @ (K, M) in float32, on this thread alone: BLAS shares larger products out to a thread per core, and
-    where the cores are busy, as with a renderer on each, waiting for the others takes many times as long.
+    """(N, K) @ (K, M) in float32 on one thread.
+
+    BLAS would split a larger product over all cores; where each core runs a renderer, that is many times slower.
     """
     left, right = np.ascontiguousarray(first, dtype=np.float32), np.ascontiguousarray(second, dtype=np.float32)
     parts = -(-len(left) * right.size // SINGLE_THREAD_PRODUCT)
@@ -106,7 +107,7 @@ def _planes(corners: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def _tiles(count: np.ndarray) -> _Tiles:
-    """Boxes of `count` (2, D) pixels cut into tiles, so that numpy works on many of one size at once."""
+    """Boxes of `count` (2, D) pixels cut into tiles, so that NumPy handles all tiles of one size at once."""
     across, down = -(-count[0] // TILE_W), -(-count[1] // TILE_H)
     pieces = across * down
     owner = np.repeat(np.arange(len(pieces)), pieces)

@@ -1,4 +1,4 @@
-"""The training loop: validation, the best checkpoint kept, exact resume after a kill."""
+"""The training loop: validation, best checkpoint, learning curve, exact resume of a killed run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from synergy.synergy_model.training.step import Trainer
 
 STATE, BEST, LOG, CURVE = "state.ckpt", "best.ckpt", "log.jsonl", "learning_curve.png"
 VALIDATION_BATCH = 50
-AUGMENT_STREAM = 1  # keeps the augmentations' random numbers apart from the data order's
+AUGMENT_STREAM = 1  # separates the augmentations' random numbers from those of the data order
 
 
 def train(
@@ -39,10 +39,10 @@ def train(
     validation: Validation,
     report: Callable[[Progress], None],
 ) -> TrainResult:
-    """Train to the end of the schedule, or go on where a killed run in `options.folder` was last saved.
+    """Train to the end of the schedule, from the state saved in `options.folder` if there is one.
 
-    Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME; of the training networks it has the
-    refiner, and that only with `keep_refiner`), `log.jsonl` and `learning_curve.png`. `report` is called after every
+    Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME; without the training networks, but with
+    the refiner if `keep_refiner` is set), `log.jsonl` and `learning_curve.png`. `report` is called after every
     step. Raises CheckpointError where the folder holds another run, ValueError for data that cannot be trained on,
     ImportError without matplotlib.
     """
@@ -84,7 +84,7 @@ def normalise(images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Run:
-    """A trainer and the files of its run."""
+    """A trainer and the files of the run."""
 
     options: TrainOptions
     trainer: Trainer
@@ -115,7 +115,7 @@ class _Run:
         validation: Validation,
         report: Callable[[Progress], None],
     ) -> TrainingState:
-        """One step, and whatever is due after it."""
+        """Run one step, then validation, saving and drawing where they are due."""
         started, schedule = time.perf_counter(), self.options.schedule
         rate = schedule.rate(step)
         result = self.trainer.step(images, target, rate)
@@ -146,7 +146,7 @@ class _Run:
 
 
 def _batches(options: TrainOptions, source: FaceSource, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches from step `first` on; the next one is made while a step runs."""
+    """The batches from step `first` on; the next one is prepared while a step runs."""
     with ThreadPoolExecutor(1) as loader:
         coming = (loader.submit(_batch, options, source, step) for step in range(first, options.schedule.steps))
         waiting = deque(islice(coming, 1))

@@ -1,4 +1,4 @@
-"""One step of training in MindSpore's graph mode: loss, gradients, the optimiser where they are finite."""
+"""One training step in MindSpore's graph mode: loss, gradients, and an update if all gradients are finite."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from synergy.synergy_model.training.cpu_kernels import build_kernels, use_compil
 from synergy.synergy_model.training.datasets import MorphableArrays
 from synergy.synergy_model.training.options import TrainOptions
 
-HEAD_DEVIATION = 0.01  # the official heads start this close to the mean face
+HEAD_DEVIATION = 0.01  # small, as in the official code: training starts near the mean face
 CONVENTION = "synergynet"
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """`applied` is False where a gradient was not finite: the network is then as it was before the step."""
+    """`applied` is False where a gradient was not finite: the network is then unchanged."""
 
     loss: float
     terms: tuple[float, ...]
@@ -46,7 +46,7 @@ class GradientStep(nn.Cell):
 
 
 class Trainer:
-    """A network in training, its optimiser, and a second network that holds what would be deployed."""
+    """The network being trained, its optimiser, and a second network for the weights to deploy."""
 
     def __init__(self, options: TrainOptions, arrays: MorphableArrays) -> None:
         self.deployed = SynergyNet(options.arch, CONVENTION, refiner=options.keep_refiner, regressor=False)
@@ -64,12 +64,15 @@ class Trainer:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All that a step reads or changes, each once."""
+        """All parameters of network and optimiser, each once."""
         both = (*self.network.get_parameters(), *self.optimizer.get_parameters())
         return list({parameter.name: parameter for parameter in both}.values())
 
     def step(self, images: np.ndarray, target: np.ndarray, rate: float) -> StepResult:
-        """Normalised images (N,3,120,120) float32 and whitened target (N,62) float32 -> one update, or none."""
+        """One update from normalised images (N,3,120,120) float32 and whitened target (N,62) float32.
+
+        Without a finite gradient the network and the optimiser stay unchanged.
+        """
         moving = [(p, p.asnumpy().copy()) for p in self.network.get_parameters() if ".moving_" in p.name]
         total, terms, norm, gradients = self.gradient(Tensor(images), Tensor(target))
         gradient_norm = float(norm.asnumpy())
@@ -93,7 +96,7 @@ class Trainer:
 
 
 def initialise(network: SynergyNet, arrays: MorphableArrays, seed: int) -> None:
-    """Fresh weights from `seed` alone: He's normal (fan out) for convolutions, narrow heads, zero biases."""
+    """Fresh weights from `seed`: He's normal (fan out) for convolutions, HEAD_DEVIATION for heads, zero biases."""
     rng = np.random.Generator(np.random.PCG64([seed]))
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.Conv2d):
@@ -133,7 +136,7 @@ def _prepare_for_training(cell: nn.Cell) -> None:
     cell.set_train()
     for _, inner in cell.cells_and_names():
         if isinstance(inner, nn.Dropout):
-            inner.set_train(False)  # MindSpore cannot restore its generator: a resumed run would differ
+            inner.set_train(False)  # MindSpore cannot restore its random state: a resumed run would differ
 
 
 def _library(options: TrainOptions) -> Path | None:

@@ -129,7 +129,7 @@ def test_parameters_are_those_of_the_official_file(shared: Path, arch: str) -> N
     assert sorted(ours) == sorted(official)
 
 
-def test_batch_does_not_matter(networks: dict[str, SynergyNet], batch: Tensor) -> None:
+def test_result_does_not_depend_on_the_batch(networks: dict[str, SynergyNet], batch: Tensor) -> None:
     together = networks["mobilenet_v2"].backbone(batch)[0].asnumpy()
     alone = [networks["mobilenet_v2"].backbone(batch[i : i + 1])[0].asnumpy()[0] for i in range(2)]
     assert np.allclose(together, alone, rtol=0, atol=1e-5)

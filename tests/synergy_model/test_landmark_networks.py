@@ -98,7 +98,7 @@ def test_fused_width_is_the_papers() -> None:
     assert FUSED_DIM == 64 + 1024 + 1280 + 40 + 10 == 2418
 
 
-def test_regressor_does_not_mind_the_order_of_points(
+def test_regressor_is_invariant_to_the_order_of_points(
     networks: dict[str, SynergyNet], official: dict[str, dict[str, np.ndarray]]
 ) -> None:
     """PointNet: one map per point, then a maximum over all of them."""

@@ -51,7 +51,7 @@ def run(model: MorphableModel, params: np.ndarray) -> np.ndarray:
 
 
 def in_frame(points: np.ndarray, convention: str) -> np.ndarray:
-    """FACTS of both official codes, retyped on purpose: model points (N,3,68), y up -> crop pixels."""
+    """The frames of both official codes, written independently of the code under test: model points (N,3,68), y up -> crop pixels."""
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     if convention == "synergynet":
         return np.stack([x, 121 - y, z], 1)
@@ -66,8 +66,8 @@ def mean_shape() -> np.ndarray:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_nothing_gives_the_frames_origin(convention: str) -> None:
-    """No shape, no camera: every point is the model's origin, seen in the crop's frame."""
+def test_zero_parameters_give_the_frame_origin(convention: str) -> None:
+    """No shape, no camera: every point is the model's origin in the crop's frame."""
     found = run(make(convention), np.zeros((2, PARAMS)))
     assert found.shape == (2, 3, POINTS)
     origin = {"synergynet": (0, 121, 0), "3ddfa_v2": (-1, 120, 0)}[convention]

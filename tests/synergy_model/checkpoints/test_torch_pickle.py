@@ -1,4 +1,4 @@
-"""PyTorch files: sound ones are read exactly, hostile ones run nothing, damaged ones end in one clear error."""
+"""PyTorch files: valid ones are read exactly, hostile ones run no code, damaged ones give one error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ARRAYS = {
 
 @pytest.fixture(autouse=True)
 def _bounded_memory() -> Iterator[None]:
-    """Damaged files may ask for any amount: let that fail here before it hurts the machine."""
+    """Limit the memory of this process: damaged files may request any amount."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, limits[1]))
@@ -231,7 +231,7 @@ class _Naive(pickle.Unpickler):
 
 @pytest.mark.parametrize("name", [name for name in PAYLOADS if name not in NEED_TORCH])
 def test_the_payload_is_live(torch_files: Any, marker: Path, name: str) -> None:
-    """Otherwise the refusals below would prove nothing."""
+    """The payload works in an ordinary unpickler; otherwise the refusals below would be meaningless."""
     protocol = 4 if name == "dotted stack global" else 2
     pickled = b"\x80" + bytes([protocol]) + _payloads(torch_files, marker)[name] + b"."
     with contextlib.suppress(TypeError, AttributeError):  # after it ran
@@ -398,7 +398,7 @@ def test_tensor_of_something_else(torch_files: Any) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_shared_containers_are_walked_once(torch_files: Any) -> None:
+def test_shared_containers_are_converted_once(torch_files: Any) -> None:
     """A pair of a pair of ..., 60 deep: 200 bytes that unfold to 2**60 values."""
     code = b"Nq\x00" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
     read_torch_file(torch_files.write("a.pth", torch_files.zip(torch_files.Code(code), {})))

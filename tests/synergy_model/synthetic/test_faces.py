@@ -1,4 +1,4 @@
-"""Synthetic faces: exact labels, determinism, framing, and pictures that show what the labels say."""
+"""Synthetic faces: exact labels, determinism, framing, and images that agree with the labels."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_face_does_not_depend_on_the_process() -> None:
     ("seed", "indices", "message"),
     [(5, [], "indices are empty"), (5, [-1], "index is -1"), (-2, [0], "seed is -2")],
 )
-def test_what_cannot_be_asked_for(seed: int, indices: list[int], message: str) -> None:
+def test_invalid_seeds_and_indices_are_refused(seed: int, indices: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SyntheticFaces(seed).batch(indices)
 
@@ -158,7 +158,7 @@ def test_signs_of_the_pose() -> None:
     assert tilted[0, 27] > tilted[0, 8] + 10
 
 
-def test_a_frontal_face_stands_in_the_image_as_it_should() -> None:
+def test_landmark_order_of_a_frontal_face() -> None:
     x, y, z = decode_landmarks(_posed_params((0, 0, 0)))
     assert (np.diff(x[:17]) > 0).all()
     assert x[36] < x[39] < x[42] < x[45] and x[48] < x[54]
@@ -212,7 +212,7 @@ def test_the_silhouette_ends_at_the_nose_in_profile() -> None:
 
 
 def test_the_picture_shows_the_mouth_open_where_the_label_says() -> None:
-    """The open mouth is darker than the lips around it; averaged over looks, between landmarks 62 and 66."""
+    """The open mouth is darker than the lips around it; averaged over appearances, between landmarks 62 and 66."""
     params = _posed_params((0, 0, 0))
     opened = params.copy()
     opened[52] = 1.5
@@ -225,7 +225,7 @@ def test_the_picture_shows_the_mouth_open_where_the_label_says() -> None:
     assert grey[1] < 0.6 * grey[0]
 
 
-def test_nose_and_chin_throw_shadows() -> None:
+def test_nose_and_chin_cast_shadows() -> None:
     """Light from straight above reaches the nose's bridge but not what lies under nose and chin."""
     above = light_directions()[:, 1].argmax()
     marks = procedural_morphable().landmark_indices
@@ -236,7 +236,7 @@ def test_nose_and_chin_throw_shadows() -> None:
     assert visibility[under_chin] < 0.2
 
 
-def test_looks_differ() -> None:
+def test_appearances_differ() -> None:
     params = _posed_params((20, 0, 0))
     means = [render(params, np.random.default_rng(seed)).mean() for seed in range(12)]
     assert np.std(means) > 8

@@ -1,4 +1,4 @@
-"""The loop on a backbone of one layer: what holds for it holds for every architecture."""
+"""The training loop, on a backbone of one layer to save time."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_refiner_is_kept_on_request(arrays: MorphableArrays, tmp_path: Path)
     assert all(np.array_equal(found[name].asnumpy(), trained[name]) for name in names)
 
 
-def test_a_backbone_without_refiner_says_so(arrays: MorphableArrays, tmp_path: Path) -> None:
+def test_a_backbone_without_refiner_is_refused(arrays: MorphableArrays, tmp_path: Path) -> None:
     options = TrainOptions(tmp_path, Schedule(1, 1e-3), "mobilenet_1", 2, kernels=False, keep_refiner=True)
     with pytest.raises(ValueError, match="1280 pooled features, mobilenet_1 has 1024"):
         Trainer(options, arrays)
@@ -161,7 +161,7 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_with_the_same_numbers(
+def test_a_resumed_run_has_the_same_numbers(
     finished: Finished, source: SyntheticSource, arrays: MorphableArrays, validation: Validation, tmp_path: Path
 ) -> None:
     def kill(progress: Progress) -> None:
@@ -220,14 +220,14 @@ def test_a_folder_of_another_run_is_refused(
 ) -> None:
     augment = AugmentOptions(jitter=0.1)
     options = dataclasses.replace(_options(finished.folder), seed=5, augment=augment, validate_every=2)
-    changed = r"other options \(then -> now: augment\.jitter: 0\.4 -> 0\.1, seed: 0 -> 5\): give those of then again"
+    changed = r"other options \(saved -> given: augment\.jitter: 0\.4 -> 0\.1, seed: 0 -> 5\): give the saved options"
     with pytest.raises(CheckpointError, match=changed):
         train(options, source, arrays, validation, lambda _: None)
 
 
 def test_a_truncated_state_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / STATE).write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match="remove it to start afresh"):
+    with pytest.raises(CheckpointError, match="remove it to start again"):
         load_state(tmp_path / STATE, "", [])
 
 
@@ -246,7 +246,7 @@ def test_sgd_has_nesterov_momentum_and_adam_is_an_option(arrays: MorphableArrays
         ({"save_every": 0}, "1 or more"),
     ],
 )
-def test_options_that_cannot_work(change: dict, message: str, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(change: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(_options(tmp_path), **change)
 
@@ -264,7 +264,7 @@ def test_schedules_by_hand() -> None:
         ({"milestones": (5, 3)}, "rising order"),
     ],
 )
-def test_schedules_that_cannot_work(change: dict, message: str) -> None:
+def test_invalid_schedules_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(Schedule(10, 0.1), **change)
 
@@ -278,7 +278,7 @@ def test_an_epoch_shows_every_face_at_most_once_and_epochs_differ() -> None:
         batch_indices(1, 2, 3, 0)
 
 
-def test_a_log_line_that_a_kill_cut_off_is_forgotten(tmp_path: Path) -> None:
+def test_an_incomplete_log_line_is_removed(tmp_path: Path) -> None:
     log = tmp_path / LOG
     for step in (1, 2, 3):
         training_log.append(log, Progress(step, 9, float("nan"), (1.0,), 1.0, 0.1, 0.5, 0, None))
