@@ -51,7 +51,7 @@ def run(model: MorphableModel, params: np.ndarray) -> np.ndarray:
 
 
 def in_frame(points: np.ndarray, convention: str) -> np.ndarray:
-    """The frames of both official codes, written independently of the code under test: model points (N,3,68), y up -> crop pixels."""
+    """Model points (N,3,68), y up -> crop pixels; written independently of the code under test."""
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     if convention == "synergynet":
         return np.stack([x, 121 - y, z], 1)

@@ -202,7 +202,7 @@ def test_the_silhouette_contains_the_landmarks(yaw: float) -> None:
 
 
 def test_the_silhouette_ends_at_the_nose_in_profile() -> None:
-    """Where the picture shows the head's edge, the label says it is: the tip of the nose, within a pixel or so."""
+    """In profile, the edge of the rendered head is at the nose tip's landmark, within 1.5 px."""
     params = _posed_params((85, 0, 0))
     covered = _silhouette(params)
     x, y, _ = decode_landmarks(params)
@@ -226,7 +226,7 @@ def test_the_picture_shows_the_mouth_open_where_the_label_says() -> None:
 
 
 def test_nose_and_chin_cast_shadows() -> None:
-    """Light from straight above reaches the nose's bridge but not what lies under nose and chin."""
+    """Light from above reaches the bridge of the nose but not the skin under nose and chin."""
     above = light_directions()[:, 1].argmax()
     marks = procedural_morphable().landmark_indices
     visibility = scene().visibility[:, above]
@@ -243,7 +243,7 @@ def test_appearances_differ() -> None:
 
 
 def test_throughput() -> None:
-    """Loose: a busy machine must pass; unloaded, one core draws more than 80 faces a second."""
+    """Loose: a busy machine must pass; unloaded, one core renders more than 80 faces a second."""
     FACES.batch(range(2))
     start = time.thread_time()
     FACES.batch(range(20))
