@@ -11,7 +11,9 @@ import numpy as np
 from synergy.synergy_model.training.log import LogEntry
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SIZE_INCHES, DPI = (10.0, 6.4), 100
 LOSS_COLOUR, NME_COLOUR, RATE_COLOUR = "tab:blue", "tab:red", "tab:gray"
@@ -68,7 +70,8 @@ def smooth(losses: np.ndarray) -> np.ndarray:
     return result
 
 
-def _draw_nme(axes, steps: np.ndarray, nme: np.ndarray) -> list:  # type: ignore[no-untyped-def]
+def _draw_nme(axes: Axes, steps: np.ndarray, nme: np.ndarray) -> list[Line2D]:
+    """Draw the NME on the right axis; returns its line for the legend."""
     axes.set_ylabel("validation NME (%)", color=NME_COLOUR)
     axes.set_ylim(0.0, _upper_limit(nme))
     label = f"validation NME, lowest {nme.min():.3f} %"
