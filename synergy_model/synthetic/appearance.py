@@ -68,13 +68,13 @@ class Appearance:
 def light_directions() -> np.ndarray:
     """(64, 3) unit vectors spread evenly over the sphere (Fibonacci lattice)."""
     index = np.arange(LIGHTS) + 0.5
-    height, turn = 1 - 2 * index / LIGHTS, np.pi * (1 + np.sqrt(5)) * index
+    height, angle = 1 - 2 * index / LIGHTS, np.pi * (1 + np.sqrt(5)) * index
     across = np.sqrt(1 - height**2)
-    return np.stack([np.cos(turn) * across, height, np.sin(turn) * across], axis=1)
+    return np.stack([np.cos(angle) * across, height, np.sin(angle) * across], axis=1)
 
 
 def draw_appearance(rng: np.random.Generator, rotation: np.ndarray) -> Appearance:
-    """A random appearance; `rotation` (3, 3) turns the head's axes into the camera's, in which light is drawn."""
+    """A random appearance; `rotation` (3, 3) from the head's axes to the camera's, in which light is drawn."""
     skin = (
         _interpolate(SKIN_TONES, rng.beta(1.0, 1.35) * (len(SKIN_TONES) - 1))
         * rng.uniform(0.8, 1.2)

@@ -95,7 +95,7 @@ def head_mesh() -> HeadMesh:
 
 @dataclass(frozen=True)
 class _Snaps:
-    """Lattice nodes (row, column) that must lie in given directions; which carry landmarks; the slit's nodes."""
+    """Lattice nodes (row, column) with fixed directions; the nodes of the landmarks; the slit's nodes."""
 
     node_rc: np.ndarray
     angles: np.ndarray

@@ -124,7 +124,7 @@ def _tiles(count: np.ndarray) -> _Tiles:
 def _covered(
     planes: np.ndarray, start: np.ndarray, tiles: _Tiles, picture_w: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel, box and depth (F,) wherever a pixel of a box lies in its triangle; `start` (D,) is the box's first."""
+    """Pixel, box and depth (F,) of every pixel of a box inside its triangle; `start` (D,): first pixel of each box."""
     if not len(tiles.owner):
         return tiles.owner, tiles.owner, np.zeros(0)
     planes = planes.take(tiles.owner, axis=1)
@@ -143,7 +143,7 @@ def _covered(
 
 @lru_cache(maxsize=4 * KINDS)
 def _grid(kind: int, picture_w: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns (W, 1) and rows (H, 1, 1) of a tile, and (H * W,) how far its pixels lie behind the first."""
+    """Columns (W, 1) and rows (H, 1, 1) of a tile, and (H * W,) offsets of its pixels from the first."""
     height, width = divmod(kind, TILE_W + 1)
     across, down = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)
     offset = np.arange(height)[:, None] * picture_w + np.arange(width)
@@ -151,7 +151,7 @@ def _grid(kind: int, picture_w: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _inside(planes: np.ndarray, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place in a tile, tile and depth (F,) wherever a pixel of N tiles of one size lies in the tile's triangle."""
+    """Place in the tile, tile and depth (F,) of every pixel of N equal tiles inside the tile's triangle."""
     one, two, depth = (a * across + (b * down + c) for a, b, c in planes.reshape(3, 3, -1))
     inside = (one >= -EDGE_SLACK) & (two >= -EDGE_SLACK)
     one += two
@@ -174,7 +174,7 @@ def _nearest(pixel: np.ndarray, owner: np.ndarray, depth: np.ndarray, pixels: in
 
 
 def _weights(planes: np.ndarray, owner: np.ndarray, place: np.ndarray, picture_w: int) -> np.ndarray:
-    """(3, M) barycentric weights of pixels that lie `place` behind the first of their triangles' boxes."""
+    """(3, M) barycentric weights of pixels at offset `place` from the first pixel of their triangles' boxes."""
     row = place // picture_w
     across, down = (place - row * picture_w).astype(np.float64), row.astype(np.float64)
     weights = np.empty((3, len(owner)))

@@ -24,7 +24,10 @@ SHADOW_BIAS = 4.0  # mm: a vertex does not shade itself
 SHADOW_SMOOTHING = 3  # rounds of averaging with the neighbours, for soft shadow edges
 FACES_PER_VERTEX = 8  # enough for every vertex but the two poles, which hair and shoulders hide
 WRAP = 0.12  # wrapped diffuse lighting: skin scatters light past the shadow edge
-MOUTH_LIGHT = ((MOUTH, 0.25), (TEETH, 0.6))  # visibility of frontal light: the mean head's mouth is closed, hence dark
+MOUTH_LIGHT = (
+    (MOUTH, 0.25),
+    (TEETH, 0.6),
+)  # visibility of frontal light: the mean head's mouth is closed, so it is dark
 
 
 @dataclass(frozen=True)

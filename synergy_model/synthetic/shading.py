@@ -26,7 +26,7 @@ SHINE_SHARPNESS = 24
 def draw(
     head: np.ndarray, rotation: np.ndarray, camera: np.ndarray, appearance: Appearance, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render a deformed head. `head` (V, 3) mm; `rotation` (3, 3) turns the head's axes into the camera's; `camera`
+    """Render a deformed head. `head` (V, 3) mm; `rotation` (3, 3) from the head's axes to the camera's; `camera`
     (3, 4) takes mm to pixels, y down, larger z nearer.
 
     Returns flat `pixel` (M,) of a `side` x `side` picture and its linear RGB (3, M) float32.

@@ -14,7 +14,7 @@ TMJ_YZ = (8.0, 12.0)  # the jaw's hinge
 JAW_BACK = 0.5  # an opening jaw also slides forward, which halves its backward motion
 CORNER_SHARE = 0.46  # how much of the jaw's movement the mouth's corners follow
 EYE_XY, EYE_HALF_WIDTH = (31.0, 25.4), 13.5
-EYE_TILT = 0.8  # mm that the outer corner stands above the middle
+EYE_TILT = 0.8  # mm by which the outer corner is above the middle
 UPPER_LID, LOWER_LID, CLOSED_LID = 5.6, -4.4, -3.0  # mm above the corners' line, at the middle of the eye
 RANDOM_FIELDS, RANDOM_WAVES, RANDOM_RMS = 8, 6, 1.0
 GOLDEN = (np.sqrt(5) - 1) / 2
@@ -207,8 +207,8 @@ def _similarity_modes(points: np.ndarray) -> np.ndarray:
     """(V, 3, 7): three translations, three rotations and one scaling of a rigid body."""
     axes = np.eye(3)
     shifts = [np.broadcast_to(axis, points.shape) for axis in axes]
-    turns = [np.cross(axis, points) for axis in axes]
-    return np.stack([*shifts, *turns, points], axis=2)
+    rotations = [np.cross(axis, points) for axis in axes]
+    return np.stack([*shifts, *rotations, points], axis=2)
 
 
 SHAPES: tuple[Field, ...] = (

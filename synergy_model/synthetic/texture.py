@@ -155,7 +155,7 @@ def _beard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _socket(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     under = _spot(x, y, (29, 17.5), (11, 3.5))
-    # The nasolabial fold runs from the ala to beside the mouth's corner.
+    # The nasolabial fold, from the ala to the side of the mouth's corner.
     along = np.clip((-10 - y) / 30, 0, 1)
     fold = np.exp(-0.5 * ((np.abs(x) - 16.5 - 14 * along) / 1.6) ** 2) * np.sin(np.pi * along) ** 0.5
     inner = _spot(x, y, (17, 29), (5, 6))

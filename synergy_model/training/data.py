@@ -23,7 +23,7 @@ RENDER_WORKERS = 2
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything `training.train` needs beside its options."""
+    """The data arguments of `loop.train`."""
 
     source: FaceSource
     arrays: MorphableArrays

@@ -89,7 +89,7 @@ def _storable(state: TrainingState) -> dict[str, str | int]:
 
 
 def _plain(value: Parameter | str | float | int) -> str | float | int:
-    """Numbers may come back as scalar parameters."""
+    """A value of a checkpoint: MindSpore may load a number as a scalar parameter."""
     if isinstance(value, Parameter):
         number: float | int = value.asnumpy().item()
         return number
