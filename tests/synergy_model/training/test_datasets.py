@@ -193,7 +193,7 @@ def test_held_out_faces_have_labels() -> None:
 
 
 def test_an_empty_set_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="1 or more"):
         SyntheticSource(0, 0)
 
 
