@@ -92,7 +92,7 @@ class _Run:
 
     @property
     def identity(self) -> str:
-        return self.options.identity(self.faces, self.trainer.kernels)
+        return self.options.identity(self.faces)
 
     def path(self, name: str) -> Path:
         return self.options.folder / name

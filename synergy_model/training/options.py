@@ -20,9 +20,7 @@ class TrainOptions:
 
     `optimizer`: "sgd" (with Nesterov momentum, as the paper) or "adam". `head_rate`: share of the learning rate
     of the backbone's last layers, whose outputs sum over a thousand features and change most per step.
-    `kernels`: depthwise convolutions and batch normalisation compiled for this CPU where a C++ compiler is found;
-    they change rounding, not results. `keep_refiner`: the best checkpoint carries the landmark refiner, for the
-    refined head; 6 MB more.
+    `keep_refiner`: the best checkpoint also has the landmark refiner, for the refined head; 6 MB more.
     Raises ValueError for an invalid value.
     """
 
@@ -39,7 +37,6 @@ class TrainOptions:
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     validate_every: int = 100
     save_every: int = 10
-    kernels: bool = True
     keep_refiner: bool = False
 
     def __post_init__(self) -> None:
@@ -50,13 +47,13 @@ class TrainOptions:
         if min(self.validate_every, self.save_every) < 1:
             raise ValueError("validate_every and save_every count steps: give 1 or more")
 
-    def identity(self, faces: int, kernels: bool) -> str:
+    def identity(self, faces: int) -> str:
         """The options that determine the finished steps, as JSON. Milestones and the number of steps may change."""
         chosen = asdict(self)
         for name in ("folder", "schedule", "validate_every", "save_every", "keep_refiner"):
             del chosen[name]
         chosen |= {"base_lr": self.schedule.base_lr, "warmup_steps": self.schedule.warmup_steps}
-        return json.dumps(chosen | {"faces": faces, "kernels": kernels}, sort_keys=True)
+        return json.dumps(chosen | {"faces": faces}, sort_keys=True)
 
 
 @dataclass(frozen=True)

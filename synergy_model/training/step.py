@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -13,7 +12,6 @@ from synergy.synergy_model.checkpoints.checkpoint import fill
 from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM
 from synergy.synergy_model.losses import SynergyLoss
 from synergy.synergy_model.synergynet import SynergyNet
-from synergy.synergy_model.training.cpu_kernels import build_kernels, use_compiled_kernels
 from synergy.synergy_model.training.datasets import MorphableArrays
 from synergy.synergy_model.training.options import TrainOptions
 
@@ -54,10 +52,6 @@ class Trainer:
         refiner = self.deployed.backbone.pooled_dim == REFINER_POOLED_DIM
         self.network = SynergyNet(options.arch, CONVENTION, refiner, regressor=True)
         initialise(self.network, arrays, options.seed)
-        library = _library(options)
-        self.kernels = library is not None
-        if library is not None:
-            use_compiled_kernels(self.network, library)
         self.optimizer, self.rates = _optimizer(options, self.network)
         self.gradient = GradientStep(SynergyLoss(self.network, options.losses), self.optimizer.parameters)
         _prepare_for_training(self.gradient)
@@ -137,7 +131,3 @@ def _prepare_for_training(cell: nn.Cell) -> None:
     for _, inner in cell.cells_and_names():
         if isinstance(inner, nn.Dropout):
             inner.set_train(False)  # MindSpore cannot restore its random state: a resumed run would differ
-
-
-def _library(options: TrainOptions) -> Path | None:
-    return build_kernels(options.folder) if options.kernels else None

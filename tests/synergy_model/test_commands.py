@@ -57,13 +57,6 @@ def backbone() -> Iterator[None]:
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def synergy(synergy: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Without a compiler: compiling kernels takes longer than what is tested here."""
-    monkeypatch.setenv("CXX", "none")
-    return synergy
-
-
 def error_line(result: tuple[int, str, str]) -> str:
     code, out, err = result
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -189,7 +182,7 @@ def _start(run: Path) -> subprocess.Popen[str]:
     options = ("--synthetic", "16", "--held-out", "4", "--arch", ARCH, "--steps", str(LONG_RUN), "--batch", "4")
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "train", str(run), *options, "--warmup", "5", "--validate-every", "4"],
-        env={**os.environ, "CXX": "none", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

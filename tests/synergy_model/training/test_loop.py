@@ -88,7 +88,7 @@ def validation() -> Validation:
 
 def _options(folder: Path) -> TrainOptions:
     schedule = Schedule(STEPS, 0.002, warmup_steps=2, milestones=(4,))
-    return TrainOptions(folder, schedule, ARCH, BATCH, validate_every=4, save_every=3, kernels=False)
+    return TrainOptions(folder, schedule, ARCH, BATCH, validate_every=4, save_every=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def test_every_step_is_reported_and_validation_where_due(finished: Finished) -> 
 
 def test_the_refiner_is_kept_on_request(arrays: MorphableArrays, tmp_path: Path) -> None:
     """For `synergy export --head refined`; the regressor never is."""
-    trainer = Trainer(TrainOptions(tmp_path, Schedule(1, 1e-3), batch_size=2, kernels=False, keep_refiner=True), arrays)
+    trainer = Trainer(TrainOptions(tmp_path, Schedule(1, 1e-3), batch_size=2, keep_refiner=True), arrays)
     kept = trainer.deploy()
     assert kept.refiner is not None and kept.regressor is None
     trained = {name: parameter.asnumpy() for name, parameter in trainer.network.parameters_and_names()}
@@ -136,7 +136,7 @@ def test_the_refiner_is_kept_on_request(arrays: MorphableArrays, tmp_path: Path)
 
 
 def test_a_backbone_without_refiner_is_refused(arrays: MorphableArrays, tmp_path: Path) -> None:
-    options = TrainOptions(tmp_path, Schedule(1, 1e-3), "mobilenet_1", 2, kernels=False, keep_refiner=True)
+    options = TrainOptions(tmp_path, Schedule(1, 1e-3), "mobilenet_1", 2, keep_refiner=True)
     with pytest.raises(ValueError, match="1280 pooled features, mobilenet_1 has 1024"):
         Trainer(options, arrays)
 
@@ -328,11 +328,11 @@ def test_without_matplotlib_nothing_is_trained(
 
 
 def test_augmentation_is_part_of_the_run(finished: Finished, tmp_path: Path) -> None:
-    identity = _options(tmp_path).identity(FACES, kernels=False)
+    identity = _options(tmp_path).identity(FACES)
     other = dataclasses.replace(_options(tmp_path), augment=AugmentOptions(jitter=0.1))
     longer = dataclasses.replace(_options(tmp_path), schedule=Schedule(99, 0.002, 2, (50,)))
-    assert other.identity(FACES, kernels=False) != identity
-    assert longer.identity(FACES, kernels=False) == identity
+    assert other.identity(FACES) != identity
+    assert longer.identity(FACES) == identity
     assert load_state_identity(finished.folder) == identity
 
 
