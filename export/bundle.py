@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
 from synergy.export.staging import refuse_existing, staged_directory
-from synergy.runtime.decode import LandmarkFrame
+from synergy.runtime.decode import LANDMARK_FRAMES
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
@@ -41,7 +41,7 @@ from synergy.runtime.manifest import (
 )
 from synergy.runtime.verification.golden import GOLDEN_NAME
 from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
-from synergy.synergy_model.morphable import FRAMES, MorphableModel
+from synergy.synergy_model.morphable import MorphableModel
 from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
 MORPHABLE_NAME = "morphable.npz"
@@ -123,7 +123,7 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
         preprocessing=Preprocessing(IMAGE_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True),
         crop=CONVENTIONS[convention].crop,
         pose=CONVENTIONS[convention].pose,
-        landmark_frame=LandmarkFrame(**asdict(FRAMES[convention])),
+        landmark_frame=LANDMARK_FRAMES[convention],
         toolchain=_toolchain(options),
         source=Source(ckpt.name, _sha256(ckpt)),
         artifacts=tuple(_artifact(path, kind, options) for kind, path in files),

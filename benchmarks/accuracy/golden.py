@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from synergy.benchmarks.accuracy.data import EvaluationData
-from synergy.benchmarks.accuracy.predictions import Predictions, label_euler_deg
+from synergy.benchmarks.accuracy.predictions import Predictions
 from synergy.benchmarks.accuracy.report import AccuracyReport, score
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.decode import dewhiten, vertices
 from synergy.runtime.verification.golden import Golden
+from synergy.synergy_model.metrics import label_euler_deg
 
 
 def golden_data(golden: Golden, source: str) -> EvaluationData:

@@ -5,13 +5,10 @@ The Cell is fed by code that shares nothing with the exported graph's preprocess
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 
-from synergy.runtime.decode import LandmarkFrame, dewhiten, vertices
+from synergy.runtime.decode import LANDMARK_FRAMES, dewhiten, vertices
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
-from synergy.synergy_model.morphable import FRAMES
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, RefinedNetwork, SynergyNet
 
 CELL_BATCH = 16  # graph mode compiles for each batch size, in seconds, so all runs of a Cell have this one
@@ -44,5 +41,5 @@ def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:
     if dense is None:
         raise ValueError("the bundle has a mesh, but this checkpoint no dense basis: give the one it was exported from")
     mean, std = (getattr(morphable, name).asnumpy().astype(np.float64) for name in ("param_mean", "param_std"))
-    frame = LandmarkFrame(**asdict(FRAMES[morphable.convention]))
+    frame = LANDMARK_FRAMES[morphable.convention]
     return vertices(dewhiten(params.astype(np.float64), mean, std), dense.u, dense.w_shp, dense.w_exp, frame)

@@ -16,7 +16,7 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import check_image
-from synergy.runtime.decode import PoseRule, rotation_to_euler_deg
+from synergy.runtime.decode import PoseRule, rotation_to_euler_deg, rows_to_rotation
 from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
 from synergy.runtime.faces import Detection, Face, Pose
 from synergy.runtime.tracking.observation import TrackObservation, box_of, check_roi
@@ -257,7 +257,7 @@ class _Smoother:
         units = np.full((len(points), 1), face_size(face.landmarks))
         units[:2] = 1.0  # speeds: of the rotation in radians/s, of the landmarks in face sizes/s
         smooth = self._filter(points, time_s, units)
-        rotation, landmarks = _rotation(smooth[:2]), smooth[2:].astype(np.float32)
+        rotation, landmarks = rows_to_rotation(smooth[None, :2])[0], smooth[2:].astype(np.float32)
         return {
             "landmarks": landmarks[:68],
             "refined_landmarks": landmarks[68:] if refined else None,
@@ -292,12 +292,6 @@ def _histogram(frame_bgr: np.ndarray) -> np.ndarray:
     """How often (8,8,8) each of 512 colours occurs in a sample of the pixels."""
     coarse = cv2.resize(frame_bgr, CUT_SAMPLE_WH, interpolation=cv2.INTER_NEAREST)
     return cv2.calcHist([coarse], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
-
-
-def _rotation(rows: np.ndarray) -> np.ndarray:
-    """Rows (2,3) -> a rotation (3,3) as `runtime.decode.rotation` makes it: each at length 1, then their product."""
-    (a, b, c), (d, e, f) = ([value / (math.hypot(*row) or 1.0) for value in row] for row in rows.tolist())
-    return np.array([[a, b, c], [d, e, f], [b * f - c * e, c * d - a * f, a * e - b * d]])
 
 
 def _angle_deg(one: np.ndarray, other: np.ndarray) -> float:
