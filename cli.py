@@ -10,9 +10,10 @@ from synergy.benchmarks.commands.bench import bench
 from synergy.benchmarks.commands.evaluate import evaluate, prepare
 from synergy.benchmarks.commands.export import export, parity
 from synergy.benchmarks.commands.report import demo, report
+from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
 from synergy.runtime.commands.infer import infer, with_address
-from synergy.runtime.commands.machine import doctor, lite_install
+from synergy.runtime.commands.machine import detector_install, doctor, lite_install
 from synergy.synergy_model.commands import convert, train
 
 # packages that a base install lacks, and the extra that brings them
@@ -20,6 +21,7 @@ EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openv
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=True)
+detector_app = typer.Typer(help="The face detector on this machine.", no_args_is_help=True)
 aflw2000_app = typer.Typer(help="The AFLW2000-3D benchmark's data.", no_args_is_help=True)
 
 
@@ -28,12 +30,14 @@ def options() -> None:
     """Freeze SynergyNet into MindIR, ONNX and MindSpore Lite, prove every artifact, and run it."""
 
 
-for command in (convert, export, inspect, infer, parity, bench, report, doctor, demo, train):
+for command in (convert, export, inspect, infer, parity, verify, bench, report, doctor, demo, train):
     app.command()(command)
 app.command("eval")(evaluate)
 aflw2000_app.command()(prepare)
 lite_app.command("install")(lite_install)
 app.add_typer(lite_app, name="lite")
+detector_app.command("install")(detector_install)
+app.add_typer(detector_app, name="detector")
 app.add_typer(aflw2000_app, name="aflw2000")
 
 

@@ -22,12 +22,12 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import default_threads
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.media.drawing import Layers, draw_faces
-from synergy.runtime.media.inputs import read_image, write_image
+from synergy.runtime.media.image import read_image, write_image
 from synergy.runtime.parity_record import Accuracy, ParityReport
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
-DEMO_CHECKPOINT = Path(__file__).parent.parent / "synergy_model" / "assets" / "demo.ckpt"
+DEMO_CHECKPOINT = Path(__file__).parent.parent / "synergy_model" / "assets" / "synthetic.ckpt"
 ACCURACY_FACES = 128  # enough for a mean in every yaw bin, few enough for a demo
 BENCH_ROUNDS = 20
 SHEET_COLUMNS, SHEET_ROWS = 6, 3

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from synergy.runtime.crop import crop_resize
-from synergy.runtime.media.inputs import expand_inputs, read_image
+from synergy.runtime.media.image import read_image
+from synergy.runtime.media.inputs import expand_inputs
 
 # Eileen Collins by NASA, 1999: public domain, the picture scikit-image ships as `astronaut`
 PORTRAIT = Path(__file__).with_name("assets") / "astronaut.jpg"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from synergy.export.artifacts import FILES, ExportOptions, Say, check_tools, wri
 from synergy.export.conventions import CONVENTIONS
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
-from synergy.runtime.decode import LandmarkFrame
+from synergy.export.inspection.readers import READERS
+from synergy.runtime.decode import LANDMARK_FRAMES
 from synergy.runtime.files import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
@@ -30,6 +31,7 @@ from synergy.runtime.manifest import (
     Drift,
     FileEntry,
     Format,
+    GoldenEntry,
     Manifest,
     Preprocessing,
     Source,
@@ -37,8 +39,9 @@ from synergy.runtime.manifest import (
     encode_manifest,
 )
 from synergy.runtime.specs import DYNAMIC
+from synergy.runtime.verification.golden import GOLDEN_NAME
 from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
-from synergy.synergy_model.morphable import FRAMES, MorphableModel
+from synergy.synergy_model.morphable import MorphableModel
 from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
 MORPHABLE_NAME = "morphable.npz"
@@ -53,6 +56,17 @@ MEANINGS = {
 
 
 @dataclass(frozen=True)
+class GoldenFile:
+    """The content of golden.npz, and what the manifest says about it (as in `GoldenEntry`)."""
+
+    content: bytes
+    data: str
+    real_faces: bool
+    nme: float
+    mae: float | None
+
+
+@dataclass(frozen=True)
 class Proof:
     """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name;
     `compute_precisions` has the artifacts' own, with drift, of those that have any."""
@@ -60,6 +74,7 @@ class Proof:
     report: bytes
     drift: Mapping[str, Drift] = field(default_factory=dict)
     compute_precisions: Mapping[str, tuple[ComputePrecision, ...]] = field(default_factory=dict)
+    golden: GoldenFile | None = None
 
 
 Prove = Callable[[Path, Checkpoint], Proof]
@@ -108,7 +123,7 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
         preprocessing=Preprocessing(IMAGE_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True),
         crop=CONVENTIONS[convention].crop,
         pose=CONVENTIONS[convention].pose,
-        landmark_frame=LandmarkFrame(**asdict(FRAMES[convention])),
+        landmark_frame=LANDMARK_FRAMES[convention],
         toolchain=_toolchain(options),
         source=Source(ckpt.name, _sha256(ckpt)),
         artifacts=tuple(_artifact(path, kind, options) for kind, path in files),
@@ -127,7 +142,12 @@ def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
         for artifact in manifest.artifacts
     )
     parity = FileEntry(**_entry(stage / PARITY_NAME))
-    return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity)
+    golden = None
+    if proof.golden is not None:
+        (stage / GOLDEN_NAME).write_bytes(proof.golden.content)
+        known = {name: getattr(proof.golden, name) for name in ("data", "real_faces", "nme", "mae")}
+        golden = GoldenEntry(**_entry(stage / GOLDEN_NAME), **known)
+    return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity, golden=golden)
 
 
 def _images(batch: int) -> Tensor:
@@ -145,10 +165,13 @@ def _output(name: str, batch: int, checkpoint: Checkpoint) -> Tensor:
 
 
 def _artifact(path: Path, kind: Format, options: ExportOptions) -> Artifact:
-    ir = mind_ir_version(path) if kind.startswith("mindir") else None
-    precision, compute_precisions = options.precision_of(kind), options.compute_precisions_of(kind)
     return Artifact(
-        **_entry(path), format=kind, precision=precision, mind_ir_version=ir, compute_precisions=compute_precisions
+        **_entry(path),
+        format=kind,
+        precision=options.precision_of(kind),
+        mind_ir_version=mind_ir_version(path) if kind.startswith("mindir") else None,
+        compute_precisions=options.compute_precisions_of(kind),
+        outputs=tuple(tensor.name for tensor in READERS[path.suffix](path.read_bytes()).outputs),
     )
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.landmark_refiner import LandmarkRefiner
-from synergy.synergy_model.morphable import CAMERA, FRAMES, POINTS, MorphableModel, nearest_z_to_zero
-from synergy.synergy_model.point_network import GLOBAL_DIM, LOCAL_DIM, PointLayer
+from synergy.runtime.decode import LANDMARK_FRAMES
+from synergy.synergy_model.landmark_networks import GLOBAL_DIM, LOCAL_DIM, LandmarkRefiner, PointLayer
+from synergy.synergy_model.morphable import CAMERA, POINTS, MorphableModel, nearest_z_to_zero
 
 LARGEST = 100.0  # coordinates of the mean face after the change of unit: as if in millimetres
 
@@ -33,7 +33,7 @@ class FoldedMorphable(nn.Cell):
         centre = u[:, 0] + bases @ mean[CAMERA:]
         unit = 2.0 ** np.ceil(np.log2(np.abs(centre).max() / LARGEST))  # a power of two rounds nothing
         camera = np.repeat([[unit, unit, unit, 1.0]], 3, axis=0) * np.array([[1.0], [-1.0], [1.0]])  # y turns down
-        frame = FRAMES[morphable.convention]
+        frame = LANDMARK_FRAMES[morphable.convention]
         shift = np.zeros((3, 4))
         shift[:, 3] = frame.x_shift, frame.y_from, frame.z_shift
         self.points = len(u) // 3

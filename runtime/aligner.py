@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synergy.runtime.bundle import Bundle, DenseBasis
+from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
 from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
 from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
 from synergy.runtime.engines import Engine, load_library, open_engine
-from synergy.runtime.errors import BundleError
+from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, PoseDecoder, Prediction
 from synergy.runtime.manifest import Artifact
 from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
@@ -37,11 +37,12 @@ class FaceAligner:
         self.morphable = bundle.morphable()
         self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, bundle.manifest.pose)
         self.input = bundle.manifest.inputs[0]
+        self.unverified = False  # on a card whose answers nobody compared with the golden values
 
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        folder: str | Path | None = None,
         engine: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
@@ -49,16 +50,20 @@ class FaceAligner:
         detector: Detector | None = None,
         isolated: bool = False,
         options: EngineOptions = DEFAULT_OPTIONS,
+        verify: bool | None = None,
     ) -> FaceAligner:
-        """Open the bundle in `folder`.
+        """Open the bundle in `folder`; without one, the built-in bundle.
 
         engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact, number of threads and proved
         precision, measured once per machine and bundle (`runtime.autotune`). device: cpu, gpu[:N] or ascend[:N].
         threads: None for all cores. artifact: a file or format of the bundle instead of the engine's preferred one.
         isolated: run the engine in a child process. options: precision, cores, Lite's own settings.
+        verify: replay the bundle's golden values before the first answer, and refuse an engine that disagrees. None:
+        on every device other than the CPU, because cards and their libraries were seen to give wrong numbers without
+        an error; there a bundle without golden values is refused. False: never; `unverified` is then True.
         Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
         """
-        bundle = Bundle.open(folder)
+        bundle = Bundle.open(BUILTIN if folder is None else folder)
         where = Device.parse(device)
         if engine == "auto":
             from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
@@ -72,22 +77,38 @@ class FaceAligner:
             load_library(engine)  # while the model is hashed
         opened = open_engine(engine, model(), where, threads, isolated, options)
         try:
-            return cls(bundle, chosen, opened, detector)
-        except BundleError:
+            aligner = cls(bundle, chosen, opened, detector)
+            is_card = where.kind != "cpu"
+            if verify or (verify is None and is_card):
+                from synergy.runtime.verification.replay import require_golden_answers  # CPUs are not checked each time
+
+                require_golden_answers(aligner)
+            aligner.unverified = is_card and verify is False
+            return aligner
+        except (BundleError, EngineError):
             opened.close()
             raise
 
-    def __call__(self, image_bgr: np.ndarray) -> list[Face]:
-        """Detect and align all faces of an image (H,W,3) uint8 BGR."""
+    def __call__(self, image: np.ndarray | str | Path) -> list[Face]:
+        """Detect and align all faces of an image (H,W,3) uint8 BGR, or of a picture file.
+
+        Raises MediaError for a file that is no picture, ValueError for an array of another form.
+        """
+        if isinstance(image, (str, Path)):
+            from synergy.runtime.media.image import read_image  # images in memory need no decoder
+
+            image_bgr = read_image(image)
+        else:
+            image_bgr = image
         return self.align_crops([self.cut(image_bgr, self.detect(image_bgr))])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
-        """Face boxes, by OpenCV's own cascade unless another detector was given."""
+        """Face boxes by the detector that was given, else by YuNet if it is installed, else by OpenCV's cascades."""
         check_image(image_bgr)
         if self.detector is None:
-            from synergy.runtime.detection.detector import HaarDetector  # known boxes and ready crops need none
+            from synergy.runtime.detection.detector import make_detector  # known boxes and ready crops need none
 
-            self.detector = HaarDetector()
+            self.detector = make_detector()
         return self.detector.detect(image_bgr)
 
     def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
@@ -186,6 +207,7 @@ class FaceAligner:
                 params=prediction.params[i],
                 refined_landmarks=refined[i],
                 vertices=vertices[i],
+                unverified=self.unverified,
             )
             for i, detection in enumerate(detections)
         ]

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from synergy.runtime.bundle import Bundle
+from synergy.runtime.bundle import BUILTIN, Bundle
 from synergy.runtime.engines import Engine, available, default_threads, engine_class, open_engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.files import write_file
@@ -220,6 +220,11 @@ def _tuning_key(bundle: Bundle, device: Device, request: TuneRequest, variants: 
 
 
 def _path(bundle: Bundle) -> Path:
+    """Beside the bundle; for the built-in one in the user's cache, because packages are often read-only."""
+    if bundle.folder == BUILTIN:
+        from platformdirs import user_cache_path
+
+        return user_cache_path("synergy") / "builtin.tuning.json"
     folder = bundle.folder.absolute()
     return folder.with_name(f"{folder.name}.tuning.json")
 

@@ -55,6 +55,8 @@ class Morphable(msgspec.Struct, frozen=True, eq=False):
     dense: DenseBasis | None = None
 
 
+# The bundle that the package brings: a network trained on synthetic faces only (docs/model-card.md), as ONNX.
+BUILTIN = Path(__file__).parent / "assets" / "builtin"
 SPARSE_SHAPES = {
     "param_mean": (62,),
     "param_std": (62,),

@@ -56,6 +56,8 @@ SYNERGYNET_POSE = PoseRule(pitch_rc=(1, 2), roll_rc=(0, 1))
 DDFA_V2_POSE = PoseRule(pitch_rc=(2, 1), roll_rc=(1, 0))
 SYNERGYNET_FRAME = LandmarkFrame(y_from=121.0)
 DDFA_V2_FRAME = LandmarkFrame(y_from=120.0, x_shift=-1.0, z_shift=-1.0, z_min_to_zero=True)
+# The official codes differ by one crop pixel: SynergyNet keeps the 1-based pixels of its MATLAB labels.
+LANDMARK_FRAMES = {"synergynet": SYNERGYNET_FRAME, "3ddfa_v2": DDFA_V2_FRAME}
 
 
 def dewhiten(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -71,7 +73,11 @@ def rotation(params: np.ndarray) -> np.ndarray:
     official code does not do that and its published pose errors depend on it.
     """
     _check_params(params)
-    rows = params[:, CAMERA].reshape(-1, 3, 4)[:, :2, :3].astype(np.float64)
+    return rows_to_rotation(params[:, CAMERA].reshape(-1, 3, 4)[:, :2, :3].astype(np.float64))
+
+
+def rows_to_rotation(rows: np.ndarray) -> np.ndarray:
+    """The first two rows of scaled rotations (N,2,3) -> rotations (N,3,3), as `rotation`; a zero row stays zero."""
     rows = rows / np.maximum(np.sqrt((rows * rows).sum(axis=2, keepdims=True)), TINY)
     r1, r2 = rows[:, 0], rows[:, 1]
     r3 = r1[:, YZX] * r2[:, ZXY] - r1[:, ZXY] * r2[:, YZX]  # np.cross is ten times slower
@@ -103,19 +109,46 @@ def rotation_to_euler_deg(rotations: np.ndarray, rule: PoseRule) -> np.ndarray:
     return np.degrees(np.stack([np.arcsin(sin_yaw), pitch, roll], axis=1))
 
 
+def euler_deg_to_rotation(angles_deg: np.ndarray) -> np.ndarray:
+    """Yaw, pitch, roll (N,3) in degrees -> rotations (N,3,3) float64: roll is applied first, then yaw, then pitch.
+
+    The signs are those of `SYNERGYNET_POSE`. `rotation_to_euler_deg` with that rule returns pitch and roll exactly;
+    yaw exactly if pitch or roll is 0, else within a few degrees, because it reads sin(yaw) from R[2,0], where this
+    order of rotations has it at -R[0,2].
+    """
+    sine, cosine = np.sin(np.radians(angles_deg)), np.cos(np.radians(angles_deg))
+    (sin_yaw, sin_pitch, sin_roll), (cos_yaw, cos_pitch, cos_roll) = sine.T, cosine.T
+    zero, one = np.zeros(len(sine)), np.ones(len(sine))
+    about_x = np.array([[one, zero, zero], [zero, cos_pitch, sin_pitch], [zero, -sin_pitch, cos_pitch]])
+    about_y = np.array([[cos_yaw, zero, -sin_yaw], [zero, one, zero], [sin_yaw, zero, cos_yaw]])
+    about_z = np.array([[cos_roll, sin_roll, zero], [-sin_roll, cos_roll, zero], [zero, zero, one]])
+    return about_x.transpose(2, 0, 1) @ about_y.transpose(2, 0, 1) @ about_z.transpose(2, 0, 1)
+
+
 def vertices(
     params: np.ndarray, u: np.ndarray, w_shp: np.ndarray, w_exp: np.ndarray, frame: LandmarkFrame
 ) -> np.ndarray:
     """De-whitened parameters (N,62) -> points (N,3,V) float32 in crop pixels.
+
+    The bases are as in `model_points`: the dense ones give the mesh, the sparse ones the 68 landmarks.
+    """
+    return frame.apply(model_points(params, u, w_shp, w_exp)).astype(np.float32)
+
+
+def model_points(params: np.ndarray, u: np.ndarray, w_shp: np.ndarray, w_exp: np.ndarray) -> np.ndarray:
+    """De-whitened parameters (N,62) -> points (N,3,V) in crop pixels, but in the model's axes (y up).
 
     Args:
         params: De-whitened parameters (N,62).
         u: Mean shape (3V,) or (3V,1); x, y, z interleaved, as in both bases.
         w_shp: Shape basis (3V,40).
         w_exp: Expression basis (3V,10).
-        frame: The network's crop axes.
 
-    The dense basis gives the mesh, the sparse one the 68 landmarks. Raises ValueError if the shapes do not match.
+    Returns:
+        (N,3,V), float32 if all arguments are, else float64.
+
+    Raises:
+        ValueError: The shapes do not match.
     """
     _check_params(params)
     rows = u.size
@@ -125,8 +158,7 @@ def vertices(
         )
     flat = u.reshape(1, rows) + params[:, SHAPE] @ w_shp.T + params[:, EXPRESSION] @ w_exp.T
     camera = params[:, CAMERA].reshape(-1, 3, 4)
-    points = camera[:, :, :3] @ flat.reshape(len(params), rows // 3, 3).transpose(0, 2, 1) + camera[:, :, 3:]
-    return frame.apply(points).astype(np.float32)
+    return camera[:, :, :3] @ flat.reshape(len(params), rows // 3, 3).transpose(0, 2, 1) + camera[:, :, 3:]
 
 
 def _angle(sine: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

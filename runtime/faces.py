@@ -97,6 +97,7 @@ class Face:
         params: Whitened 3DMM parameters (62,) float32.
         refined_landmarks: As `landmarks`, (68,3), if the bundle's head computes them.
         vertices: Mesh vertices (V,3) float32 in image pixels, if the bundle's head computes them.
+        unverified: Computed on a GPU or NPU whose results were not compared with the bundle's golden values.
     """
 
     landmarks: np.ndarray
@@ -108,6 +109,7 @@ class Face:
     params: np.ndarray
     refined_landmarks: np.ndarray | None = None
     vertices: np.ndarray | None = None
+    unverified: bool = False
 
 
 class FaceCrops(msgspec.Struct, frozen=True, eq=False):

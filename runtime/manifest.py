@@ -16,8 +16,10 @@ from synergy.runtime.decode import LandmarkFrame, PoseRule
 from synergy.runtime.errors import BundleError
 from synergy.runtime.specs import DYNAMIC, TensorSpec
 
-SCHEMA = 2
-OLDEST_SCHEMA = 1  # without `Artifact.compute_precisions`; its int8 files can be read by onnxruntime only
+SCHEMA = 3
+# Schema 1 lacks `Artifact.compute_precisions`, and its int8 files can be read by onnxruntime only. Schemas 1 and 2 lack
+# `Manifest.golden` and `Artifact.outputs`.
+OLDEST_SCHEMA = 1
 PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; typical: 3 kB
@@ -72,13 +74,18 @@ class ComputePrecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
-    """One exported model. `compute_precisions`: those below float32 that the export verified."""
+    """One exported model. `compute_precisions`: those below float32 that the export verified.
+
+    `outputs`: the names of the graph's outputs in the file, in order. Some formats lose the manifest's names; the order
+    is that of the manifest's outputs in every format.
+    """
 
     format: Format
     precision: Precision
     mind_ir_version: int | None = None
     drift: Drift | None = None
     compute_precisions: tuple[ComputePrecision, ...] = msgspec.field(default=(), name="computing")
+    outputs: tuple[str, ...] = ()
 
     def precisions(self, engine: str) -> tuple[str, ...]:
         """Compute precisions verified on `engine` with a drift within the limits; first "fp32", the file's own."""
@@ -111,6 +118,16 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_graph: bool
 
 
+class GoldenEntry(FileEntry, frozen=True, forbid_unknown_fields=True):
+    """The file of golden values. `data` says what its faces are and `real_faces` whether they are photographs of
+    people; `nme` (percent) and `mae` (degrees, null without poses) are the Cell's accuracy on them."""
+
+    data: str
+    real_faces: bool
+    nme: float
+    mae: float | None
+
+
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The exported checkpoint."""
 
@@ -135,6 +152,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: tuple[Artifact, ...]
     morphable: FileEntry
     parity: FileEntry | None = None
+    golden: GoldenEntry | None = None
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file of the bundle beside the manifest."""
+        others = (self.morphable, self.parity, self.golden)
+        return (*self.artifacts, *(entry for entry in others if entry is not None))
 
     @property
     def head(self) -> str:

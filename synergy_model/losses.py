@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE
+from synergy.synergy_model.landmark_networks import RESIDUAL_SCALE
 from synergy.synergy_model.morphable import CAMERA
 from synergy.synergy_model.synergynet import SynergyNet
 
@@ -65,8 +65,8 @@ def code_loss(regressed: Tensor, target: Tensor, official: bool = False) -> Tens
 class SynergyLoss(nn.Cell):
     """Images (N,3,120,120) normalised, whitened target (N,62) -> total, terms (5,) unweighted, in order of `TERMS`.
 
-    A network without refiner leaves landmarks unrefined: its regressor reads the plain ones and the refined
-    term is 0. Without a regressor both its terms are 0.
+    Without a refiner, the regressor's input is the unrefined landmarks and the refined term is 0. Without a
+    regressor, its two terms are 0.
     """
 
     def __init__(self, network: SynergyNet, options: LossOptions) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synergy.runtime.decode import SYNERGYNET_POSE, dewhiten, euler_deg
+
 YAW_BINS = ((0, 30), (30, 60), (60, 90))
 MAX_POSE_DEG = 99.0  # samples with a larger angle are left out of the pose error, as the protocol does
 
@@ -48,16 +50,9 @@ def nme_percent(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return 100.0 * distance / np.sqrt(width * height)
 
 
-def euler_degrees(params: np.ndarray) -> np.ndarray:
-    """Unwhitened parameters (N,12 or more) -> (N,3) yaw, pitch, roll in degrees, official order and signs."""
-    camera = params[:, :12].reshape(-1, 3, 4)[:, :, :3].astype(np.float64)
-    first, second = _unit(camera[:, 0]), _unit(camera[:, 1])
-    third = np.cross(first, second)
-    yaw = np.arcsin(np.clip(third[:, 0], -1.0, 1.0))
-    cosine = np.cos(yaw)
-    pitch = np.arctan2(second[:, 2] / cosine, third[:, 2] / cosine)
-    roll = np.arctan2(first[:, 1] / cosine, first[:, 0] / cosine)
-    return np.degrees(np.stack([yaw, pitch, roll], axis=1))
+def label_euler_deg(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Whitened parameters (N,62) -> yaw, pitch, roll (N,3) in degrees, with the signs of AFLW2000-3D's labels."""
+    return euler_deg(dewhiten(params, mean, std), SYNERGYNET_POSE)
 
 
 def measure(
@@ -82,7 +77,3 @@ def _bin(nme: np.ndarray, yaw: np.ndarray, limits: tuple[int, int]) -> NmeBin:
     if not chosen.size:
         return NmeBin(limits, 0, float("nan"), float("nan"))
     return NmeBin(limits, int(chosen.size), float(chosen.mean()), float(chosen.std()))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from synergy.runtime.decode import LANDMARK_FRAMES, PARAMS
+
 POINTS = 68
-PARAMS = 62  # 12 camera (3x4 row-major), 40 shape, 10 expression
 CAMERA = 12
-
-
-@dataclass(frozen=True)
-class LandmarkFrame:
-    """From the model's frame (y up) to crop pixels (y down): x + x_shift, y_from - y, z + z_shift.
-
-    `z_min_to_zero` then shifts each face so that its smallest z is 0.
-    """
-
-    x_shift: float
-    y_from: float
-    z_shift: float
-    z_min_to_zero: bool
-
-
-# The official codes differ by one crop pixel: SynergyNet keeps the 1-based pixels of its MATLAB labels.
-FRAMES = {
-    "synergynet": LandmarkFrame(x_shift=0.0, y_from=121.0, z_shift=0.0, z_min_to_zero=False),
-    "3ddfa_v2": LandmarkFrame(x_shift=-1.0, y_from=120.0, z_shift=-1.0, z_min_to_zero=True),
-}
 
 
 class MorphableModel(nn.Cell):
@@ -44,10 +23,10 @@ class MorphableModel(nn.Cell):
 
     def __init__(self, convention: str = "synergynet") -> None:
         super().__init__()
-        if convention not in FRAMES:
-            raise ValueError(f"unknown convention {convention!r}: use one of {', '.join(FRAMES)}")
+        if convention not in LANDMARK_FRAMES:
+            raise ValueError(f"unknown convention {convention!r}: use one of {', '.join(LANDMARK_FRAMES)}")
         self.convention = convention
-        frame = FRAMES[convention]
+        frame = LANDMARK_FRAMES[convention]
         self.z_min_to_zero = frame.z_min_to_zero
         self.param_mean = _constant("param_mean", (PARAMS,))
         self.param_std = _constant("param_std", (PARAMS,))

@@ -6,26 +6,23 @@ import os
 
 from mindspore import Tensor, nn
 
+from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.synergy_model.backbones import build_backbone
-from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
-from synergy.synergy_model.landmark_refiner import RESIDUAL_SCALE, LandmarkRefiner
-from synergy.synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM, RESIDUAL_SCALE, LandmarkRefiner, LandmarkTo3DMM
 from synergy.synergy_model.morphable import MorphableModel
 
 IMAGE_SIZE = 120
 PIXEL_MEAN = 127.5  # normalised = (pixel - 127.5) / 128, channels in BGR order
 PIXEL_SCALE = 128.0
 
-# With AVX-512, oneDNN runs depthwise and first convolutions in plain NCHW layout by its reference code: ten times
-# slower and more. It reads this when MindSpore runs its first operator in the process.
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+os.environ.setdefault(*ONEDNN_ISA_LIMIT)  # read when MindSpore runs its first operator in the process
 
 
 class SynergyNet(nn.Cell):
     """Normalised BGR images (N,3,120,120) float32 -> whitened parameters (N,62), landmarks (N,3,68) crop px.
 
     The output is the first stage alone, as in the official test code. `refiner` (MLP_for) and `regressor`
-    (MLP_rev) serve training; either may be None where a checkpoint does not carry it.
+    (MLP_rev) are for training; either may be None where a checkpoint does not have it.
     """
 
     def __init__(self, arch: str, convention: str, refiner: bool, regressor: bool) -> None:

@@ -218,6 +218,8 @@ NOT_FOR_A_FACE = {
     *(
         "synergy.runtime.autotune",
         "synergy.runtime.detection.detector",
+        "synergy.runtime.media.box_file",
+        "synergy.runtime.media.image",
         "synergy.runtime.media.inputs",
         "synergy.runtime.media.drawing",
         "synergy.runtime.media.video",

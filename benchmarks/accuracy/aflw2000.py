@@ -21,7 +21,7 @@ from synergy.benchmarks.accuracy.imresize import imresize
 from synergy.runtime.crop import CROP_SIZE, crop_resize
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import staged_directory
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 
 TITLE = "AFLW2000-3D"
 CROPS, LIST, EVAL = "AFLW2000-3D_crop", "AFLW2000-3D_crop.list", "eval"

@@ -13,7 +13,7 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.data import POINTS, DataError, check_labels
 from synergy.runtime.errors import MediaError
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
 ROI_FACTOR = np.sqrt(2)  # side of the crop over the longer side of the landmarks' box

@@ -15,7 +15,7 @@ from synergy.benchmarks.accuracy.report import AccuracyReport, pose_errors
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.files import write_file
 from synergy.runtime.media.drawing import CONTOURS, Colour
-from synergy.runtime.media.inputs import write_image
+from synergy.runtime.media.image import write_image
 
 COLUMNS = ("name", "yaw_deg", "nme_percent", "yaw_error_deg", "pitch_error_deg", "roll_error_deg")
 ZOOM = 3  # montage pixels per crop pixel

@@ -10,22 +10,13 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.data import POINTS, DataError, check_finite
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.decode import (
-    DDFA_V2_FRAME,
-    PARAMS,
-    SYNERGYNET_FRAME,
-    SYNERGYNET_POSE,
-    LandmarkFrame,
-    dewhiten,
-    euler_deg,
-    vertices,
-)
+from synergy.runtime.decode import LANDMARK_FRAMES, PARAMS, dewhiten, vertices
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
 from synergy.synergy_model.checkpoints.torch_pickle import TorchFileError
+from synergy.synergy_model.metrics import label_euler_deg
 
 BASES = {"u_base": (3 * POINTS, 1), "w_shp_base": (3 * POINTS, 40), "w_exp_base": (3 * POINTS, 10)}
 WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
-FRAMES: dict[str, LandmarkFrame] = {"synergynet": SYNERGYNET_FRAME, "3ddfa_v2": DDFA_V2_FRAME}
 
 
 @dataclass(frozen=True)
@@ -55,11 +46,6 @@ def bundle_predictor(aligner: FaceAligner) -> Predictor:
     return predict
 
 
-def label_euler_deg(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Whitened parameters (N,62) -> yaw, pitch, roll (N,3) in degrees, in the signs of AFLW2000-3D's labels."""
-    return euler_deg(dewhiten(params, mean, std), SYNERGYNET_POSE)
-
-
 def predictions_from_npz(
     path: Path,
     count: int,
@@ -75,8 +61,8 @@ def predictions_from_npz(
     w_exp_base) as well; `convention`, synergynet or 3ddfa_v2, says where their crop pixels start.
     Raises DataError naming the file and what it lacks.
     """
-    if convention not in FRAMES:
-        raise ValueError(f"unknown convention {convention!r}: use {' or '.join(FRAMES)}")
+    if convention not in LANDMARK_FRAMES:
+        raise ValueError(f"unknown convention {convention!r}: use {' or '.join(LANDMARK_FRAMES)}")
     content = _read(path)
     if "params" not in content:
         landmarks = _landmarks(content, path, count)
@@ -91,7 +77,7 @@ def predictions_from_npz(
     if morphable is None:
         raise DataError(f"{path} has params and no landmarks: give --morphable FILE.npz with {', '.join(BASES)}")
     bases = read_bases(morphable)
-    return Predictions(vertices(dewhiten(params, mean, std), *bases, FRAMES[convention]), euler)
+    return Predictions(vertices(dewhiten(params, mean, std), *bases, LANDMARK_FRAMES[convention]), euler)
 
 
 def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:

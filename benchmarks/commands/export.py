@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from enum import Enum
 from functools import partial
@@ -49,6 +50,9 @@ def export(
     accept_drift: Annotated[bool, typer.Option("--accept-drift", help="Also where accuracy suffers.")] = False,
     root: RootOption = None,
     raw: RawOption = None,
+    golden_real: Annotated[
+        bool, typer.Option("--golden-real", help="Put faces of --raw or --root, not procedural ones, in golden.npz.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
@@ -65,7 +69,7 @@ def export(
         raise typer.BadParameter("--calibration is for --precision int8")
     crops = read_crops(calibration) if calibration else None
     wanted = ExportOptions(formats_here(formats), _batch(batch), force, head.value, precision.value, crops)
-    proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift)
+    proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift, golden_real=golden_real)
     try:
         manifest = export_bundle(ckpt, bundle, wanted, proof, say=print)
     except ParityError as error:
@@ -94,7 +98,8 @@ def parity(
     from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
 
     data, opened = accuracy_data(root, raw), Bundle.open(bundle)
-    report = prove_bundle(opened, load_checkpoint(ckpt), data)
+    source_sha256 = hashlib.sha256(ckpt.read_bytes()).hexdigest()
+    report = prove_bundle(opened, load_checkpoint(ckpt), data, source_sha256)
     print_parity(report)
     for skipped in runnable_variants(opened.manifest.artifacts).missing_precisions():
         print(f"note: not checked again here: {skipped}", file=sys.stderr)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from synergy.benchmarks.accuracy.data import EvaluationData
-from synergy.benchmarks.accuracy.predictions import Predictions, Predictor, bundle_predictor, label_euler_deg
+from synergy.benchmarks.accuracy.predictions import Predictions, Predictor, bundle_predictor
 from synergy.benchmarks.accuracy.report import AccuracyReport, evaluate
-from synergy.benchmarks.parity.check import cell_outputs
+from synergy.benchmarks.parity.cell import cell_outputs
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.parity_record import Accuracy
 from synergy.runtime.variants import VariantEngines, runnable_variants
+from synergy.synergy_model.metrics import label_euler_deg
 from synergy.synergy_model.synergynet import SynergyNet
 
 CELL = "Cell"

@@ -1,4 +1,4 @@
-"""The gate between an exported bundle and the world: numbers first, then task accuracy."""
+"""Decides whether a bundle may appear: numbers first, then task accuracy; and makes its golden values."""
 
 from __future__ import annotations
 
@@ -7,74 +7,126 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from synergy.benchmarks.accuracy.data import EvaluationData, synthetic_data
+from synergy.benchmarks.accuracy.golden import golden_accuracy
 from synergy.benchmarks.parity.check import check_bundle
-from synergy.benchmarks.parity.drift import PARITY_FACES, REDUCED_FACES, VariantAccuracy, drift_rows, measure_bundle
+from synergy.benchmarks.parity.drift import (
+    CELL_ENGINE,
+    PARITY_FACES,
+    REDUCED_FACES,
+    VariantAccuracy,
+    drift_rows,
+    measure_bundle,
+)
+from synergy.benchmarks.parity.golden import GOLDEN_FACES, make_golden, repeat_golden
 from synergy.benchmarks.parity.report import ParityError, summary
-from synergy.export.bundle import Proof
+from synergy.export.bundle import GoldenFile, Proof
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import Artifact, Drift
-from synergy.runtime.parity_record import Accuracy, ParityReport
+from synergy.runtime.parity_record import Accuracy, Check, ParityReport
 from synergy.runtime.variants import VariantEngines
+from synergy.runtime.verification.golden import GOLDEN_NAME, Golden, encode_golden, read_golden
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 
-Key = tuple[str, str]  # an artifact's file, and what it is computed in
+Key = tuple[str, str]  # an artifact's file, and its compute precision
 
 
 @dataclass(frozen=True)
 class ProofResult:
-    """The report, and the accuracy that its rows are of: the Cell's first, none where outputs already failed."""
+    """The report, and the accuracy behind its rows: the Cell's first; empty where outputs already failed."""
 
     report: ParityReport
     measured: tuple[VariantAccuracy, ...] = ()
 
 
-def prove_bundle(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | None = None) -> ParityReport:
+def prove_bundle(
+    bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData | None = None, source_sha256: str | None = None
+) -> ParityReport:
     """Compare every artifact on every engine with the Cell: outputs, then NME and MAE on `data`.
 
-    Without data, held-out synthetic faces are used. Accuracy is not measured where the outputs already fail. A
-    drift beyond its limit passes only where the manifest says that it was accepted.
+    Without data, held-out synthetic faces are used. Accuracy is not measured where the outputs already fail. A drift
+    beyond its limit passes only where the manifest says that it was accepted. The bundle's golden values are compared
+    with the Cell too. source_sha256: that of the checkpoint's file, which must be the manifest's.
     """
+    stored = read_golden(bundle)
+    golden = make_golden(checkpoint) if stored is None else repeat_golden(checkpoint, stored)
     drifts = {
-        (entry.file, compute_precision): drift
-        for entry in bundle.manifest.artifacts
-        for compute_precision, drift in _drifts(entry)
+        (entry.file, precision): drift for entry in bundle.manifest.artifacts for precision, drift in _drifts(entry)
     }
     accepted = [key for key, drift in drifts.items() if drift and drift.accepted]
-    return _prove(bundle, checkpoint, data or _faces(bundle), accepted).report
+    report = _prove(bundle, checkpoint, golden, data or _faces(bundle), accepted).report
+    failures = list(report.failures)
+    if source_sha256 not in (None, bundle.manifest.source.sha256):
+        failures.append("the checkpoint is not the one that the bundle was exported from: its sha256 differs")
+    checks = report.checks if stored is None else (*report.checks, *_golden_checks(bundle, stored, golden))
+    passed = report.passed and not failures and all(check.passed for check in checks)
+    return msgspec.structs.replace(report, checks=checks, failures=tuple(failures), passed=passed)
 
 
-def gate(folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False) -> Proof:
-    """Prove the unpublished bundle in `folder`, or raise ParityError.
+def gate(
+    folder: Path,
+    checkpoint: Checkpoint,
+    data: EvaluationData | None = None,
+    accept_drift: bool = False,
+    golden_real: bool = False,
+) -> Proof:
+    """Check the unpublished bundle in `folder`. Raises ParityError if it fails.
 
-    `accept_drift`: what is of a reduced precision may drift beyond its limit; the proof says so.
+    accept_drift: reduced precisions may drift beyond their limit, which the manifest then states. golden_real: the
+    golden values hold faces of `data`, which may be photographs of people, instead of procedural ones.
     """
-    return gate_and_measure(folder, checkpoint, data, accept_drift)[0]
+    return gate_and_measure(folder, checkpoint, data, accept_drift, golden_real)[0]
 
 
 def gate_and_measure(
-    folder: Path, checkpoint: Checkpoint, data: EvaluationData | None = None, accept_drift: bool = False
+    folder: Path,
+    checkpoint: Checkpoint,
+    data: EvaluationData | None = None,
+    accept_drift: bool = False,
+    golden_real: bool = False,
 ) -> tuple[Proof, tuple[VariantAccuracy, ...]]:
-    """As `gate`, with the accuracy that the proof was made of: the Cell's first."""
+    """As `gate`, with the accuracy of the Cell and of every variant."""
     bundle = Bundle.open(folder)
+    if golden_real and data is None:
+        raise ValueError("golden values of real faces need these faces: give --raw or --root")
+    golden = make_golden(checkpoint, data if golden_real else None)
+    source = data.source if golden_real and data is not None else f"{GOLDEN_FACES} procedural faces"
     data = data or _faces(bundle)
     reduced = [key for entry in bundle.manifest.artifacts for key in _reduced(entry)]
-    examined = _prove(bundle, checkpoint, data, reduced if accept_drift else ())
-    report = examined.report
+    result = _prove(bundle, checkpoint, golden, data, reduced if accept_drift else ())
+    report = result.report
     if not report.passed:
         raise ParityError(_with_cure(report, reduced), report)
     drift = {entry.file: _worst((entry.file, "fp32"), report, data.source) for entry in bundle.manifest.artifacts}
-    compute_precision = {
+    compute_precisions = {
         entry.file: tuple(
             msgspec.structs.replace(each, drift=_worst((entry.file, each.precision), report, data.source))
             for each in entry.compute_precisions
         )
         for entry in bundle.manifest.artifacts
     }
-    return Proof(
-        msgspec.json.format(msgspec.json.encode(report), indent=2), drift, compute_precision
-    ), examined.measured
+    content = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    return Proof(content, drift, compute_precisions, _golden_file(golden, bundle, source, golden_real)), result.measured
+
+
+def _golden_file(golden: Golden, bundle: Bundle, source: str, real_faces: bool) -> GoldenFile:
+    accuracy = golden_accuracy(golden.reference.outputs, bundle, golden)
+    mae = None if accuracy.mae is None else accuracy.mae.mean
+    return GoldenFile(encode_golden(golden), source, real_faces, accuracy.nme.mean, mae)
+
+
+def _golden_checks(bundle: Bundle, stored: Golden, fresh: Golden) -> Iterator[Check]:
+    """The golden values in the bundle, compared with those that the Cell gives now."""
+    reference = fresh.reference
+    for output, expected in reference.outputs.items():
+        found = stored.reference.outputs.get(output)
+        fits = found is not None and found.shape == expected.shape
+        max_abs = float(np.abs(found - expected).max()) if found is not None and fits else float("inf")
+        tolerance = reference.tolerance(output, bundle.manifest.arch)
+        sensitivity = reference.input_sensitivity(output)
+        yield Check(GOLDEN_NAME, CELL_ENGINE, output, max_abs, sensitivity, tolerance, max_abs <= tolerance)
 
 
 def _faces(bundle: Bundle) -> EvaluationData:
@@ -83,21 +135,23 @@ def _faces(bundle: Bundle) -> EvaluationData:
 
 
 def _drifts(entry: Artifact) -> Iterator[tuple[str, Drift | None]]:
-    """By what the engine computes in; "fp32" stands for the file's own precision."""
+    """The drift by compute precision; "fp32" stands for the file's own precision."""
     yield "fp32", entry.drift
     yield from ((each.precision, each.drift) for each in entry.compute_precisions)
 
 
 def _reduced(entry: Artifact) -> Iterator[Key]:
-    """What may drift further than rounding does."""
+    """What computes in less than float32, so that its drift may exceed that of rounding."""
     yield from ((entry.file, each.precision) for each in entry.compute_precisions)
     if entry.precision != "fp32":
         yield (entry.file, "fp32")
 
 
-def _prove(bundle: Bundle, checkpoint: Checkpoint, data: EvaluationData, accepted: Collection[Key]) -> ProofResult:
+def _prove(
+    bundle: Bundle, checkpoint: Checkpoint, golden: Golden, data: EvaluationData, accepted: Collection[Key]
+) -> ProofResult:
     with VariantEngines(bundle) as engines:
-        report = check_bundle(engines, checkpoint)
+        report = check_bundle(engines, checkpoint, golden)
         if not report.passed:
             return ProofResult(report)
         measured = tuple(measure_bundle(engines, checkpoint.network, data))
@@ -115,7 +169,10 @@ def _key(row: Accuracy) -> Key:
 def _with_cure(report: ParityReport, reduced: Collection[Key]) -> str:
     beyond = [row for row in report.accuracy if not row.passed]
     only_reduced = bool(beyond) and all(_key(row) in reduced for row in beyond)
-    cure = ". Another precision or --calibration may help; --accept-drift exports it nevertheless"
+    cure = (
+        ". Judge it on faces like those it will see (--raw or --root), try another precision or --calibration, or use "
+        "--accept-drift to export it nevertheless"
+    )
     return summary(report) + (cure if only_reduced else "")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CropRule
 from synergy.runtime.decode import dewhiten, vertices
-from synergy.runtime.media.image import decode_picture
+from synergy.runtime.media.image import decode_image
 
 if TYPE_CHECKING:
     from synergy.benchmarks.peers.sessions import Run
@@ -37,7 +37,7 @@ def our_path(aligner: FaceAligner) -> Path:
     """What the package's user writes: decode, then `FaceAligner.align`."""
 
     def path(picture: Picture) -> np.ndarray:
-        return aligner.align(decode_picture(picture.jpeg), [picture.box_xyxy])[0].landmarks
+        return aligner.align(decode_image(picture.jpeg), [picture.box_xyxy])[0].landmarks
 
     return path
 

@@ -70,7 +70,7 @@ class OverheadRow(msgspec.Struct, frozen=True):
 class PathRow(msgspec.Struct, frozen=True):
     """From the bytes of a JPEG with one known box to 68 landmarks in its pixels, one picture at a time; fps: of these.
 
-    A peer's is a plain script around the bare session; an engine's is `decode_picture` and `FaceAligner.align`.
+    A peer's is a plain script around the bare session; an engine's is `decode_image` and `FaceAligner.align`.
     """
 
     engine: str

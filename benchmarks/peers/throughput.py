@@ -33,7 +33,7 @@ from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.pictures import PictureJob, parts_of
 from synergy.runtime.inference.records import image_record
 from synergy.runtime.inference.worker import WorkerSetup, default_workers
-from synergy.runtime.media.inputs import read_image, write_image
+from synergy.runtime.media.image import read_image, write_image
 from synergy.runtime.specs import DYNAMIC, EngineOptions
 
 CROPS, PICTURES, PHOTOS = "crops", "pictures, box known", "pictures, face sought"

@@ -133,8 +133,7 @@ def collect(folder: Path, options: ReportOptions, say: Progress) -> ReportData:
 
 def verify(bundle: Bundle) -> None:
     """Raise BundleError unless every file hashes to what the manifest says."""
-    manifest = bundle.manifest
-    for entry in (*manifest.artifacts, manifest.morphable, *([manifest.parity] if manifest.parity else [])):
+    for entry in bundle.manifest.files:
         bundle.read(entry)
 
 

@@ -13,7 +13,7 @@ from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import crop_resize
 from synergy.runtime.media.drawing import draw_faces
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 
 PER_RANK = 4
 PORTRAIT_PX = 480

@@ -25,8 +25,7 @@ from synergy.runtime.engines import Engine
 from synergy.runtime.faces import Detection
 from synergy.runtime.inference.records import image_record
 from synergy.runtime.media.drawing import draw_faces
-from synergy.runtime.media.image import decode_picture
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import decode_image, read_image
 from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
 
 SIDES = (512, 1024, 2048, 4096)  # pixels of a square picture with one face
@@ -82,7 +81,7 @@ def bench_stages(
 def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     """One picture: the portrait at that size, its face counted so many times."""
     jpeg, detections = _picture(side, faces)
-    image = decode_picture(jpeg)
+    image = decode_image(jpeg)
     cut = aligner.cut(image, detections)
     inputs = {aligner.input.name: cut.crops_bgr}
     found = aligner.align_crops([cut])[0]
@@ -90,7 +89,7 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     answered = copy.copy(aligner)
     answered.engine = cast(Engine, _Answered(aligner.engine.run(inputs)))
     stages: dict[str, Callable[[], object]] = {
-        "decode": lambda: decode_picture(jpeg),
+        "decode": lambda: decode_image(jpeg),
         "detect": lambda: aligner.detect(image),
         "crop": lambda: aligner.cut(image, detections),
         "network": lambda: aligner.engine.run(inputs),

@@ -114,8 +114,8 @@ def inspect_path(path: Path) -> Inspection:
 def _inspect_bundle(bundle: Bundle) -> Inspection:
     manifest = bundle.manifest
     models = tuple(_artifact(bundle, artifact) for artifact in manifest.artifacts)
-    bundle.read(manifest.morphable)
-    entries = [*manifest.artifacts, manifest.morphable, *([manifest.parity] if manifest.parity else [])]
+    for entry in manifest.files:
+        bundle.read(entry)
     verdict = parity_verdict(manifest, read_parity(bundle))
     about = BundleInfo(
         folder=str(bundle.folder),
@@ -128,7 +128,7 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
         inputs=_promised(manifest)[0],
         outputs=_promised(manifest)[1],
         toolchain=manifest.toolchain,
-        verified=tuple(entry.file for entry in entries),
+        verified=tuple(entry.file for entry in manifest.files),
         proved=None if verdict.status is ParityStatus.ABSENT else verdict.verified,
     )
     return Inspection(models, about)

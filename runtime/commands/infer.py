@@ -42,6 +42,7 @@ ADDRESS = re.compile(r"auto|local|(ray://)?(?!camera:)[\w.-]+:\d+|ray://.+")
 class DetectorName(str, Enum):
     """Face detectors."""
 
+    auto = "auto"
     haar = "haar"
     yunet = "yunet"
 
@@ -66,7 +67,7 @@ def infer(
         ),
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="Known face boxes instead of a detector.")] = None,
-    detector: Annotated[DetectorName, typer.Option(help="Face detector.")] = DetectorName.haar,
+    detector: Annotated[DetectorName, typer.Option(help="Face detector.")] = DetectorName.auto,
     detector_model: Annotated[Path | None, typer.Option(help="Model file of the yunet detector.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for overlay pictures and videos.")] = None,
     json_file: JsonOption = None,
@@ -76,20 +77,32 @@ def infer(
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Replay the bundle's golden values first; always done on cards.")
+    ] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Use a card without replaying golden values; every output says so.")
+    ] = False,
 ) -> None:
     """Find the faces in pictures: overlays, JSON, meshes; follow those in videos: JSON is then a line per frame."""
     from synergy.runtime.commands.infer_pictures import PictureRun, run_pictures
+    from synergy.runtime.detection.install import INSTALL_HINT, find_yunet
     from synergy.runtime.inference.pictures import InferOptions
     from synergy.runtime.inference.worker import WorkerSetup
-    from synergy.runtime.media.inputs import BoxFile
+    from synergy.runtime.media.box_file import BoxFile
     from synergy.runtime.media.video import split_inputs
 
     if mesh and out is None:
         raise typer.BadParameter("--mesh writes beside the overlays: give --out DIR")
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
+    if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
+        print(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")
     options = engine_options(device_precision, affinity, lite_config)
-    setup = WorkerSetup(bundle, engine.value, device, threads, None, options, detector.value, detector_model)
+    if verify and unverified:
+        raise typer.BadParameter("--verify and --unverified exclude each other")
+    check = True if verify else False if unverified else None
+    setup = WorkerSetup(bundle, engine.value, device, threads, None, options, detector.value, detector_model, check)
     if not videos:
         run = PictureRun(setup, InferOptions(known, out, mesh), workers, ray, json_file)
         raise typer.Exit(run_pictures(run, paths))
@@ -99,7 +112,8 @@ def infer(
         raise ValueError("--boxes, --mesh, --workers and --ray are for pictures, not for videos")
     with setup.open() as aligner:
         code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth))
-        print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}")
+        mark = ", NOT verified" if aligner.unverified else ""
+        print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.progress import print_record, tracked
+from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from synergy.runtime.inference.records import ImageRecord
@@ -55,7 +56,8 @@ def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
         if journal is not None:
             journal.finish()
     who = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
-    print(f"{setup.artifact} on {setup.label}, {setup.device}{who}")
+    unverified = ", NOT verified" if setup.verify is False and setup.device != "cpu" else ""
+    print(f"{setup.artifact} on {setup.label}, {setup.device}{who}{unverified}")
     return 1 if failed else 0
 
 
@@ -108,7 +110,8 @@ def _journal(
 def _key(run: PictureRun, compute_precision: str) -> str:
     """What records depend on besides their picture: what was asked for, and not who computes it; but in what."""
     setup, boxes, out = run.setup, run.options.boxes, run.options.out
-    files = (setup.detector_model, setup.options.lite_config)
+    model = find_yunet() if setup.detector == "auto" and setup.detector_model is None else setup.detector_model
+    files = (model, setup.options.lite_config)
     parts = [
         version(PACKAGE).encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),

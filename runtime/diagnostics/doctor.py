@@ -1,7 +1,7 @@
-"""What works on this machine, what does not, and how to get it.
+"""`synergy doctor`: check what works on this machine, what does not, and how to get it.
 
-What tells the truth is tried, not looked up: libraries are opened and models run, each in a child process, so that
-a broken or hanging one is a line of the report. This module itself needs neither OpenCV nor any engine.
+Packages are tested by use, not by version: libraries are opened and models are run, each in a child process, so that a
+broken or hanging one gives one line of the report. This module itself needs neither OpenCV nor any engine.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from synergy.runtime.diagnostics.probes import OPENCV_RANGE, ask
+from synergy.runtime.detection.install import INSTALL_HINT as DETECTOR_INSTALL_HINT
+from synergy.runtime.detection.install import find_yunet
+from synergy.runtime.diagnostics.probes import OPENCV_RANGE, run_probe
 from synergy.runtime.engines import available
 from synergy.runtime.engines.onnx import INSTALL_HINTS
-from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.errors import EngineUnavailableError, MediaError
 from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
 from synergy.runtime.lite.checks import CURES
 from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
@@ -32,9 +34,9 @@ from synergy.runtime.text import last_line
 
 OLDEST_PYTHON = (3, 10)
 MINDSPORE_PYTHONS = ((3, 10), (3, 12))  # CPython versions that mindspore 2.10 has wheels for
-LITE_BYTES = 1e9  # what installing MindSpore Lite takes: the wheel and its content
+LITE_BYTES = 1e9  # disk space to install MindSpore Lite: the wheel and its content
 ONNX_HINT = "pip install 'synergy-mindir[onnx]'"
-# Without these nothing runs; anything else is a part that one can do without.
+# Without these nothing runs; the other checks are optional.
 REQUIRED = ("python", "opencv", "engine")
 
 PACKAGES = {  # by engine
@@ -47,9 +49,11 @@ PACKAGES = {  # by engine
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A kind of card: how its device nodes are called, which engines run on it, which libraries MindSpore Lite 2.0
-    opens for it (those that its plugin names, as far as they are not Lite's own), what to do where there is a card
-    that no engine can use."""
+    """A kind of accelerator card.
+
+    nodes: pattern of its device files in /dev. engines: those that can run on it. libraries: those that MindSpore Lite
+    2.0 opens for it, without Lite's own. fix: what to do if there is a card that no engine can use.
+    """
 
     nodes: str
     engines: tuple[str, ...]
@@ -78,7 +82,7 @@ ACCELERATORS = {
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One thing that was tried. `fix` says how to get it and is empty where there is nothing to do."""
+    """The result of one check. fix: how to get it, empty if nothing is to be done."""
 
     name: str
     ok: bool
@@ -87,23 +91,23 @@ class CheckResult(msgspec.Struct, frozen=True):
 
     @property
     def required(self) -> bool:
-        """Whether nothing runs without it."""
+        """Whether this check must pass for anything to run."""
         return self.name in REQUIRED
 
 
 class DoctorReport(msgspec.Struct, frozen=True):
-    """All checks, in the order in which to read them."""
+    """All checks, in the order of the report."""
 
     checks: tuple[CheckResult, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether faces can be found here at all."""
+        """Whether all required checks passed."""
         return all(check.ok for check in self.checks if check.required)
 
 
 def run_doctor() -> DoctorReport:
-    """Try everything, side by side: it takes as long as MindSpore's import."""
+    """Run all checks in parallel; this takes as long as the import of MindSpore."""
     checks: tuple[Callable[[], CheckResult], ...] = (
         check_python,
         check_opencv,
@@ -114,6 +118,7 @@ def run_doctor() -> DoctorReport:
         check_onnx,
         check_compiler,
         check_data_folder,
+        check_yunet,
         lambda: check_accelerator("ascend"),
         lambda: check_accelerator("gpu"),
     )
@@ -123,48 +128,64 @@ def run_doctor() -> DoctorReport:
 
 
 def check_python() -> CheckResult:
-    """The interpreter itself."""
+    """The Python interpreter's version."""
     detail = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
     ok = sys.version_info[:2] >= OLDEST_PYTHON
     return CheckResult("python", ok, detail, "" if ok else f"use Python {_dotted(OLDEST_PYTHON)} or newer")
 
 
 def check_opencv() -> CheckResult:
-    """OpenCV of a version that has what detection needs, and its cascades."""
-    ok, answer = ask("opencv")
+    """OpenCV of a supported version, and of OpenCV 4 its cascades."""
+    ok, answer = run_probe("opencv")
     if ok:
-        return CheckResult("opencv", True, f"OpenCV {answer} with its face cascades")
+        return CheckResult("opencv", True, f"OpenCV {answer}")
     fix = f"pip install 'opencv-python{OPENCV_RANGE}'"
     if "cannot open shared object" in answer:  # libGL, which servers lack
         fix = f"pip uninstall opencv-python, then pip install 'opencv-python-headless{OPENCV_RANGE}'"
     return CheckResult("opencv", False, answer, fix)
 
 
+def check_yunet() -> CheckResult:
+    """The model file of the recommended face detector is installed, and OpenCV runs it."""
+    try:
+        path = find_yunet()
+    except MediaError as error:
+        detail, _, fix = str(error).rpartition(": ")
+        return CheckResult("yunet", False, detail, fix)
+    if path is None:
+        detail = "the YuNet face detector is not installed; OpenCV's cascades find fewer faces, and OpenCV 5 has none"
+        return CheckResult("yunet", False, detail, DETECTOR_INSTALL_HINT)
+    ok, answer = run_probe("yunet", str(path))
+    if not ok:
+        return CheckResult("yunet", False, answer, DETECTOR_INSTALL_HINT)
+    return CheckResult("yunet", True, f"YuNet face detector at {path}")
+
+
 def check_lite() -> CheckResult:
-    """MindSpore Lite, and that it runs a model."""
+    """MindSpore Lite is installed and runs a model."""
     if os.environ.get("SYNERGY_LITE_HOME"):
         fix = "correct or unset SYNERGY_LITE_HOME"
     elif package_version() is not None:
-        fix = "pip uninstall mindspore-lite, to use this program's own binding"
+        fix = "pip uninstall mindspore-lite, so that this program's own binding is used"
     else:
         fix = f"remove {lite_folder()} and {INSTALL_HINT}"
     return _check_engine("mindspore-lite", "lite", "without it .ms files do not run and cannot be made", fix)
 
 
 def check_onnxruntime() -> CheckResult:
-    """onnxruntime, and that it runs a model."""
+    """onnxruntime is installed and runs a model."""
     fix = "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx]'"
     return _check_engine("onnxruntime", "onnx", "without it .onnx files do not run", fix)
 
 
 def check_openvino() -> CheckResult:
-    """OpenVINO, and that it runs a model."""
+    """OpenVINO is installed and runs a model."""
     fix = "pip uninstall openvino, then pip install 'synergy-mindir[openvino]'"
     return _check_engine("openvino", "openvino", "without it .onnx files run on onnxruntime alone", fix)
 
 
 def check_mindspore() -> CheckResult:
-    """MindSpore, and that it runs a model."""
+    """MindSpore is installed and runs a model."""
     oldest, newest = MINDSPORE_PYTHONS
     if find_spec("mindspore") is None and not oldest <= sys.version_info[:2] <= newest:
         detail = f"mindspore has no release for Python {_dotted(sys.version_info[:2])}; bundles run without it"
@@ -174,16 +195,16 @@ def check_mindspore() -> CheckResult:
 
 
 def check_onnx() -> CheckResult:
-    """The package that MindSpore's ONNX export needs."""
+    """The onnx package, which MindSpore's ONNX export needs."""
     fix = "pip install 'synergy-mindir[export]'"
     if find_spec("onnx") is None:
         return CheckResult("onnx", False, "onnx is not installed; without it no .onnx file can be made", fix)
-    ok, answer = ask("onnx")
+    ok, answer = run_probe("onnx")
     return CheckResult("onnx", ok, f"onnx {answer}" if ok else answer, "" if ok else f"pip uninstall onnx, then {fix}")
 
 
 def check_compiler() -> CheckResult:
-    """A C++17 compiler with its standard library; it is needed once, to build MindSpore Lite's binding."""
+    """A C++17 compiler with its standard library, which is needed to build the binding of MindSpore Lite."""
     try:
         compiler = find_compiler()
         command = [*compiler, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
@@ -199,9 +220,9 @@ def check_compiler() -> CheckResult:
 
 
 def check_data_folder() -> CheckResult:
-    """Whether MindSpore Lite can be put where it belongs. Nothing is created."""
+    """Whether there is a writable folder with space for MindSpore Lite. Nothing is created."""
     folder = lite_folder()
-    fix = "set SYNERGY_DATA_HOME to a folder of yours with 1 GB free"
+    fix = "set SYNERGY_DATA_HOME to a writable folder with 1 GB free"
     try:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         with tempfile.TemporaryFile(dir=existing):
@@ -213,7 +234,7 @@ def check_data_folder() -> CheckResult:
 
 
 def check_accelerator(kind: str) -> CheckResult:
-    """A card, and the engines that run on it. Having none is fine."""
+    """An accelerator card and the engines that run on it. The check passes if there is no card."""
     card = ACCELERATORS[kind]
     has_card = any(Path("/dev").glob(card.nodes))
     obstacles = {PACKAGES[name]: _obstacle(kind, name, has_card) for name in card.engines}
@@ -221,10 +242,10 @@ def check_accelerator(kind: str) -> CheckResult:
 
 
 def judge_accelerator(kind: str, has_card: bool, obstacles: Mapping[str, str]) -> CheckResult:
-    """What a card means, and what keeps each package from running on it (empty: nothing)."""
+    """The result for a kind of card. obstacles: why each package cannot run on it, empty if it can."""
     faults = ", ".join(f"{name} ({obstacle})" for name, obstacle in obstacles.items() if obstacle)
     if not has_card:
-        missing = f"; missing besides: {faults}" if faults else ""
+        missing = f"; also missing: {faults}" if faults else ""
         return CheckResult(kind, True, f"no card: only needed for --device {kind}{missing}")
     working = ", ".join(name for name, obstacle in obstacles.items() if not obstacle)
     if not working:
@@ -235,23 +256,23 @@ def judge_accelerator(kind: str, has_card: bool, obstacles: Mapping[str, str]) -
 
 
 def _obstacle(kind: str, engine: str, has_card: bool) -> str:
-    """Where there is a card, a model is run on it; else what is missing besides."""
+    """Why an engine cannot run on a card, empty if it can. Without a card only its libraries are looked for."""
     status = available(engine)
     if not status.ok:
         return status.detail
     if has_card:
-        ok, answer = ask("engine", engine, kind)
-        return "" if ok else answer.partition("; ")[0]  # without the cure: `fix` has one
+        ok, answer = run_probe("engine", engine, kind)
+        return "" if ok else answer.partition("; ")[0]  # without the cure, which `fix` contains
     if engine == "onnx":
-        return ask("provider", kind)[1]
+        return run_probe("provider", kind)[1]
     if engine == "lite":
-        missing = ask("libraries", *ACCELERATORS[kind].libraries)[1]
+        missing = run_probe("libraries", *ACCELERATORS[kind].libraries)[1]
         return f"no {missing}" if missing else ""
-    return ""  # without a card MindSpore does not tell
+    return ""  # MindSpore cannot be checked without a card
 
 
 def judge_engines(results: Sequence[CheckResult]) -> CheckResult:
-    """Whether one at least of the engines works."""
+    """Whether at least one of the engines works."""
     working = [result.name for result in results if result.ok]
     if working:
         return CheckResult("engine", True, f"bundles run on {', '.join(working)}")
@@ -262,7 +283,7 @@ def _check_engine(name: str, engine: str, without: str, fix: str) -> CheckResult
     status = available(engine)
     if not status.ok:
         return CheckResult(name, False, f"{status.detail}; {without}", status.fix)
-    ok, answer = ask("engine", engine)
+    ok, answer = run_probe("engine", engine)
     if not ok:
         return CheckResult(name, False, f"{status.detail}, but does not work: {answer}", fix)
     return CheckResult(name, True, f"{status.detail if engine == 'lite' else f'{name} {answer}'}, a model ran")

@@ -1,4 +1,4 @@
-"""The machine that something is measured on, and what is installed there."""
+"""Describe the machine of a measurement and the installed engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from synergy.runtime.lite.vendor import package_version
 
 
 class Host(msgspec.Struct, frozen=True):
-    """Where it was measured. `cores` are those this process may use; `load` is the machine's at the start (1 min)."""
+    """The machine of a measurement. cores: those this process may use. load: 1-minute load average at the start."""
 
     cpu: str
     cores: int
@@ -29,7 +29,7 @@ class Host(msgspec.Struct, frozen=True):
 
 
 def describe_host() -> Host:
-    """This machine and the versions that matter."""
+    """Describe this machine and the versions of the installed engines."""
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return Host(
         cpu=_cpu_model(),
@@ -43,7 +43,7 @@ def describe_host() -> Host:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the engines that are installed, by package name. Loads none of them."""
+    """Versions of the installed engines by package name. Does not import them."""
     found = {"mindspore-lite": _lite_version()}
     for package in ("onnxruntime", "openvino", "mindspore"):
         with contextlib.suppress(PackageNotFoundError):
@@ -64,6 +64,6 @@ def _lite_version() -> str | None:
         return package
     try:
         home = find_installation()
-    except EngineUnavailableError:  # `synergy doctor` tells it
+    except EngineUnavailableError:  # `synergy doctor` reports it
         return None
     return None if home is None else home.version

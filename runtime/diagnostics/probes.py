@@ -1,7 +1,7 @@
-"""Small experiments, each in a child process: does OpenCV open, does an engine run a model, which libraries open?
+"""Checks that run in a child process each: import OpenCV, run a model on an engine, open shared libraries.
 
-A library that is broken, crashes or hangs ends its own process only. Neither end imports anything heavy before a
-probe asks for it.
+A library that is broken, crashes or hangs affects its child process only. Heavy packages are imported only by the
+probe that needs them.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from synergy.runtime.errors import EngineError
 from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.runtime.text import first_line, last_line
 
-OPENCV_RANGE = ">=4.8,<5"  # as in pyproject.toml
-PROBE_LIMIT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
+OPENCV_RANGE = ">=4.8,<6"  # as in pyproject.toml
+TIMEOUT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    "from synergy.runtime.diagnostics.probes import serve; serve()"
+    "from synergy.runtime.diagnostics.probes import run_in_child; run_in_child()"
 )
-GOOD, BAD = "probe succeeded: ", "probe failed: "  # the child's line among whatever libraries print
+# The child's result line starts with one of these; libraries may print other lines.
+SUCCESS_PREFIX, FAILURE_PREFIX = "probe succeeded: ", "probe failed: "
 
 
-def ask(probe: str, *arguments: str) -> tuple[bool, str]:
-    """Run a probe in a child process: whether it succeeded, and its answer or why not."""
+def run_probe(probe: str, *arguments: str) -> tuple[bool, str]:
+    """Run a probe in a child process. Returns whether it succeeded, and its result or the reason of the failure."""
     command = [sys.executable, "-c", BOOTSTRAP, json.dumps(sys.path), probe, *arguments]
     try:
         done = subprocess.run(
@@ -41,50 +42,68 @@ def ask(probe: str, *arguments: str) -> tuple[bool, str]:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PROBE_LIMIT_S,
+            timeout=TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return False, f"no answer within {PROBE_LIMIT_S:.0f} s"
-    answers = [line for line in done.stdout.splitlines() if line.startswith((GOOD, BAD))]
-    if answers:
-        return answers[-1].startswith(GOOD), answers[-1].removeprefix(GOOD).removeprefix(BAD)
+        return False, f"no answer within {TIMEOUT_S:.0f} s"
+    for line in reversed(done.stdout.splitlines()):
+        for prefix in (SUCCESS_PREFIX, FAILURE_PREFIX):
+            if line.startswith(prefix):
+                return prefix == SUCCESS_PREFIX, line.removeprefix(prefix)
     code = done.returncode
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
     return False, f"it crashed ({how}): {last_line(done.stderr, default='no reason given')}"
 
 
-def serve() -> None:
-    """The child: one probe, and what became of it as a line on stdout."""
+def run_in_child() -> None:
+    """Runs in the child process: run one probe and print its result as one line."""
     probe, *arguments = sys.argv[2:]
     probes: dict[str, Callable[..., str]] = {
         "opencv": probe_opencv,
+        "yunet": probe_yunet,
         "onnx": lambda: import_module("onnx").__version__,
         "engine": probe_engine,
         "libraries": probe_libraries,
         "provider": lambda kind: card_problem(import_module("onnxruntime"), kind),
     }
     try:
-        print(GOOD, probes[probe](*arguments), sep="")
-    except Exception as error:  # whatever it is, it is what the parent asks for
-        print(BAD, first_line(error), sep="")
+        print(SUCCESS_PREFIX, probes[probe](*arguments), sep="")
+    except Exception as error:  # any error is the result of the probe
+        print(FAILURE_PREFIX, first_line(error), sep="")
 
 
 def probe_opencv() -> str:
-    """Version of OpenCV. Raises ImportError, or MediaError if a cascade is missing."""
+    """Version of OpenCV, and whether it has the cascades.
+
+    Raises ImportError for another version, MediaError if OpenCV 4 has no cascades or damaged ones.
+    """
     import cv2
 
     major, minor = map(int, cv2.__version__.split(".")[:2])
-    if not (4, 8) <= (major, minor) < (5, 0):
+    if not (4, 8) <= (major, minor) < (6, 0):
         raise ImportError(f"OpenCV {cv2.__version__} is installed, this program needs {OPENCV_RANGE}")
-    from synergy.runtime.detection.detector import HaarDetector
+    if major >= 5:  # moved to the contributed modules, which opencv-python lacks
+        return f"{cv2.__version__} without face cascades"
+    from synergy.runtime.detection.haar import HaarDetector
 
-    HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are read when the first picture comes
-    return cv2.__version__
+    HaarDetector().detect(np.zeros((64, 64, 3), np.uint8))  # the cascades are loaded when the first image comes
+    return f"{cv2.__version__} with face cascades"
+
+
+def probe_yunet(model: str) -> str:
+    """Detect faces in an empty image with the YuNet model at a path. Raises MediaError if it cannot be loaded."""
+    from synergy.runtime.detection.yunet import YuNetDetector
+
+    YuNetDetector(model).detect(np.zeros((64, 64, 3), np.uint8))
+    return model
 
 
 def probe_engine(name: str, device: str = "cpu") -> str:
-    """Run max(x, 0) on a device and return the version of the engine's package. Raises EngineError if it is wrong."""
+    """Compute max(x, 0) on a device and return the version of the engine's package.
+
+    Raises EngineError if the result is wrong.
+    """
     kind, data = PROBE_MODELS[name]
     model = ModelFile(data, kind, (TensorSpec("x", (1, 4), "float32"),), (TensorSpec("y", (1, 4), "float32"),))
     x = np.array([[-1, 2, -3, 4]], np.float32)
@@ -96,7 +115,7 @@ def probe_engine(name: str, device: str = "cpu") -> str:
 
 
 def probe_libraries(*names: str) -> str:
-    """Those that do not open."""
+    """The names of the shared libraries that cannot be opened."""
     missing = []
     for name in names:
         try:
@@ -107,7 +126,7 @@ def probe_libraries(*names: str) -> str:
 
 
 def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
-    """A protobuf message out of numbered fields: so the probes need no package to be written."""
+    """Encode a protobuf message from numbered fields, so that the probes need no package to write models."""
     return b"".join(_field(number, value) for number, value in fields)
 
 
@@ -124,18 +143,18 @@ def _varint(value: int) -> bytes:
 
 
 def _mindir() -> bytes:
-    """y = ReLU(x) as mind_ir.proto has it, in version 1, which Lite 2.0 and MindSpore both read."""
+    """y = ReLU(x) in the format of mind_ir.proto, version 1, which Lite 2.0 and MindSpore can both read."""
     tensor = _message((1, 1), (1, 4), (2, 1))  # dims 1 and 4, data_type FLOAT
     shape = _message((1, "shape"), (12, tensor), (16, 19))  # an attribute of type TENSORS
     node = _message((1, "x"), (2, "y"), (3, "y"), (4, "REF::ReLU"), (5, shape))
     ends = (5, _message((1, "x"), (2, tensor))), (6, _message((1, "y"), (2, tensor)))
     graph = _message((1, node), (2, "probe"), *ends)
-    head = (1, "0.1.1"), (2, "MindSpore"), (5, "2.0.0")  # MindSpore refuses a model without producer and version
+    head = (1, "0.1.1"), (2, "MindSpore"), (5, "2.0.0")  # MindSpore requires producer and version
     return _message(*head, (7, graph), (10, 1), (12, _message((1, "ReLU"), (2, "ReLU"))), (13, 1))
 
 
 def _onnx() -> bytes:
-    """y = Relu(x) as onnx.proto has it, IR 4, opset 11."""
+    """y = Relu(x) in the format of onnx.proto, IR 4, opset 11."""
     shape = _message((1, _message((1, 1))), (1, _message((1, 4))))
     kind = _message((1, _message((1, 1), (2, shape))))  # a tensor of FLOAT
     ends = (11, _message((1, "x"), (2, kind))), (12, _message((1, "y"), (2, kind)))

@@ -184,11 +184,17 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]) 
 def check_outputs(
     specs: Sequence[TensorSpec], outputs: Sequence[np.ndarray], batch: int, engine: str
 ) -> dict[str, np.ndarray]:
-    """Outputs by name. Raises EngineError if their number, shapes or dtypes are wrong."""
+    """The outputs by name. Raises EngineError for a wrong number or shape, and for values that are not finite."""
     if len(outputs) != len(specs):
         raise EngineError(f"engine {engine} returned {len(outputs)} outputs, the model has {len(specs)}")
     for spec, array in zip(specs, outputs, strict=True):
         if not spec.fits(array) or array.shape[0] != batch:
             given = f"{array.dtype} {array.shape}"
             raise EngineError(f"engine {engine} returned {spec.name} as {given}, not {spec} for a batch of {batch}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            rows = np.flatnonzero(~np.isfinite(array).reshape(batch, -1).all(axis=1))
+            raise EngineError(
+                f"engine {engine} returned values of {spec.name} that are NaN or infinite, for {len(rows)} of {batch} "
+                "inputs: check this engine and device with `synergy verify`"
+            )
     return {spec.name: array for spec, array in zip(specs, outputs, strict=True)}

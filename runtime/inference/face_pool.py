@@ -1,7 +1,7 @@
-"""`FacePool`: pictures or crops through worker processes, each with an engine of its own.
+"""`FacePool`: process pictures or crops in worker processes, each with its own engine.
 
-On a CPU, engines with one thread each, one per core, do more than one engine with all: nothing waits for a barrier, and
-decoding and detection fill the cores too.
+On a CPU one single-threaded engine per core has a higher throughput than one engine with all cores: no thread waits for
+another, and decoding and detection run in parallel too.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_wo
 from synergy.runtime.processes.worker_pool import Worker, WorkerPool
 from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
 
-if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
+if TYPE_CHECKING:  # these import OpenCV, which only the workers need
     from synergy.runtime.faces import Prediction
     from synergy.runtime.inference.pictures import PictureJob
 
 
 class FacePool:
-    """Workers that all have the same bundle open. Use as a context manager, or call `close`.
+    """Workers with the same bundle open. Use as a context manager, or call `close`.
 
-    A worker that dies is replaced and what it had in hand is done again, once: a picture by itself.
+    A worker that dies is replaced, and its request is repeated once, picture by picture.
     """
 
     def __init__(self, setup: WorkerSetup, start: Callable[[WorkerSetup], Worker], count: int) -> None:
-        """`start` gives a worker for `setup`; `FacePool.load` is the usual way."""
+        """start: starts a worker for a setup. `FacePool.load` starts local processes."""
         if count < 1:
-            raise ValueError(f"a pool has 1 or more workers, not {count}")
+            raise ValueError(f"a pool needs 1 or more workers, not {count}")
         self.setup = setup.resolved(POOL_BATCH)
         self.workers = count
-        self._pool: WorkerPool[Any, Any] = WorkerPool(lambda: start(self.setup), count, _single, _dead)
+        self._pool: WorkerPool[Any, Any] = WorkerPool(lambda: start(self.setup), count, _split_request, _failed_request)
 
     @classmethod
     def load(
@@ -52,31 +52,31 @@ class FacePool:
     ) -> FacePool:
         """Open the bundle in `folder` in processes of this machine.
 
-        workers: None for as many as `threads` fits into the cores. The rest is as for `FaceAligner.load`, and so are
-        the errors raised.
+        workers: None for as many as use all cores with `threads` each. The other arguments and the errors are those of
+        `FaceAligner.load`.
         """
         setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options)
         return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Iterator[Prediction]:
-        """Run ready crops, batches of (N,120,120,3) uint8 BGR; a prediction each, in order.
+        """Yield one prediction per batch of crops (N,120,120,3) uint8 BGR, in order.
 
-        Batches are taken as they are needed. Raises ValueError or EngineError as `FaceAligner.predict` does.
+        `batches` is consumed lazily. Raises ValueError or EngineError as `FaceAligner.predict` does.
         """
         for results in self._pool.map(batches):
             yield from results
 
     def infer(self, parts: Iterable[Sequence[PictureJob]]) -> Iterator[ImageRecord]:
-        """The record of every picture, in order; the pictures of a part go through the engine together.
+        """Yield the record of every picture, in order; the pictures of a part go through the engine together.
 
-        A picture that killed two workers has a record that says so.
+        A picture on which two workers died gets a record with that error.
         """
         for results in self._pool.map(parts):
             for records in results:
                 yield from records
 
     def close(self) -> None:
-        """End the workers, in the middle of what they do; calling it twice is harmless."""
+        """Stop the workers at once. Safe to call twice."""
         self._pool.close()
 
     def __enter__(self) -> FacePool:
@@ -86,12 +86,13 @@ class FacePool:
         self.close()
 
 
-def _single(job: np.ndarray | Sequence[PictureJob]) -> Sequence[Any]:
-    """The job again, pictures one by one."""
+def _split_request(job: np.ndarray | Sequence[PictureJob]) -> Sequence[Any]:
+    """The requests with which a failed one is repeated: one per picture, or the same crops."""
     return [job] if isinstance(job, np.ndarray) else [[picture] for picture in job]
 
 
-def _dead(job: np.ndarray | Sequence[PictureJob], death: str) -> list[ImageRecord]:
+def _failed_request(job: np.ndarray | Sequence[PictureJob], death: str) -> list[ImageRecord]:
     if isinstance(job, np.ndarray):
-        raise ChildDiedError(f"{death}, and so did its successor on the same crops")
-    return [failed_record(str(picture.path), f"{death}, and so did its successor: leave it out") for picture in job]
+        raise ChildDiedError(f"{death}, and its replacement died on the same crops too")
+    error = f"{death}, and its replacement died on this picture too: remove it"
+    return [failed_record(str(picture.path), error) for picture in job]

@@ -1,7 +1,6 @@
-"""The records of a run on their way to its JSON file: kept on disk, not in memory, and found again by the next run.
+"""Keep the records of an unfinished run on disk, so that the same command continues a run that was interrupted.
 
-While a run goes on, FILE.partial has one line per picture; FILE appears whole when all are done. The same command after
-a run that was stopped or killed goes on from there.
+During a run FILE.partial has one line per picture; FILE is written when all pictures are done.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from synergy.runtime.files import whole_file, write_errors
 from synergy.runtime.inference.records import ImageRecord
 
 SUFFIX = ".partial"
-INDENT = 4  # of a record in the JSON file
+INDENT = 4  # spaces before a record in the JSON file
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """The first line: what the records depend on besides the picture."""
+    """The first line. key: hash of everything besides the pictures that the records depend on."""
 
     key: str
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """A picture's record, and the state of its file then (ns since the epoch, bytes)."""
+    """A picture's record. stamp: its file's modification time (ns since the epoch) and size (bytes) at that time."""
 
     path: str
     stamp: tuple[int, int]
@@ -34,15 +33,15 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class _Outcome(msgspec.Struct, frozen=True):
-    """Of a record, whether it failed: the rest need not be understood."""
+    """The only field of a record that is decoded here."""
 
     error: str | None = None
 
 
 class Journal:
-    """Use as a context manager; what was added is on disk however the run ends.
+    """The records of one run. Use as a context manager; records that were added survive a crash.
 
-    `done` are pictures that an earlier run under the same key finished without an error and that have not changed.
+    done: pictures that an earlier run with the same key finished without an error and whose files have not changed.
     """
 
     def __init__(self, target: Path, key: str, pictures: Sequence[str | Path]) -> None:
@@ -54,9 +53,9 @@ class Journal:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
-            self._places, end = _known(self.partial, key)
+            self._offsets, end = _read_partial(self.partial, key)
             self._file = self.partial.open("r+b" if end else "wb")
-            self._file.truncate(end)  # a line that was cut off
+            self._file.truncate(end)  # drop an incomplete line
             self._file.seek(end)
             if not end:
                 self._write(msgspec.json.encode(_Header(key)))
@@ -64,14 +63,14 @@ class Journal:
             self.done = frozenset(path for path in self._pictures if self._is_done(lines, path))
 
     def add(self, record: ImageRecord) -> None:
-        """Keep one record. Raises MediaError if the disk refuses."""
+        """Write one record. Raises MediaError if it cannot be written."""
         line = _Line(record.path, _stamp(record.path), msgspec.Raw(msgspec.json.encode(record)))
         with write_errors(self.target):
-            self._places[record.path] = self._file.tell()
+            self._offsets[record.path] = self._file.tell()
             self._write(msgspec.json.encode(line))
 
     def finish(self) -> None:
-        """Make the JSON file of all pictures, in their order; the lines are then gone. Raises MediaError."""
+        """Write the JSON file of all pictures, in their order, and delete the partial file. Raises MediaError."""
         with write_errors(self.target):
             with self.partial.open("rb") as lines, whole_file(self.target) as temporary, temporary.open("wb") as out:
                 _write_report(out, (self._line(lines, path).record for path in self._pictures))
@@ -86,24 +85,24 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         self._file.write(line + b"\n")
-        self._file.flush()  # the next run must find it, though this one be killed
+        self._file.flush()  # must be on disk if this process is killed
 
     def _is_done(self, lines: BinaryIO, path: str) -> bool:
-        if path not in self._places:
+        if path not in self._offsets:
             return False
         line = self._line(lines, path)
         return line.stamp == _stamp(path) and msgspec.json.decode(line.record, type=_Outcome).error is None
 
     def _line(self, lines: BinaryIO, path: str) -> _Line:
-        lines.seek(self._places[path])
+        lines.seek(self._offsets[path])
         return msgspec.json.decode(lines.readline(), type=_Line)
 
 
-def _known(partial: Path, key: str) -> tuple[dict[str, int], int]:
-    """Where each picture's last line starts, and where the whole lines end; nothing of another run."""
+def _read_partial(partial: Path, key: str) -> tuple[dict[str, int], int]:
+    """The offset of each picture's last line, and where the complete lines end; ({}, 0) if the key differs."""
     if not partial.is_file():
         return {}, 0
-    places: dict[str, int] = {}
+    offsets: dict[str, int] = {}
     end = 0
     with partial.open("rb") as lines:
         try:
@@ -113,15 +112,15 @@ def _known(partial: Path, key: str) -> tuple[dict[str, int], int]:
             for text in lines:
                 if not text.endswith(b"\n"):
                     break
-                places[msgspec.json.decode(text, type=_Line).path] = end
+                offsets[msgspec.json.decode(text, type=_Line).path] = end
                 end += len(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # what follows is not ours
+        except (msgspec.DecodeError, UnicodeDecodeError):  # damaged from here on
             pass
-    return places, end
+    return offsets, end
 
 
 def _write_report(out: BinaryIO, records: Iterator[msgspec.Raw]) -> None:
-    """As `runtime.inference.records.InferReport` is formatted, without holding it."""
+    """Write the JSON of a `runtime.inference.records.InferReport` without building it in memory."""
     out.write(b'{\n  "images": [')
     pad = b"\n" + b" " * INDENT
     for number, record in enumerate(records):

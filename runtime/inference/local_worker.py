@@ -1,4 +1,4 @@
-"""A worker of `FacePool` on this machine: a child process that gets crops through shared memory."""
+"""A worker of `FacePool` on this machine: a child process that receives crops through shared memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Crops:
-    """Where in the shared memory they are."""
+    """Crops in shared memory."""
 
     places: list[Place]
 
 
 class LocalWorker:
-    """Answers as `inference.worker.work`. Crops are written once, into memory that the process reads in place."""
+    """Runs `inference.worker.work` in a child process. Crops are copied once, into memory that the child reads."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        """Raises as `FaceAligner.load`."""
+        """Raises the errors of `FaceAligner.load`."""
         self.crops = SharedArrays.create()
         self.child = Child("a worker", __name__, "make_handler", (self.crops.descriptor,), SPIN_WAIT_S)
         try:
@@ -38,25 +38,25 @@ class LocalWorker:
             raise
 
     def ask(self, request: np.ndarray | Sequence[PictureJob]) -> Any:
-        """The answer. Raises what the worker raised, ChildDiedError if it died."""
+        """The result of the request. Raises the worker's error, or ChildDiedError if it died."""
         if not isinstance(request, np.ndarray):
             return self.child.ask(list(request))
         if request.dtype == np.uint8 and request.size:
             return self.child.ask(Crops(self.crops.put([request])))
-        return self.child.ask(request)  # nothing, or what `predict` refuses in its own words
+        return self.child.ask(request)  # empty, or of a dtype that `predict` refuses
 
     def close(self) -> None:
-        """End the process after its request; calling it twice is harmless."""
+        """Stop the process after its current request. Safe to call twice."""
         self.child.close()
         self.crops.close()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Stop the process at once."""
         self.child.kill()
 
 
 def make_handler() -> Callable[[Any], Any]:
-    """In the worker: the first request says what to open, every later one is work."""
+    """Runs in the worker: the first request is the setup, every later one is work."""
     opened: list[tuple[SharedArrays, FaceAligner]] = []
 
     def handle(request: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Workers on a Ray cluster: for `FacePool`, and for the datasets of Ray Data.
+"""Workers on a Ray cluster, for `FacePool` and for Ray Data.
 
-This package is to be installed on every node, and the bundle to be where all see it under the same path; so are the
-pictures, unless a dataset brings their bytes.
+Every node needs this package, and the bundle under the same path; so with the pictures, unless a dataset contains their
+bytes.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from synergy.runtime.text import first_line
 if TYPE_CHECKING:
     from synergy.runtime.aligner import FaceAligner
 
-RESOURCES = {"cpu": "CPU", "gpu": "GPU", "ascend": "NPU"}  # as Ray calls what a worker needs one of
-PLACE_S = 120.0  # for an actor to get its place, also while a cluster grows
-REACH_S = 10.0  # to connect to a cluster's head
-ANY_CLUSTER = "auto"  # the one that runs here or that RAY_ADDRESS names, else a new one on this machine
+RESOURCES = {"cpu": "CPU", "gpu": "GPU", "ascend": "NPU"}  # names of Ray resources by device
+PLACE_S = 120.0  # until an actor must be scheduled; a cluster may have to grow
+CONNECT_S = 10.0  # to connect to a cluster's head node
+ANY_CLUSTER = "auto"  # a running cluster or the one in RAY_ADDRESS, else a new one on this machine
 
 
 class FaceActor:
     """For Ray Data: `dataset.map_batches(FaceActor, fn_constructor_kwargs={"bundle": FOLDER}, concurrency=N)`.
 
-    Rows have "path", and may have "bytes", as `ray.data.read_binary_files(..., include_paths=True)` gives them; a row
-    without is read from its path. Rows come back with "path" and "record": the JSON of one picture as in the report of
-    `synergy infer`. A bad picture is a record with an error, also if it kills the process that looks at it.
+    Input rows have "path", and may have "bytes", as `ray.data.read_binary_files(..., include_paths=True)` gives them;
+    without bytes the path is read. Output rows have "path" and "record": the JSON of one picture as in the report of
+    `synergy infer`. A bad picture gives a record with an error, also if the process dies on it.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class FaceActor:
         engine: str = "auto",
         device: str = "cpu",
         threads: int = 1,
-        detector: str = "haar",
+        detector: str = "auto",
         detector_model: str | None = None,
     ) -> None:
-        """As `WorkerSetup`. Raises as `FaceAligner.load`."""
+        """The arguments are those of `WorkerSetup`, the errors those of `FaceAligner.load`."""
         model = Path(detector_model) if detector_model else None
         setup = WorkerSetup(Path(bundle), engine, device, threads, detector=detector, detector_model=model)
         self.pool = FacePool(setup, LocalWorker, 1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch of rows; all its faces go through the engine together."""
+        """Process a batch of rows; all its faces go through the engine together."""
         paths = [str(path) for path in batch["path"]]
         data = batch.get("bytes", [None] * len(paths))
         jobs = [PictureJob(path, data=each) for path, each in zip(paths, data, strict=True)]
@@ -68,10 +68,11 @@ class FaceActor:
 
 @contextmanager
 def ray_pool(setup: WorkerSetup, address: str, workers: int | None) -> Iterator[FacePool]:
-    """A pool of actors on the cluster at `address`, one of `ANY_CLUSTER`, "local" for a new one, HOST:PORT or ray://...
+    """Yield a pool of actors on a cluster.
 
-    In a process that is connected to a cluster, that one is taken. workers: None for as many as fit. Raises
-    EngineUnavailableError if Ray is not installed or the cluster cannot be reached, or else as `FacePool`.
+    address: `ANY_CLUSTER`, "local" for a new one, HOST:PORT or ray://...; ignored if this process is connected already.
+    workers: None for as many as fit.
+    Raises EngineUnavailableError if Ray is not installed or the cluster cannot be reached; else as `FacePool`.
     """
     try:
         import ray
@@ -95,27 +96,27 @@ def ray_pool(setup: WorkerSetup, address: str, workers: int | None) -> Iterator[
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself would try for minutes, with a page of warnings. Raises EngineUnavailableError."""
+    """Raise EngineUnavailableError if nothing listens at the address. Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdigit()):
         return
     try:
-        socket.create_connection((host, int(port)), REACH_S).close()
+        socket.create_connection((host, int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EngineUnavailableError(
-            f"no Ray cluster at {address}: {reason}. Leave the address out for a cluster on this machine"
+            f"no Ray cluster at {address}: {reason}. Omit the address for a cluster on this machine"
         ) from None
 
 
 class RayWorker:
-    """As a worker of this machine, but an actor somewhere in the cluster."""
+    """A worker like `LocalWorker` that runs as an actor in the cluster."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
 
     def ask(self, request: Any) -> Any:
-        """The answer. Raises what the actor raised, ChildDiedError if it or its node died."""
+        """The result of the request. Raises the actor's error, or ChildDiedError if it or its node died."""
         import ray
 
         try:
@@ -126,7 +127,7 @@ class RayWorker:
             raise ChildDiedError(f"a Ray worker died ({type(error).__name__})") from None
 
     def wait(self) -> None:
-        """Until it runs. Raises EngineUnavailableError if the cluster has no room for it."""
+        """Wait until the actor runs. Raises EngineUnavailableError if the cluster has no room for it."""
         import ray
 
         try:
@@ -138,39 +139,39 @@ class RayWorker:
             ) from None
 
     def close(self) -> None:
-        """As `kill`: a cluster has no use for an idle actor."""
+        """Stop the actor, which would occupy resources of the cluster."""
         self.kill()
 
     def kill(self) -> None:
-        """End the actor at once."""
+        """Stop the actor at once."""
         import ray
 
         ray.kill(self.actor)
 
 
 class _Actor:
-    """In the cluster: what a worker's process does, and where the driver is."""
+    """Runs in the cluster. folder: the working directory of the driver."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.aligner: FaceAligner | None = None
 
     def ready(self) -> None:
-        """Answers as soon as the actor has its place."""
+        """Returns once the actor is scheduled."""
 
     def ask(self, request: Any) -> tuple[str | None, Any]:
-        """As `runtime.processes.child.answer`: Ray would wrap an error in its own words."""
+        """The result of `runtime.processes.child.answer`, since Ray would wrap exceptions in its own type."""
         return answer(self._handle, request)
 
     def _handle(self, request: Any) -> Any:
-        """The first request says what to open, every later one is work."""
+        """The first request is the setup, every later one is work."""
         if self.aligner is not None:
             return work(self.aligner, request)
         try:
-            os.chdir(self.folder)  # for paths that were given from there
+            os.chdir(self.folder)  # relative paths refer to it
         except OSError:
             raise EngineError(
-                f"{self.folder} is not on every node: put pictures and bundle where all nodes see them"
+                f"{self.folder} is not on every node: put pictures and bundle on a file system that all nodes share"
             ) from None
         self.aligner = open_in_worker(request)
         return None
@@ -193,7 +194,7 @@ def _starter(device: Device, threads: int) -> Callable[[WorkerSetup], RayWorker]
 
 
 def _capacity(setup: WorkerSetup) -> int:
-    """How many workers the cluster has room for now."""
+    """The number of workers that fit into the free resources of the cluster, at least 1."""
     import ray
 
     kind = RESOURCES[Device.parse(setup.device).kind]

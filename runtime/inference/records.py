@@ -1,4 +1,4 @@
-"""What is written about faces: the JSON of `synergy infer`, for pictures and for the frames of videos."""
+"""The JSON records of `synergy infer`: faces in pictures and in the frames of videos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PoseRecord(msgspec.Struct, frozen=True):
-    """Degrees."""
+    """Head pose in degrees."""
 
     yaw: float
     pitch: float
@@ -22,7 +22,11 @@ class PoseRecord(msgspec.Struct, frozen=True):
 
 
 class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One face in image px; landmarks are 68 rows of x, y, z, refined ones where the bundle's head gives them."""
+    """One face in image px.
+
+    landmarks: 68 rows of x, y, z. refined_landmarks: only with a refined head. unverified: as in `Face`, only written
+    where it is true.
+    """
 
     box_xyxy: list[float]
     score: float
@@ -30,10 +34,11 @@ class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     pose: PoseRecord
     params: list[float]
     refined_landmarks: list[list[float]] | None = None
+    unverified: bool = False
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
-    """One picture; with an `error` it has no faces, and no size if it could not be read."""
+    """One picture. With an error there are no faces; width and height are None if it could not be read."""
 
     path: str
     width: int | None
@@ -49,13 +54,13 @@ class InferReport(msgspec.Struct, frozen=True):
 
 
 class TrackedFaceRecord(FaceRecord, frozen=True, omit_defaults=True, kw_only=True):
-    """One face in a frame, as in pictures but smoothed, with the number that it keeps from frame to frame."""
+    """One face in a frame, smoothed, with the id that it keeps from frame to frame."""
 
     id: int
 
 
 class FrameRecord(msgspec.Struct, frozen=True):
-    """One frame, numbered from 0, and its time since the start: a line of the JSON of a video."""
+    """One frame, counted from 0, and its time since the start: one line of the JSON file of a video."""
 
     frame: int
     time_s: float
@@ -74,7 +79,7 @@ def failed_record(path: str, error: str, size_wh: tuple[int, int] | None = None)
 
 
 def face_record(face: Face) -> FaceRecord:
-    """A face as JSON has it."""
+    """The record of a face."""
     return FaceRecord(
         box_xyxy=face.box_xyxy.tolist(),
         score=face.score,
@@ -82,9 +87,10 @@ def face_record(face: Face) -> FaceRecord:
         pose=PoseRecord(face.pose.yaw, face.pose.pitch, face.pose.roll),
         params=face.params.tolist(),
         refined_landmarks=None if face.refined_landmarks is None else face.refined_landmarks.tolist(),
+        unverified=face.unverified,
     )
 
 
 def tracked_record(face: TrackedFace) -> TrackedFaceRecord:
-    """A followed face as JSON has it."""
+    """The record of a tracked face."""
     return TrackedFaceRecord(**msgspec.structs.asdict(face_record(face)), id=face.id)

@@ -1,4 +1,4 @@
-"""Faces of videos and cameras: decoding, following, and drawing and writing, each in a thread of its own."""
+"""Find and track the faces in videos; decoding, tracking, and writing run in a thread each."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from synergy.runtime.tracking.tracker import FaceTracker, TrackedFace, TrackOpti
 
 VIDEO_SUFFIX = ".mp4"
 ID_SCALE = 0.6
-FRAMES_AHEAD = 4  # enough that no thread waits for another; more only keeps more frames
+FRAMES_AHEAD = 4  # per thread; more would need more memory without being faster
 
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """Where the overlay video and the JSON lines go, None for nowhere, and how faces are followed."""
+    """overlay, json_lines: files to write, None for none. tracking: options of the tracker."""
 
     overlay: Path | None = None
     json_lines: Path | None = None
@@ -35,16 +35,16 @@ class VideoOptions:
 
 
 def video_outputs(sources: Sequence[Path | Camera], folder: Path) -> list[Path]:
-    """One overlay video per source, in order, named as `output_paths` does; camera:0 becomes camera-0.mp4."""
+    """One overlay path per source, in order, as `output_paths` names them; camera:0 gives camera-0.mp4."""
     named = [Path(str(source).replace(":", "-")) if isinstance(source, Camera) else source for source in sources]
     return output_paths(named, folder, VIDEO_SUFFIX)
 
 
 def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions) -> Generator[FrameRecord, None, None]:
-    """Yield one record per frame, in order, after it was written; none is kept.
+    """Yield one record per frame, in order, after it was written.
 
     The files appear when the iterator ends or is closed, with all frames that it yielded. Raises MediaError at the
-    end if the video is incomplete; its files are there all the same. After another error there are none.
+    end if the video is incomplete; its files are kept. After any other error they are deleted.
     """
     with ExitStack() as stack:
         video = lines = None
@@ -52,10 +52,10 @@ def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions
             video = stack.enter_context(
                 VideoWriter(stack.enter_context(whole_file(options.overlay, stoppable=True)), reader.fps)
             )
-        if options.json_lines:  # unbuffered: a line is in the file or is not
+        if options.json_lines:  # unbuffered, so that no line is written in part
             place = stack.enter_context(whole_file(options.json_lines, stoppable=True))
             lines = stack.enter_context(place.open("wb", buffering=0))
-        for frame, faces in _followed(aligner, reader, options.tracking, stack):
+        for frame, faces in _tracked(aligner, reader, options.tracking, stack):
             record = FrameRecord(frame.index, frame.time_s, [tracked_record(face) for face in faces])
             if video:
                 video.write(_draw_ids(draw_faces(frame.image_bgr, faces), faces))
@@ -65,10 +65,10 @@ def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions
     reader.check_end()
 
 
-def _followed(
+def _tracked(
     aligner: FaceAligner, reader: VideoReader, options: TrackOptions, stack: ExitStack
 ) -> Iterator[tuple[Frame, list[TrackedFace]]]:
-    """Frames with their faces. OpenCV decodes ahead in one thread and the engine runs in another."""
+    """Frames with their faces. OpenCV decodes in one thread and the tracker runs in another."""
     tracker = FaceTracker(aligner, options)
     frames = stack.enter_context(closing(prefetch(reader.frames(), FRAMES_AHEAD)))
     found = ((frame, tracker.track(frame.image_bgr, frame.time_s)) for frame in frames)
@@ -76,7 +76,7 @@ def _followed(
 
 
 def _draw_ids(canvas_bgr: np.ndarray, faces: Sequence[TrackedFace]) -> np.ndarray:
-    """The canvas itself, with each face's number on a dark tag under its box."""
+    """Draw the id of each face on a dark tag under its box; changes and returns the canvas."""
     for face in faces:
         text = str(face.id)
         (width, height), below = cv2.getTextSize(text, FONT, ID_SCALE, 1)

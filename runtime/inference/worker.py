@@ -1,4 +1,4 @@
-"""What a worker opens and does, in whichever process or machine it is."""
+"""What every worker opens and does, in a local process or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from synergy.runtime.engines import default_threads
 from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions, engine_label
 
-if TYPE_CHECKING:  # they bring OpenCV, which only the workers need
+if TYPE_CHECKING:  # these import OpenCV, which only the workers need
     from synergy.runtime.aligner import FaceAligner
     from synergy.runtime.faces import Prediction
     from synergy.runtime.inference.pictures import PictureJob
 
-POOL_BATCH = 8  # crops: what comes at once where there is much to do
+POOL_BATCH = 8  # crops per request that the engine is tuned for
 
 
 def default_workers(threads: int = 1) -> int:
-    """As many as fill the cores that this process may use."""
+    """The number of workers that uses all cores of this process."""
     return max(1, default_threads() // threads)
 
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What a worker opens, as plain data: it goes to other processes and other machines.
+    """What a worker opens. Plain data, since it is sent to other processes and machines.
 
-    engine, device, threads, artifact, options: as for `FaceAligner.load`; detector, detector_model: as for
+    engine, device, threads, artifact, options, verify: as for `FaceAligner.load`; detector, detector_model: as for
     `runtime.detection.detector.make_detector`.
     """
 
@@ -41,8 +41,9 @@ class WorkerSetup:
     threads: int | None = None
     artifact: str | None = None
     options: EngineOptions = DEFAULT_OPTIONS
-    detector: str = "haar"
+    detector: str = "auto"
     detector_model: Path | None = None
+    verify: bool | None = None
 
     @property
     def label(self) -> str:
@@ -50,26 +51,35 @@ class WorkerSetup:
         return engine_label(self.engine, self.options.compute_precision)
 
     def resolved(self, batch: int = 1) -> WorkerSetup:
-        """With "auto" replaced by what is fastest here for so many crops at once, so that it is measured once and not
-        by every worker; and with the artifact's file."""
+        """A copy with the artifact's file, and with the engine "auto" replaced by the fastest one for `batch` crops, so
+        that it is measured once and not by every worker."""
         bundle, device = Bundle.open(self.bundle), Device.parse(self.device)
         if self.engine != "auto":
             found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
             return replace(self, artifact=found.file)
-        from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
+        from synergy.runtime.autotune import TuneRequest, tune  # imported only for "auto"
 
         best = tune(bundle, device, TuneRequest(self.threads, self.artifact, self.options, batch))[0]
         options = replace(self.options, precision=best.compute_precision)
         return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
 
     def open(self) -> FaceAligner:
-        """The aligner that it describes. Raises as `FaceAligner.load` and `make_detector`."""
+        """Open the aligner. Raises the errors of `FaceAligner.load` and `make_detector`."""
         from synergy.runtime.aligner import FaceAligner
         from synergy.runtime.detection.detector import make_detector
 
-        detector = make_detector(self.detector, self.detector_model)
+        # the aligner itself makes the "auto" detector, once an image without boxes comes
+        is_default = self.detector == "auto" and self.detector_model is None
+        detector = None if is_default else make_detector(self.detector, self.detector_model)
         return FaceAligner.load(
-            self.bundle, self.engine, self.device, self.threads, self.artifact, detector, options=self.options
+            self.bundle,
+            self.engine,
+            self.device,
+            self.threads,
+            self.artifact,
+            detector,
+            options=self.options,
+            verify=self.verify,
         )
 
 
@@ -77,12 +87,12 @@ def open_in_worker(setup: WorkerSetup) -> FaceAligner:
     import cv2
 
     if setup.threads is not None:
-        cv2.setNumThreads(setup.threads)  # its own threads would take the other workers' cores
+        cv2.setNumThreads(setup.threads)  # OpenCV's threads would take the cores of the other workers
     return setup.open()
 
 
 def work(aligner: FaceAligner, request: np.ndarray | Sequence[PictureJob]) -> Prediction | list[ImageRecord]:
-    """Crops -> their prediction, picture jobs -> their records."""
+    """Process one request: crops (N,120,120,3) -> their prediction, picture jobs -> their records."""
     from synergy.runtime.inference.pictures import infer_pictures
 
     return aligner.predict(request) if isinstance(request, np.ndarray) else list(infer_pictures(aligner, request))

@@ -1,4 +1,4 @@
-"""Overlays: landmarks joined as face contours and coloured by depth, head axes, box and pose label."""
+"""Draw faces on an image: contours coloured by depth, head axes, box and pose label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synergy.runtime.crop import check_image
 
 Colour = tuple[int, int, int]  # blue, green, red
 
-# The 68 points of iBUG 300-W, joined: name -> (first, last, closed).
+# Curves through the 68 points of iBUG 300-W: name -> (first, last, closed).
 CONTOURS = {
     "jaw": (0, 16, False),
     "right_brow": (17, 21, False),
@@ -26,14 +26,14 @@ CONTOURS = {
     "inner_lips": (60, 67, True),
 }
 NOSE_TIP = 30
-NEAR, FAR = np.array([120, 240, 255.0]), np.array([225, 130, 40.0])  # light yellow to blue: depth reads as haze
+NEAR_COLOUR, FAR_COLOUR = np.array([120, 240, 255.0]), np.array([225, 130, 40.0])  # light yellow to blue
 SHADE: Colour = (30, 20, 20)
 WHITE: Colour = (255, 255, 255)
 AXIS_COLOURS: tuple[Colour, ...] = ((60, 60, 240), (80, 210, 60), (250, 140, 50))  # x red, y green, z blue
 AXIS_LENGTH = 0.45  # of the face's size
-STEPS = 6  # spline pieces from one landmark to the next
+SPLINE_STEPS = 6  # line segments from one landmark to the next
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
-FARTHEST = 1e6  # pixels; keeps OpenCV's fixed point from overflowing
+MAX_COORDINATE = 1e6  # pixels; OpenCV's fixed-point numbers overflow beyond
 FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
@@ -49,8 +49,11 @@ class PoseLike(Protocol):
 
 
 class FaceLike(Protocol):
-    """What is drawn of a face: landmarks (68,3) in image pixels, y down, larger z nearer; box (4,); rotation (3,3)
-    whose rows are the image's x, y (up) and z in the head's axes."""
+    """The attributes of a face that are drawn.
+
+    landmarks (68,3): image pixels, y down, larger z nearer. box_xyxy (4,). rotation (3,3): its rows are the image's
+    x, y (up) and z axes in the head's coordinates.
+    """
 
     @property
     def landmarks(self) -> np.ndarray: ...
@@ -73,9 +76,9 @@ class Layers:
 
 
 def draw_faces(image_bgr: np.ndarray, faces: Sequence[FaceLike], layers: Layers | None = None) -> np.ndarray:
-    """A copy of the image (H,W,3) uint8 with the faces drawn on it; strokes and text scale with each face.
+    """A copy of the image (H,W,3) uint8 BGR with the faces drawn on it; strokes and text scale with the face's size.
 
-    Raises ValueError if the image is not (H,W,3) uint8 or a face has numbers that are not finite.
+    Raises ValueError if the image is not (H,W,3) uint8, or an array of a face has another shape or is not finite.
     """
     check_image(image_bgr)
     canvas = np.ascontiguousarray(image_bgr).copy()
@@ -85,8 +88,10 @@ def draw_faces(image_bgr: np.ndarray, faces: Sequence[FaceLike], layers: Layers 
 
 
 def head_axes(rotation: np.ndarray) -> np.ndarray:
-    """The head's axes on the picture, (3,2) unit lengths: x to the head's left, y up through the crown, z out of
-    the nose. Taken from the rotation, so the same for every pose convention."""
+    """The head's unit axes projected on the image, (3,2): x to the head's left, y up, z out of the nose.
+
+    Computed from the rotation matrix, so the same for every pose convention.
+    """
     return rotation[:2].T * (1.0, -1.0)  # image y points down, the rotation's up
 
 
@@ -108,26 +113,26 @@ def _draw_face(canvas: np.ndarray, face: FaceLike, layers: Layers) -> None:
 def _checked(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     array = np.asarray(values, np.float64)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"a face to draw has finite {name} {shape}")
+        raise ValueError(f"{name} of a face to draw must be finite, of shape {shape}")
     return array
 
 
 def _draw_contours(canvas: np.ndarray, points: np.ndarray, size: float) -> None:
-    """The nearest pieces last, over a soft shade by which they stand out from skin and sky alike."""
+    """Draw the nearest line segments last, over a dark outline that separates them from any background."""
     width = _stroke(size)
     curves = [_spline(points[first : last + 1], closed) for first, last, closed in CONTOURS.values()]
     _shade(canvas, curves, width + 2)
-    pieces = np.concatenate([np.stack([curve[:-1], curve[1:]], axis=1) for curve in curves])
-    depths = pieces[:, :, 2].mean(axis=1)
+    segments = np.concatenate([np.stack([curve[:-1], curve[1:]], axis=1) for curve in curves])
+    depths = segments[:, :, 2].mean(axis=1)
     colours = _depth_colours(depths, points[:, 2])
     for index in np.argsort(depths):
-        _line(canvas, pieces[index, :, :2], colours[index], width)
+        _line(canvas, segments[index, :, :2], colours[index], width)
     for point in points:
         _dot(canvas, point[:2], size / 110, WHITE)
 
 
 def _shade(canvas: np.ndarray, curves: Sequence[np.ndarray], width: int) -> None:
-    """Darken the canvas by half along the curves; only the part around them is copied."""
+    """Darken the canvas by half along the curves."""
     edges = np.concatenate(curves)[:, :2]
     low, high = edges.min(axis=0) - width, edges.max(axis=0) + width
     limits = np.rint([low, high]).clip(0, (canvas.shape[1], canvas.shape[0])).astype(int)
@@ -142,7 +147,7 @@ def _shade(canvas: np.ndarray, curves: Sequence[np.ndarray], width: int) -> None
 
 
 def _draw_axes(canvas: np.ndarray, origin: np.ndarray, rotation: np.ndarray, size: float) -> None:
-    """Arrows from the nose tip, the one pointing farthest away first."""
+    """Draw arrows from the nose tip, the one that points farthest away first."""
     ends = origin + head_axes(rotation) * size * AXIS_LENGTH
     width = _stroke(size) + 1
     for axis in np.argsort(rotation[2]):
@@ -160,7 +165,7 @@ def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, size: float) -> None:
 
 
 def _draw_label(canvas: np.ndarray, pose: PoseLike, box_xyxy: np.ndarray, size: float) -> None:
-    """White on a darkened strip above the box, moved inside the picture; left out where the picture is too narrow."""
+    """Draw white text on a dark strip above the box, moved inside the image; nothing if the image is too small."""
     text = f"yaw {round(pose.yaw)}  pitch {round(pose.pitch)}  roll {round(pose.roll)}"
     scale = float(np.clip(size / 300, 0.4, 3.0))
     thickness = max(1, round(scale * 1.3))
@@ -183,7 +188,7 @@ def _spline(points: np.ndarray, closed: bool) -> np.ndarray:
     ends = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
     padded = np.concatenate([ends[0], points, ends[1]])
     before, start, end, after = (padded[i : len(padded) - 3 + i, None] for i in range(4))
-    t = np.linspace(0, 1, STEPS, endpoint=False)[None, :, None]
+    t = np.linspace(0, 1, SPLINE_STEPS, endpoint=False)[None, :, None]
     linear, square, cube = end - before, 2 * before - 5 * start + 4 * end - after, 3 * (start - end) + after - before
     curve = start + t / 2 * (linear + t * (square + t * cube))
     return np.concatenate([curve.reshape(-1, 3), end[-1]])
@@ -191,7 +196,7 @@ def _spline(points: np.ndarray, closed: bool) -> np.ndarray:
 
 def _depth_colours(depths: np.ndarray, all_depths: np.ndarray) -> list[Colour]:
     nearness = np.interp(depths, (all_depths.min(), all_depths.max()), (0, 1))[:, None]
-    return [(int(b), int(g), int(r)) for b, g, r in FAR + nearness * (NEAR - FAR)]
+    return [(int(b), int(g), int(r)) for b, g, r in FAR_COLOUR + nearness * (NEAR_COLOUR - FAR_COLOUR)]
 
 
 def _stroke(size: float) -> int:
@@ -201,7 +206,7 @@ def _stroke(size: float) -> int:
 
 def _fixed(points: np.ndarray) -> np.ndarray:
     """Pixel positions as OpenCV's fixed-point integers."""
-    return np.rint(points.clip(-FARTHEST, FARTHEST) * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    return np.rint(points.clip(-MAX_COORDINATE, MAX_COORDINATE) * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
 def _line(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: int) -> None:
@@ -215,6 +220,6 @@ def _arrow(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: int) -> 
 
 
 def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) -> None:
-    if radius >= 1:  # smaller ones would only blur the lines
+    if radius >= 1:  # smaller dots would only blur the lines
         whole = round(radius * (1 << SUBPIXEL_BITS))
         cv2.circle(canvas, _fixed(centre).tolist(), whole, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)

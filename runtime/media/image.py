@@ -1,42 +1,80 @@
-"""The bytes of a picture file -> pixels, whatever people have: grey, transparent, 16-bit, turned, damaged."""
+"""Read, decode and write one image file."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-MAX_PIXELS = 1 << 28  # 805 MB once decoded; the largest phone cameras make 2e8 pixels
-BACKGROUND = 255  # white, as viewers show transparent pictures
+from synergy.runtime.errors import MediaError
+from synergy.runtime.files import write_file
+from synergy.runtime.media.inputs import read_bytes
+
+MAX_PIXELS = 1 << 28  # 805 MB decoded; the largest phone cameras have 2e8 pixels
+BACKGROUND = 255  # white, as viewers show transparent images
 
 
-def decode_picture(data: bytes) -> np.ndarray:
-    """Decode to (H,W,3) uint8 BGR, turned upright by the EXIF tag.
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image file as (H,W,3) uint8 BGR, converted as `decode_image` says.
 
-    Grey becomes three equal channels, 16 bits become 8, transparency is laid over white, of an
-    animation the first frame is taken. Raises ValueError, whose text continues after the file's name, if the bytes
-    are no picture, damaged or too large.
+    Raises MediaError if the file is missing, is not an image, is damaged or is too large.
     """
+    return decode_image(read_bytes(Path(path)), path)
+
+
+def decode_image(data: bytes, name: str | Path = "the image") -> np.ndarray:
+    """Decode the bytes of an image file to (H,W,3) uint8 BGR, upright as its EXIF tag says.
+
+    Grey is repeated in three channels, 16 bits are reduced to 8, transparent pixels are blended with white, and of an
+    animation the first frame is taken. `name` stands in error messages.
+    Raises MediaError if the bytes are not an image, are damaged, or hold too many pixels.
+    """
+    try:
+        return _decode_upright(data)
+    except ValueError as error:
+        raise MediaError(f"{name} {error}") from None
+
+
+def write_image(path: str | Path, image_bgr: np.ndarray) -> None:
+    """Write an image (H,W,3) uint8 BGR in the format of the path's suffix, whole or not at all; makes the folder.
+
+    Raises MediaError if the suffix is unknown or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        ok, data = cv2.imencode(path.suffix, image_bgr)
+    except cv2.error:
+        ok = False
+    if not ok:
+        raise MediaError(
+            f"cannot write {path}: unknown image format, or image too large for it; use a name ending in .png"
+        )
+    write_file(path, data.tobytes())
+
+
+def _decode_upright(data: bytes) -> np.ndarray:
+    """As `decode_image`. Raises ValueError with a text that continues after the file's name."""
     _check_size(data)
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError("is no picture that can be read, or is damaged: save it again as JPEG or PNG")
+        raise ValueError("is not an image that OpenCV can read, or is damaged: save it again as JPEG or PNG")
     if data.startswith(JPEG):
         return image  # has no transparency
-    return _over_background(image, _decode(data, cv2.IMREAD_UNCHANGED))
+    return _blend_with_white(image, _decode(data, cv2.IMREAD_UNCHANGED))
 
 
 def _check_size(data: bytes) -> None:
-    """Refuse a picture before its pixels take memory: a PNG of 5 MB can hold 10 GB."""
+    """Refuse an image that is too large before it is decoded: a PNG file of 5 MB can hold 10 GB."""
     reader = next((reader for magic, reader in _SIZE_READERS.items() if data.startswith(magic)), None)
     if reader is None:
         return
     try:
         width, height = reader(data)
     except (EOFError, IndexError, ValueError, struct.error):
-        raise ValueError("ends early: copy it again") from None
+        raise ValueError("is incomplete: copy it again") from None
     if width * height > MAX_PIXELS:
         raise ValueError(f"has {width}x{height} pixels, over {MAX_PIXELS >> 20} million: make it smaller")
 
@@ -48,13 +86,13 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _over_background(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
-    """Lay the picture over white where `raw`, the same file decoded with its fourth channel, is transparent."""
+def _blend_with_white(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
+    """Blend the image with white where `raw`, the same file decoded with its alpha channel, is transparent."""
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return image_bgr
     if raw.dtype == np.uint16:
         raw = (raw >> 8).astype(np.uint8)
-    upright = next((turned for turned in _orientations(raw) if _same_picture(turned, image_bgr)), None)
+    upright = next((turned for turned in _orientations(raw) if _same_image(turned, image_bgr)), None)
     if upright is None or (upright[:, :, 3] == 255).all():
         return image_bgr
     alpha = upright[:, :, 3:].astype(np.uint16)
@@ -62,17 +100,18 @@ def _over_background(image_bgr: np.ndarray, raw: np.ndarray | None) -> np.ndarra
 
 
 def _orientations(image: np.ndarray) -> Iterable[np.ndarray]:
-    """The eight of EXIF. OpenCV turns a picture upright or keeps its alpha channel, but not both, and tells neither."""
+    """The image in the eight EXIF orientations. OpenCV either applies the orientation or keeps the alpha channel, and
+    does not report which orientation it applied."""
     for mirrored in (image, image[:, ::-1]):
         for quarter_turns in range(4):
             yield np.rot90(mirrored, quarter_turns)
 
 
-def _same_picture(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
+def _same_image(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
     if turned.shape[:2] != image_bgr.shape[:2]:
         return False
     colours = np.ascontiguousarray(turned[:, :, :3])
-    return cv2.norm(colours, image_bgr, cv2.NORM_INF) <= 1  # OpenCV cuts 16 bits to 8, but rounds those of TIFF
+    return cv2.norm(colours, image_bgr, cv2.NORM_INF) <= 1  # OpenCV truncates 16 bits to 8, but rounds for TIFF
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
@@ -81,19 +120,19 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at := data.index(b"\xff", at) + 1] != 0xDA:  # until the start of the scan: the pixels
         marker = data[at]
-        if marker in (0x00, 0xFF):  # no marker yet: decoders skip such bytes too
+        if marker in (0x00, 0xFF):  # not a marker; decoders skip such bytes too
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 4)
             size = width, height
         at += 1 + struct.unpack_from(">H", data, at + 1)[0]
-    if data.rfind(b"\xff\xd9", at) < 0:  # end of image: decoders fill what is missing with grey
+    if data.rfind(b"\xff\xd9", at) < 0:  # no end-of-image marker: decoders fill the missing part with grey
         raise EOFError
     return size
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
-    """Width and height, tags 256 and 257 of the first directory."""
+    """Width and height: tags 256 and 257 of the first directory."""
     order = "<" if data[0] == ord("I") else ">"
     (start,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, start)
@@ -121,7 +160,7 @@ def _gif_size(data: bytes) -> tuple[int, int]:
 
 
 JPEG = b"\xff\xd8"
-# Formats that compress without bound; for the others OpenCV's own limit of 2^30 pixels holds.
+# Formats whose compression ratio has no limit; for the others OpenCV's own limit of 2^30 pixels applies.
 _SIZE_READERS: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
     b"\x89PNG": _png_size,
     b"GIF8": _gif_size,

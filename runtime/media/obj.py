@@ -1,7 +1,7 @@
-"""Face meshes as Wavefront OBJ files.
+"""Write face meshes as Wavefront OBJ files.
 
 Vertices come in image pixels: x right, y down, z towards the viewer, a left-handed system. OBJ viewers expect a
-right-handed one with y up, so y is negated; the triangles are then wound so that the face's outside is the front.
+right-handed one with y up, so y is negated, and the triangles are wound so that their front is the face's outside.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def write_obj(
 ) -> None:
     """Write one mesh, whole or not at all.
 
-    vertices (V,3) in image pixels (x right, y down, z towards the viewer), triangles (T,3) integers from 0, colours
-    (V,3) uint8 RGB or None; colours go behind the coordinates, from 0 to 1, as MeshLab and Blender read them.
-    Raises ValueError if the arrays do not fit each other, MediaError if the file cannot be written.
+    vertices (V,3): image pixels, x right, y down, z towards the viewer. triangles (T,3): vertex indices from 0.
+    colours_rgb (V,3) uint8 or None: written after the coordinates as 0 to 1, as MeshLab and Blender read them.
+    Raises ValueError if shapes or indices do not match, MediaError if the file cannot be written.
     """
     vertices, triangles = _checked(vertices, triangles)
     points = vertices * (1.0, -1.0, 1.0)
@@ -29,7 +29,7 @@ def write_obj(
         lines = _lines("v %.4f %.4f %.4f\n", points)
     else:
         if colours_rgb.shape != points.shape:
-            raise ValueError(f"colours {colours_rgb.shape} do not fit vertices {points.shape}")
+            raise ValueError(f"colours {colours_rgb.shape} do not match vertices {points.shape}")
         lines = _lines("v %.4f %.4f %.4f %.3f %.3f %.3f\n", np.hstack([points, colours_rgb / 255]))
     write_file(Path(path), (lines + _lines("f %d %d %d\n", faces)).encode("ascii"))
 
@@ -37,23 +37,13 @@ def write_obj(
 def outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The triangles (T,3), wound so that their normals point out of the surface.
 
-    vertices (V,3) in a right-handed system. Bases differ in their winding; within one it is the same for all
-    triangles, so all are turned or none. A face is a bowl: from its centroid, outside is away.
+    vertices (V,3): in a right-handed system. Bases differ in their winding, but all triangles of a basis have the same,
+    so either all are reversed or none. A face is convex enough for "outside" to be "away from the centroid".
     """
     corners = vertices[triangles]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     away = corners.mean(axis=1) - vertices.mean(axis=0)
     return triangles if (normals * away).sum() >= 0 else triangles[:, ::-1]
-
-
-def sample_colours(image_bgr: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """RGB (V,3) uint8 of the pixels (H,W,3) uint8 BGR under vertices (V,3); outside the image, of its nearest pixel.
-
-    A vertex on the far side of the head gets the colour of what hides it.
-    """
-    height, width = image_bgr.shape[:2]
-    columns, rows = np.rint(vertices[:, :2]).clip(0, (width - 1, height - 1)).astype(np.intp).T
-    return image_bgr[rows, columns, ::-1]
 
 
 def _checked(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +53,7 @@ def _checked(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, n
     if triangles.ndim != 2 or triangles.shape[1] != 3 or not np.issubdtype(triangles.dtype, np.integer):
         raise ValueError(f"triangles must be integers (T, 3), not {triangles.dtype} {triangles.shape}")
     if triangles.size and (triangles.min() < 0 or triangles.max() >= len(vertices)):
-        raise ValueError(f"triangles name vertices {triangles.min()} to {triangles.max()}, there are {len(vertices)}")
+        raise ValueError(f"triangles use vertices {triangles.min()} to {triangles.max()} of {len(vertices)}")
     return vertices, triangles.astype(np.int64)
 
 

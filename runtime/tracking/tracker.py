@@ -1,4 +1,4 @@
-"""Faces from frame to frame: found by a detector once, then followed by their landmarks.
+"""Track faces in a video: detected once, then followed by their landmarks.
 
 The region to crop in the next frame comes from the landmarks of this one, as in the video demo of 3DDFA_V2 (Guo et
 al., ECCV 2020).
@@ -16,45 +16,45 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import check_image
-from synergy.runtime.decode import PoseRule, rotation_to_euler_deg
-from synergy.runtime.detection.boxes import TRACKED_FACE, iou, match
+from synergy.runtime.decode import PoseRule, rotation_to_euler_deg, rows_to_rotation
+from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
 from synergy.runtime.faces import Detection, Face, Pose
-from synergy.runtime.tracking.observation import Look, box_of, probe_roi
+from synergy.runtime.tracking.observation import TrackObservation, box_of, check_roi
 from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
 
-FRAME_S = 1 / 30  # from frame to frame, where the caller tells no time
+FRAME_S = 1 / 30  # from frame to frame, where the caller gives no time
 
-# Of the region's side. As long as the face is that near to where it was, the crop stays: cropping anew in each frame
-# feeds the landmarks' trembling back (0.5 % of the face on a still picture, against 0). Off by 0.1 costs no accuracy.
-STAY = 0.05
-# Of the side: a face that moved more is looked at again around where it is now. Off by 0.2 the error is 3.8 %
-# against 3.3, off by 0.3 it is 9 %, and the second look brings it to 3.7.
-FAR = 0.15
-# What can be no face any more. People turn their heads by up to 400 degrees/s and step closer by 20 % in a tenth of a
-# second; the limits leave room for both at 10 frames per second.
+# In sides of the region. While the face has moved less, the crop stays where it is: a new crop in every frame would
+# feed the landmarks' jitter back (0.5 % of the face on a still image, against 0). An offset of 0.1 costs no accuracy.
+KEEP_OFFSET = 0.05
+# In sides of the region. A face that moved more is cropped again around its new place. With an offset of 0.2 the error
+# is 3.8 % against 3.3, with 0.3 it is 9 %, which the second crop reduces to 3.7.
+RECROP_OFFSET = 0.15
+# Larger changes in one frame mean that the face was lost. People turn their heads by up to 400 degrees/s and step
+# closer by 20 % in a tenth of a second; the limits allow both at 10 frames per second.
 MAX_TURN_DEG = 45.0
-MAX_GROWTH = 1.6  # of the region's side in one frame, and its inverse
-PROBE_EVERY = 10  # frames; a crop more in one frame of ten costs a tenth of a network run
+MAX_GROWTH = 1.6  # of the region's side, and its inverse
+CHECK_INTERVAL = 10  # frames between stability checks; one more crop in every tenth frame costs a tenth of a run
 
-# Share of the pixels that changed their colour for another in the picture's histogram: up to 0.13 by pans, zooms and
-# five frames of motion, 0.21 by noise (sigma 8), 0.27 to 1 (median 0.8) between photos. A flash looks like a cut too;
-# it costs a search.
-CUT = 0.4
-CUT_SAMPLES_WH = (128, 18)  # pixels that are looked at
+# A scene cut: share of the pixels that changed their colour in the image's histogram. Up to 0.13 by pans, zooms and
+# five frames of motion, 0.21 by noise (sigma 8), 0.27 to 1 (median 0.8) between photos. A flash counts as a cut too;
+# that costs one detector run.
+CUT_THRESHOLD = 0.4
+CUT_SAMPLE_WH = (128, 18)  # pixels in the histogram
 
-SAME_PLACE = 0.5  # overlap of two landmarks' boxes: one of the tracks went over to the other's face
-REMEMBER_S = 1.0  # for that long a lost face that is found at its last place keeps its id
-# Frames from one search to the next at the least; searches in vain double it. OpenCV's cascades take as long as
+DUPLICATE_IOU = 0.5  # of two landmarks' boxes: both tracks follow the same face
+LOST_TRACK_S = 1.0  # a lost face that is detected at its last place within this time keeps its id
+# Least number of frames between detector runs; it doubles while nothing is found. OpenCV's cascades take as long as
 # hundreds of network runs.
-SEARCH_AGAIN = 5
+MIN_DETECT_INTERVAL = 5
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedFace(Face):
-    """A face in a frame, as `Face`, with the number that it keeps from frame to frame, from 1; none is used twice.
+    """A face in a frame, as `Face`, with an id that it keeps from frame to frame. Ids count from 1, none is reused.
 
-    landmarks, refined_landmarks, rotation and pose are smoothed if the tracker smooths; params and vertices are as
-    the network gave them. box_xyxy is the box of the landmarks, score that of the newest detection of this face.
+    landmarks, refined_landmarks, rotation and pose are smoothed if the tracker smooths; params and vertices are the
+    network's. box_xyxy is the box of the landmarks, score that of the newest detection of this face.
     """
 
     id: int = field(kw_only=True)
@@ -62,22 +62,22 @@ class TrackedFace(Face):
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """redetect: frames after which the detector looks for new faces; smoothing: None for landmarks as they come."""
+    """redetect: frames between detector runs that look for new faces. smoothing: None for unsmoothed landmarks."""
 
     redetect: int = 50
     smoothing: OneEuro | None = field(default_factory=OneEuro)
 
     def __post_init__(self) -> None:
         if self.redetect < 1:
-            raise ValueError(f"faces are sought every 1 or more frames, not every {self.redetect}")
+            raise ValueError(f"redetect must be 1 or more frames, not {self.redetect}")
 
 
 class FaceTracker:
-    """Follows the faces of one video or camera through an open `FaceAligner`. Not thread-safe.
+    """Tracks the faces of one video or camera with an open `FaceAligner`. Not thread-safe.
 
-    The detector runs on the first frame, after a cut, every `redetect` frames, and when a face is lost or none is
-    there: at once, but every 5 frames at most, and in vain ever less often. All faces of a frame go through the engine
-    in one run; a second one is only for faces that are new or moved far.
+    The detector runs on the first frame, after a scene cut, every `redetect` frames, and when a face is lost or there
+    is none: at once, but at most every 5 frames, and less and less often while it finds nothing. All faces of a frame
+    go through the engine in one run; faces that are new or moved far need a second run.
     """
 
     def __init__(self, aligner: FaceAligner, options: TrackOptions | None = None) -> None:
@@ -85,168 +85,179 @@ class FaceTracker:
         self.options = options or TrackOptions()
         self._tracks: list[_Track] = []
         self._lost: list[_Track] = []
-        self._search = _Search(self.options.redetect)
-        self._colours: np.ndarray | None = None
+        self._schedule = _DetectionSchedule(self.options.redetect)
+        self._histogram: np.ndarray | None = None
         self._frame = -1
         self._time_s = -FRAME_S
         self._last_id = 0
 
     def track(self, frame_bgr: np.ndarray, time_s: float | None = None) -> list[TrackedFace]:
-        """The faces of the next frame (H,W,3) uint8, by id. `time_s` must go on; None is 1/30 s after the last.
+        """The faces of the next frame (H,W,3) uint8 BGR, sorted by id.
 
-        Raises ValueError for an unfit frame or time, EngineError if the engine fails.
+        time_s: the frame's time, which must increase; None for 1/30 s after the last frame.
+        Raises ValueError for another shape, dtype or time, EngineError if the engine fails.
         """
         check_image(frame_bgr)
         self._advance(time_s)
         cut = self._is_cut(frame_bgr)
-        lost = self._follow(frame_bgr, cut)
-        self._lost = [track for track in self._lost if self._time_s - track.seen_s <= REMEMBER_S] + lost
-        if self._search.is_due(self._frame, news=cut or bool(lost)):
-            self._discover(frame_bgr)
+        lost = self._update_tracks(frame_bgr, cut)
+        self._lost = [track for track in self._lost if self._time_s - track.seen_s <= LOST_TRACK_S] + lost
+        if self._schedule.is_due(self._frame, scene_changed=cut or bool(lost)):
+            self._detect(frame_bgr)
             if cut:
-                self._lost.clear()  # who is not there in the first frame of a scene is not missing
-            self._search.done(self._frame, in_vain=bool(self._lost) or not self._tracks)
+                self._lost.clear()  # faces of the scene before the cut are not expected to come back
+            self._schedule.detected(self._frame, faces_missing=bool(self._lost) or not self._tracks)
         convention = self.aligner.bundle.manifest.pose
-        return [track.shown(self._time_s, convention) for track in sorted(self._tracks, key=lambda track: track.id)]
+        return [track.to_face(self._time_s, convention) for track in sorted(self._tracks, key=lambda track: track.id)]
 
     def _advance(self, time_s: float | None) -> None:
         now = self._time_s + FRAME_S if time_s is None else time_s
         if not (np.isfinite(now) and (self._frame < 0 or now > self._time_s)):
-            raise ValueError(f"time must go on from frame to frame: {now} s comes after {self._time_s} s")
+            raise ValueError(f"time must increase from frame to frame: {now} s comes after {self._time_s} s")
         self._frame, self._time_s = self._frame + 1, now
 
     def _is_cut(self, frame_bgr: np.ndarray) -> bool:
-        before, self._colours = self._colours, _colours(frame_bgr)
+        before, self._histogram = self._histogram, _histogram(frame_bgr)
         if before is None:
             return False
-        return cv2.norm(self._colours, before, cv2.NORM_L1) > 2 * CUT * math.prod(CUT_SAMPLES_WH)
+        return cv2.norm(self._histogram, before, cv2.NORM_L1) > 2 * CUT_THRESHOLD * math.prod(CUT_SAMPLE_WH)
 
-    def _follow(self, frame_bgr: np.ndarray, cut: bool) -> list[_Track]:
-        """Move the tracks into this frame; those that lost their face are taken out and returned.
+    def _update_tracks(self, frame_bgr: np.ndarray, cut: bool) -> list[_Track]:
+        """Move the tracks into this frame; remove those that lost their face and return them.
 
-        A face that moved far is looked at again; after a cut it is someone else's.
+        A face that moved far is cropped again; after a scene cut it is a different face, so its track is lost.
         """
-        looks = self._look(frame_bgr, [track.roi_xyxy for track in self._tracks], cut or self._frame % PROBE_EVERY == 0)
-        farthest = FAR if cut else np.inf
-        far = [i for i, look in enumerate(looks) if look.can_be_face and FAR < look.offset <= farthest]
-        for i, look in zip(far, self._look(frame_bgr, [looks[i].next_roi for i in far], probe=True), strict=True):
-            looks[i] = look
+        check = cut or self._frame % CHECK_INTERVAL == 0
+        observed = self._observe(frame_bgr, [track.roi_xyxy for track in self._tracks], check)
+        max_offset = RECROP_OFFSET if cut else np.inf
+        far = [i for i, each in enumerate(observed) if each.can_be_face and RECROP_OFFSET < each.offset <= max_offset]
+        again = self._observe(frame_bgr, [observed[i].next_roi for i in far], check=True)
+        for i, observation in zip(far, again, strict=True):
+            observed[i] = observation
         kept: list[_Track] = []
         lost: list[_Track] = []
-        # the one that moved least first: if two are on one face, the other went astray
-        for track, look in sorted(zip(self._tracks, looks, strict=True), key=lambda pair: pair[1].offset):
-            doubled = any(iou(look.box_xyxy, other.box_xyxy) > SAME_PLACE for other in kept)
-            if doubled or look.offset > farthest or not track.accepts(look):
+        # Sorted by offset: of two tracks on one face, the one that moved less is kept.
+        for track, each in sorted(zip(self._tracks, observed, strict=True), key=lambda pair: pair[1].offset):
+            duplicate = any(iou(each.box_xyxy, other.box_xyxy) > DUPLICATE_IOU for other in kept)
+            if duplicate or each.offset > max_offset or not track.accepts(each):
                 lost.append(track)
             else:
-                track.move(look, self._time_s)
+                track.move(each, self._time_s)
                 kept.append(track)
         self._tracks = kept
         return lost
 
-    def _discover(self, frame_bgr: np.ndarray) -> None:
-        """Run the detector. What it sees beside the tracks is a lost face or a new one."""
+    def _detect(self, frame_bgr: np.ndarray) -> None:
+        """Run the detector. A detection that matches no track is a lost face or a new one."""
         detections = self.aligner.detect(frame_bgr)
-        seen = match([found.box_xyxy for found in detections], [track.box_xyxy for track in self._tracks])
-        for found, track in seen.items():
-            self._tracks[track].score = detections[found].score
-        self._drop_unproven(set(seen.values()))
-        self._start(frame_bgr, [detections[i] for i in range(len(detections)) if i not in seen])
+        matched = match_boxes(
+            [detection.box_xyxy for detection in detections], [track.box_xyxy for track in self._tracks]
+        )
+        for detection, track in matched.items():
+            self._tracks[track].score = detections[detection].score
+        self._drop_unconfirmed(set(matched.values()))
+        self._start_tracks(frame_bgr, [detections[i] for i in range(len(detections)) if i not in matched])
 
-    def _drop_unproven(self, seen: set[int]) -> None:
-        """Where the probe says nothing, as of a network that is unsteady on faces too, the detector decides."""
-        kept = [track for i, track in enumerate(self._tracks) if track.proven or i in seen]
+    def _drop_unconfirmed(self, detected: set[int]) -> None:
+        """Tracks that never passed the stability check, as with a network that is unstable on faces too, are kept only
+        if the detector found them."""
+        kept = [track for i, track in enumerate(self._tracks) if track.is_confirmed or i in detected]
         self._lost += [track for track in self._tracks if track not in kept]
         self._tracks = kept
 
-    def _start(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
-        for score, look in self._settled(frame_bgr, detections):
-            if any(iou(look.box_xyxy, track.box_xyxy) > TRACKED_FACE for track in self._tracks):
-                continue  # followed already: the detector's box was off
-            known = match([look.box_xyxy], [track.box_xyxy for track in self._lost])
+    def _start_tracks(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
+        for score, observation in self._observe_detections(frame_bgr, detections):
+            if any(iou(observation.box_xyxy, track.box_xyxy) > MATCH_IOU for track in self._tracks):
+                continue  # tracked already: the detector's box was off
+            known = match_boxes([observation.box_xyxy], [track.box_xyxy for track in self._lost])
             if known:
-                number = self._lost.pop(known[0]).id
+                face_id = self._lost.pop(known[0]).id
             else:
-                number = self._last_id = self._last_id + 1
+                face_id = self._last_id = self._last_id + 1
             smoother = _Smoother(self.options.smoothing) if self.options.smoothing else None
-            self._tracks.append(_Track(number, look, score, look.is_steady, self._time_s, smoother))
+            self._tracks.append(_Track(face_id, observation, score, observation.is_stable, self._time_s, smoother))
 
-    def _settled(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> list[tuple[float, Look]]:
-        """Scores and second looks: a detector's box is often off by more than a landmarks' box."""
+    def _observe_detections(
+        self, frame_bgr: np.ndarray, detections: Sequence[Detection]
+    ) -> list[tuple[float, TrackObservation]]:
+        """Scores and observations. Each face is cropped twice: a detector's box is often less exact than the box of
+        the landmarks found in it."""
         if not detections:
             return []
-        faces = self.aligner.align(frame_bgr, np.stack([found.box_xyxy for found in detections]))
-        first = [Look.of(face, frame_bgr.shape) for face in faces]
-        good = [i for i, look in enumerate(first) if look.can_be_face]
-        second = self._look(frame_bgr, [first[i].next_roi for i in good], probe=True)
-        return [(detections[i].score, look) for i, look in zip(good, second, strict=True) if look.can_be_face]
+        faces = self.aligner.align(frame_bgr, np.stack([detection.box_xyxy for detection in detections]))
+        first = [TrackObservation.of(face, frame_bgr.shape) for face in faces]
+        good = [i for i, observation in enumerate(first) if observation.can_be_face]
+        second = self._observe(frame_bgr, [first[i].next_roi for i in good], check=True)
+        return [(detections[i].score, each) for i, each in zip(good, second, strict=True) if each.can_be_face]
 
-    def _look(self, frame_bgr: np.ndarray, rois: Sequence[np.ndarray], probe: bool) -> list[Look]:
-        """One engine run for all regions (4,), and, with the probe, for each of them moved."""
+    def _observe(self, frame_bgr: np.ndarray, rois: Sequence[np.ndarray], check: bool) -> list[TrackObservation]:
+        """One engine run for all regions (4,), and with `check` also for the shifted one of each."""
         if not rois:
             return []
-        moved = [probe_roi(roi) for roi in rois] if probe else []
-        faces = self.aligner.align_rois(frame_bgr, np.stack([*rois, *moved]))
-        probes = faces[len(rois) :] if probe else [None] * len(rois)
-        return [Look.of(face, frame_bgr.shape, other) for face, other in zip(faces, probes, strict=False)]
+        shifted = [check_roi(roi) for roi in rois] if check else []
+        faces = self.aligner.align_rois(frame_bgr, np.stack([*rois, *shifted]))
+        checked = faces[len(rois) :] if check else [None] * len(rois)
+        return [TrackObservation.of(face, frame_bgr.shape, other) for face, other in zip(faces, checked, strict=False)]
 
 
 @dataclass(eq=False)
 class _Track:
-    """A followed face. proven: the probe found it steady once, so that its word counts."""
+    """A tracked face. is_confirmed: it passed the stability check once, so that a failed check means it is lost."""
 
     id: int
-    look: Look
+    observation: TrackObservation
     score: float
-    proven: bool
+    is_confirmed: bool
     seen_s: float
     smoother: _Smoother | None
 
     @property
     def face(self) -> Face:
-        return self.look.face
+        return self.observation.face
 
     @property
     def box_xyxy(self) -> np.ndarray:
-        return self.look.box_xyxy
+        return self.observation.box_xyxy
 
     @property
     def roi_xyxy(self) -> np.ndarray:
-        """Where to look in the next frame."""
-        return self.face.roi_xyxy if self.look.offset <= STAY else self.look.next_roi
+        """The region to crop in the next frame."""
+        return self.face.roi_xyxy if self.observation.offset <= KEEP_OFFSET else self.observation.next_roi
 
-    def accepts(self, look: Look) -> bool:
-        """Whether the look shows the same face a frame later."""
-        if not look.can_be_face or (self.proven and look.unsteady is not None and not look.is_steady):
+    def accepts(self, observation: TrackObservation) -> bool:
+        """Whether the observation can show the same face one frame later."""
+        if not observation.can_be_face:
             return False
-        growth = look.side / self.look.side
-        turn = _turn_deg(self.face.rotation, look.face.rotation)
+        if self.is_confirmed and observation.instability is not None and not observation.is_stable:
+            return False
+        growth = observation.side / self.observation.side
+        turn = _angle_deg(self.face.rotation, observation.face.rotation)
         return 1 / MAX_GROWTH <= growth <= MAX_GROWTH and turn <= MAX_TURN_DEG
 
-    def move(self, look: Look, time_s: float) -> None:
-        self.look, self.seen_s = look, time_s
-        self.proven = self.proven or look.is_steady
+    def move(self, observation: TrackObservation, time_s: float) -> None:
+        self.observation, self.seen_s = observation, time_s
+        self.is_confirmed = self.is_confirmed or observation.is_stable
 
-    def shown(self, time_s: float, convention: PoseRule) -> TrackedFace:
+    def to_face(self, time_s: float, convention: PoseRule) -> TrackedFace:
         changes = {"box_xyxy": self.box_xyxy} if self.smoother is None else self.smoother(self.face, time_s, convention)
         return TrackedFace(**{**vars(self.face), **changes, "score": self.score}, id=self.id)
 
 
 class _Smoother:
-    """One face's filter: of its landmarks, the refined ones, and the rows of its rotation; angles jump at 180 degrees,
-    these do not."""
+    """The filter of one face: its landmarks, refined landmarks, and the rows of its rotation matrix. Angles would jump
+    at 180 degrees, the rows do not."""
 
     def __init__(self, constants: OneEuro) -> None:
         self._filter = OneEuroFilter(constants)
 
     def __call__(self, face: Face, time_s: float, convention: PoseRule) -> dict[str, Any]:
-        """The face's fields that change."""
+        """The smoothed fields of the face, by name."""
         refined = () if face.refined_landmarks is None else (face.refined_landmarks,)
         points = np.concatenate([face.rotation[:2], face.landmarks, *refined])
         units = np.full((len(points), 1), face_size(face.landmarks))
-        units[:2] = 1.0  # the rotation's speed is in radians, the landmarks' in face sizes
+        units[:2] = 1.0  # speeds: of the rotation in radians/s, of the landmarks in face sizes/s
         smooth = self._filter(points, time_s, units)
-        rotation, landmarks = _rotation(smooth[:2]), smooth[2:].astype(np.float32)
+        rotation, landmarks = rows_to_rotation(smooth[None, :2])[0], smooth[2:].astype(np.float32)
         return {
             "landmarks": landmarks[:68],
             "refined_landmarks": landmarks[68:] if refined else None,
@@ -256,37 +267,34 @@ class _Smoother:
         }
 
 
-class _Search:
-    """When the detector is due."""
+class _DetectionSchedule:
+    """In which frames the detector runs."""
 
-    def __init__(self, every: int) -> None:
-        self._every, self._least = every, min(SEARCH_AGAIN, every)
-        self._wait, self._next, self._soonest = 0, 0, 0
+    def __init__(self, interval: int) -> None:
+        self._interval, self._min_interval = interval, min(MIN_DETECT_INTERVAL, interval)
+        self._retry_after = 0  # frames; grows while faces are missing
+        self._next, self._earliest = 0, 0  # frame numbers
 
-    def is_due(self, frame: int, news: bool) -> bool:
-        """news: a face was lost or the scene changed."""
-        if news:
-            self._wait, self._next = 0, min(self._next, self._soonest)
+    def is_due(self, frame: int, scene_changed: bool) -> bool:
+        """scene_changed: a face was lost or there was a scene cut."""
+        if scene_changed:
+            self._retry_after, self._next = 0, min(self._next, self._earliest)
         return frame >= self._next
 
-    def done(self, frame: int, in_vain: bool) -> None:
-        self._wait = min(max(2 * self._wait, self._least), self._every) if in_vain else 0
-        self._next, self._soonest = frame + (self._wait or self._every), frame + self._least
+    def detected(self, frame: int, faces_missing: bool) -> None:
+        """The detector ran in this frame. faces_missing: a lost face was not found again, or there is no face."""
+        retry_after = min(max(2 * self._retry_after, self._min_interval), self._interval)
+        self._retry_after = retry_after if faces_missing else 0
+        self._next, self._earliest = frame + (self._retry_after or self._interval), frame + self._min_interval
 
 
-def _colours(frame_bgr: np.ndarray) -> np.ndarray:
-    """How often (8,8,8) each of 512 colours comes in a sample of the picture."""
-    coarse = cv2.resize(frame_bgr, CUT_SAMPLES_WH, interpolation=cv2.INTER_NEAREST)
+def _histogram(frame_bgr: np.ndarray) -> np.ndarray:
+    """How often (8,8,8) each of 512 colours occurs in a sample of the pixels."""
+    coarse = cv2.resize(frame_bgr, CUT_SAMPLE_WH, interpolation=cv2.INTER_NEAREST)
     return cv2.calcHist([coarse], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
 
 
-def _rotation(rows: np.ndarray) -> np.ndarray:
-    """Rows (2,3) -> a rotation (3,3) as `runtime.decode.rotation` makes it: each at length 1, then their product."""
-    (a, b, c), (d, e, f) = ([value / (math.hypot(*row) or 1.0) for value in row] for row in rows.tolist())
-    return np.array([[a, b, c], [d, e, f], [b * f - c * e, c * d - a * f, a * e - b * d]])
-
-
-def _turn_deg(one: np.ndarray, other: np.ndarray) -> float:
-    """The angle between two rotations (3,3)."""
+def _angle_deg(one: np.ndarray, other: np.ndarray) -> float:
+    """The angle between two rotation matrices (3,3)."""
     cosine = (float((one * other).sum()) - 1) / 2
     return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))

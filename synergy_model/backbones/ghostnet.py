@@ -41,7 +41,7 @@ STAGES = (
 
 
 class GhostModule(nn.Cell):
-    """Half of the channels by a 1x1 convolution, the other half from those by a cheap depthwise 3x3."""
+    """Half of the channels from a 1x1 convolution, the other half from those by a depthwise 3x3 convolution."""
 
     def __init__(self, inp: int, out: int, relu: bool) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class SqueezeExcite(nn.Cell):
 
 
 class GhostBottleneck(nn.Cell):
-    """Expand, filter where the stride is 2, squeeze-excite where asked, project; a shortcut beside it."""
+    """Expand, filter where the stride is 2, squeeze-excite where specified, project; with a shortcut."""
 
     def __init__(self, inp: int, hidden: int, out: int, kernel: int, stride: int, se: bool) -> None:
         super().__init__()

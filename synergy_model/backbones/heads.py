@@ -10,7 +10,7 @@ TEXTURE_SUFFIXES = ("_tex", "_texture")
 class ParameterHeads(nn.Cell):
     """Pooled features (N,P) -> whitened parameters (N,62): the outputs of `heads` in their order, joined.
 
-    `heads` pairs the official names with widths. Files of SynergyNet carry 40 texture values beside the 62
+    `heads` pairs the official names with widths. Files of SynergyNet have 40 texture values besides the 62
     parameters; nothing downstream reads them: the layer is loaded, kept for training, and not computed.
     """
 

@@ -28,7 +28,7 @@ def conv_bn_relu6(inp: int, out: int, kernel: int = 3, stride: int = 1, group: i
 
 
 class InvertedResidual(nn.Cell):
-    """Expand, filter depthwise, project; the shortcut joins narrow ends of equal shape."""
+    """Expand, filter depthwise, project; with a shortcut where input and output have equal shapes."""
 
     def __init__(self, inp: int, out: int, stride: int, expansion: int) -> None:
         super().__init__()

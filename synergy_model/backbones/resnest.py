@@ -39,7 +39,7 @@ class ShortcutPool(nn.Cell):
         self.pool = MeanPool(channels, kernel=2, padding=0)
 
     def construct(self, x: Tensor) -> Tensor:
-        if x.shape[2] % 2:  # the mean of a line and its copy is the line
+        if x.shape[2] % 2:  # the mean of a row and its copy is the row
             x = ops.concat((x, x[:, :, -1:, :]), 2)
             x = ops.concat((x, x[:, :, :, -1:]), 3)
         return self.pool(x)

@@ -26,7 +26,7 @@ def conv(inp: int, out: int, kernel: int, stride: int = 1, group: int = 1) -> nn
 
 
 class PaddedMaxPool(nn.Cell):
-    """3x3 maximum with stride 2 and padding 1, for inputs >= 0: the only spelling that every route exports."""
+    """3x3 maximum with stride 2 and padding 1, for inputs >= 0: the only form that every export route supports."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files of named arrays that users supply: `.npz`, and NumPy pickles read without running anything."""
+"""Read named arrays from files that users supply: `.npz`, and NumPy pickles, without running code in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synergy.synergy_model.checkpoints.torch_pickle import read_numpy_pickle
 
 
 class ArrayFileError(ValueError):
-    """The file is not one of named arrays of numbers."""
+    """The file does not hold named arrays of numbers."""
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

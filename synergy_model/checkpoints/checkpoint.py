@@ -1,4 +1,4 @@
-"""MindSpore checkpoints that say what they are: strict saving and loading of a SynergyNet."""
+"""Strict saving and loading of SynergyNet checkpoints, which name their architecture and convention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
 
 SUFFIX = ".ckpt"
-DENSE_PREFIX = "dense."  # the dense mesh travels beside the network, it is no part of the Cell
+DENSE_PREFIX = "dense."  # the dense mesh is stored beside the network's parameters: it is not part of the Cell
 DENSE_KEYS = ("u", "w_shp", "w_exp", "triangles")
 LISTED = 8  # problems shown per kind before "... and N more"
 
@@ -39,7 +39,7 @@ class DenseMorphable:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network ready to run, and the dense basis where the file carries one."""
+    """A network with weights, and the dense basis if the file has one."""
 
     network: SynergyNet
     dense: DenseMorphable | None
@@ -68,7 +68,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Build the network a `.ckpt` names and fill it completely.
+    """Build the network that a `.ckpt` names and set all its parameters.
 
     Raises FileNotFoundError, or CheckpointError listing every missing, unexpected and misshaped key.
     """

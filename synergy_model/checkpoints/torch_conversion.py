@@ -1,4 +1,4 @@
-"""Official PyTorch checkpoints -> this package's network: names, shapes, bases and whitening, all accounted for."""
+"""Convert official PyTorch checkpoints: every key is renamed, supplied by an option, or reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, fill
 from synergy.synergy_model.checkpoints.torch_pickle import read_state_dict
-from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM
 from synergy.synergy_model.synergynet import SynergyNet
 
 Weights = dict[str, np.ndarray]
@@ -20,7 +20,7 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """What one family of official files looks like. `marks` are keys that no other family has."""
+    """One family of official files. `marks` are keys that no other family has."""
 
     arch: str
     convention: str
@@ -49,7 +49,7 @@ SOURCES = (
     Source("mb05", "3ddfa_v2", ("dw2_1.conv_dw.weight", "fc_param.weight"), 512, "", False),
 )
 
-# Written by PyTorch or by the official training code, and read by nothing here.
+# Written by PyTorch or by the official training code, not needed here.
 IGNORED = re.compile(r"\.num_batches_tracked$|^fc_lm\.")
 
 RENAMES = (
@@ -141,7 +141,7 @@ def _module_name(key: str, family: Source) -> str:
 
 
 def _supply(state: Weights, extra: Weights, option: str, source: Path) -> None:
-    """Add what the checkpoint lacks; what it has must not be contradicted."""
+    """Add what the checkpoint lacks. Raises CheckpointError where it has another value."""
     for key, value in extra.items():
         if key in state and not np.array_equal(state[key], value):
             raise CheckpointError(f"{source} carries its own {key}, and {option} gives another: leave {option} out")

@@ -1,8 +1,8 @@
-"""Read PyTorch files without PyTorch and without running anything they carry.
+"""Read PyTorch files without PyTorch and without running any code in them.
 
-A `.pth` file is a pickle, and a pickle is a program. The unpickler here knows tensors, their storages and
-OrderedDict, and refuses every other name before it is looked up. Both containers are read: the zip format
-(PyTorch >= 1.6) and the earlier sequence of pickles. NumPy pickles (whitening files) go the same way.
+A `.pth` file is a pickle, and loading a pickle can run code. The unpickler here accepts tensors, their storages and
+OrderedDict, and refuses every other name before it is imported. Both containers are read: the zip format
+(PyTorch >= 1.6) and the earlier sequence of pickles. NumPy pickles (whitening files) are read by the same unpickler.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NUMBER_CODE = re.compile(r"^(f[248]|[iu][1248]|b1)$")  # as NumPy pickles the ty
 
 
 class TorchFileError(ValueError):
-    """The file is not a PyTorch checkpoint, is damaged, or asks for something that is refused."""
+    """The file is not a PyTorch checkpoint, is damaged, or refers to something that is refused."""
 
 
 # what pickle, zipfile and NumPy raise on damaged bytes
@@ -55,7 +55,7 @@ DAMAGE = (
     AttributeError,
     OverflowError,
     MemoryError,
-    RuntimeError,  # RecursionError, and what zipfile says of encrypted members
+    RuntimeError,  # RecursionError, and zipfile's error for encrypted members
 )
 
 
@@ -105,7 +105,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             continue
         name = key.removeprefix("module.") if isinstance(key, str) else None
         if name is None or name in tensors:
-            raise TorchFileError(f"{path}: the key {key!r} of the state_dict is no name, or comes twice")
+            raise TorchFileError(f"{path}: the key {key!r} of the state_dict is not a string, or occurs twice")
         tensors[name] = value
     return tensors
 
@@ -125,7 +125,7 @@ def read_torch_file(path: Path) -> Any:
 
 
 def read_numpy_pickle(path: Path) -> Any:
-    """A pickle of NumPy arrays in plain containers (`param_whitening.pkl`), read the same safe way."""
+    """A pickle of NumPy arrays in plain containers (`param_whitening.pkl`), read by the same unpickler."""
     data = _read_file(path)
     try:
         return _Materialiser({}).value(_unpickle(SafeUnpickler(io.BytesIO(data))))
@@ -148,7 +148,7 @@ def _read_zip(data: bytes) -> Any:
         if len(pickles) != 1:
             raise TorchFileError("the archive has no single data.pkl: it was not written by torch.save")
         if any(info.compress_type != zipfile.ZIP_STORED for info in names.values()):
-            raise TorchFileError("the archive is compressed, which torch.save never does")
+            raise TorchFileError("the archive is compressed, which torch.save does not do")
         root = pickles[0].removesuffix("data.pkl")
         if names.get(root + "byteorder") and archive.read(root + "byteorder") != b"little":
             raise TorchFileError("the tensors are big-endian: save the file on a little-endian machine")
@@ -191,7 +191,7 @@ def _storage_array(ref: StorageRef, raw: bytes) -> np.ndarray:
 
 
 class _Materialiser:
-    """Replaces references by arrays, in plain containers; each container once, however often it is shared."""
+    """Replaces references by arrays in plain containers; a shared container is converted once."""
 
     def __init__(self, storages: Mapping[str, np.ndarray]) -> None:
         self.storages = storages
@@ -215,7 +215,7 @@ class _Materialiser:
 
 
 def _unpickle(unpickler: SafeUnpickler) -> Any:
-    """Load, after a look at the memo: Python makes room for any index that a file names."""
+    """Load, after checking the memo indices: Python allocates memory up to any index that a file names."""
     start = unpickler.stream.tell()
     limit = len(unpickler.stream.getbuffer())
     for opcode, argument, _ in pickletools.genops(unpickler.stream):
@@ -253,13 +253,13 @@ class PickledArray:
 
 
 class SafeUnpickler(pickle.Unpickler):
-    """Admits tensors, NumPy arrays of numbers and plain containers; everything else is refused by name."""
+    """Accepts tensors, NumPy arrays of numbers and plain containers; refuses every other name."""
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, encoding="latin1")
         self.stream = stream
         self.storages: dict[str, StorageRef] = {}
-        # fresh closures: a hostile pickle that sets attributes on them changes nothing outside itself
+        # new closures each time: attributes that a hostile pickle sets on them affect nothing else
         self.admitted: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, size, stride, *_: TensorRef(
@@ -279,7 +279,7 @@ class SafeUnpickler(pickle.Unpickler):
             return np.dtype(STORAGE_DTYPES[name])
         if (module, name) not in self.admitted:
             raise TorchFileError(
-                f"it asks for {module}.{name}, which is neither a tensor nor a plain container: refused, "
+                f"it refers to {module}.{name}, which is neither a tensor nor a plain container: refused, "
                 "nothing was run. Save the state_dict alone (torch.save({'state_dict': model.state_dict()}))"
             )
         return self.admitted[(module, name)]

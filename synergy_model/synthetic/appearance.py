@@ -1,4 +1,4 @@
-"""How one synthetic person looks and is lit: drawn at random, apart from geometry and labels."""
+"""Random appearance of a synthetic face: colours, hair, glasses and light. Geometry and labels do not depend on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-# Linear RGB. Skin runs from fair to dark along these.
+# Linear RGB, from fair to dark.
 SKIN_TONES = np.array(
     [
         [0.74, 0.50, 0.40],
@@ -30,11 +30,11 @@ BALD, SHORT, FULL, LONG, CAP = range(5)
 STYLE_SHARES = np.array([0.08, 0.34, 0.26, 0.26, 0.06])
 NO_GLASSES, CLEAR_GLASSES, SUNGLASSES = range(3)
 GLASSES_SHARES = np.array([0.85, 0.11, 0.04])
-LIGHTS = 64  # directions that stand for the whole surroundings
+LIGHTS = 64  # directions in which the surrounding light is sampled
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Colours are linear RGB (3,); lengths mm; shares 0 to 1. `light` (64, 3) is radiance per direction."""
 
     skin: np.ndarray
@@ -68,15 +68,15 @@ class Look:
 def light_directions() -> np.ndarray:
     """(64, 3) unit vectors spread evenly over the sphere (Fibonacci lattice)."""
     index = np.arange(LIGHTS) + 0.5
-    height, turn = 1 - 2 * index / LIGHTS, np.pi * (1 + np.sqrt(5)) * index
+    height, angle = 1 - 2 * index / LIGHTS, np.pi * (1 + np.sqrt(5)) * index
     across = np.sqrt(1 - height**2)
-    return np.stack([np.cos(turn) * across, height, np.sin(turn) * across], axis=1)
+    return np.stack([np.cos(angle) * across, height, np.sin(angle) * across], axis=1)
 
 
-def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
-    """A random look; `rotation` (3, 3) turns the head's axes into the camera's, in which light is drawn."""
+def draw_appearance(rng: np.random.Generator, rotation: np.ndarray) -> Appearance:
+    """A random appearance; `rotation` (3, 3) from the head's axes to the camera's, in which light is drawn."""
     skin = (
-        _between(SKIN_TONES, rng.beta(1.0, 1.35) * (len(SKIN_TONES) - 1))
+        _interpolate(SKIN_TONES, rng.beta(1.0, 1.35) * (len(SKIN_TONES) - 1))
         * rng.uniform(0.8, 1.2)
         * rng.uniform(0.95, 1.05, 3)
     )
@@ -84,7 +84,7 @@ def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
     style = _choice(rng, STYLE_SHARES)
     light, key, key_rgb = _draw_light(rng, rotation)
     man = style != LONG and rng.random() < 0.7
-    return Look(
+    return Appearance(
         skin=skin,
         hair=_draw_cloth(rng) if style == CAP else hair,
         iris=IRIS_TONES[rng.integers(len(IRIS_TONES))] * rng.uniform(0.7, 1.4),
@@ -114,12 +114,12 @@ def draw_look(rng: np.random.Generator, rotation: np.ndarray) -> Look:
 
 
 def _choice(rng: np.random.Generator, shares: np.ndarray) -> int:
-    """An index with these chances: what rng.choice draws, without its checks."""
+    """An index drawn with probabilities proportional to `shares`; faster than `rng.choice`, same result."""
     ends = shares.cumsum()
     return int(np.searchsorted(ends / ends[-1], rng.random(), side="right"))
 
 
-def _between(table: np.ndarray, position: float) -> np.ndarray:
+def _interpolate(table: np.ndarray, position: float) -> np.ndarray:
     low = min(int(position), len(table) - 2)
     share = position - low
     return table[low] * (1 - share) + table[low + 1] * share
@@ -137,7 +137,10 @@ def _draw_cloth(rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_light(rng: np.random.Generator, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sky and ground, a key light and sometimes another; radiance along the head's directions."""
+    """Light of sky and ground, a key light and sometimes a side light.
+
+    Returns the radiance (64, 3) in the head's directions, the key light's direction (3,) and its RGB (3,).
+    """
     towards = light_directions() @ rotation.T
     sky, ground = rng.uniform(0.15, 0.7) * _tint(rng, 0.1), rng.uniform(0.05, 0.3) * _tint(rng, 0.1)
     light = ground + (sky - ground) * (0.5 + 0.5 * towards[:, 1:2])
@@ -151,14 +154,14 @@ def _draw_light(rng: np.random.Generator, rotation: np.ndarray) -> tuple[np.ndar
 
 
 def _lobe(towards: np.ndarray, centre: np.ndarray, sharpness: float) -> np.ndarray:
-    """A blurred lamp of the same irradiance whatever its `sharpness`."""
+    """(64, 1) radiance of a light blurred around `centre`; its irradiance does not depend on `sharpness`."""
     weight = np.exp(sharpness * (towards @ centre - 1))
     return (weight * (LIGHTS / 4) / weight.sum())[:, None]
 
 
-def _tint(rng: np.random.Generator, input_sensitivity: float) -> np.ndarray:
-    warmth = rng.normal(0, input_sensitivity)
-    return np.exp(np.array([warmth, 0.1 * rng.normal(0, input_sensitivity), -warmth]))
+def _tint(rng: np.random.Generator, std: float) -> np.ndarray:
+    warmth = rng.normal(0, std)
+    return np.exp(np.array([warmth, 0.1 * rng.normal(0, std), -warmth]))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a camera and the world add to a rendered face: background, things in front, exposure, blur, noise, JPEG."""
+"""Background, occlusion and camera effects of a rendered face: exposure, blur, noise, JPEG compression."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def background(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Random colours on small grids, enlarged: two scales."""
+    """Random colours at two scales: small grids, enlarged."""
     base = rng.uniform(0.02, 0.7) * np.exp(rng.normal(0, 0.22, 3))
     coarse, fine = (int(rng.integers(2, 5)), 0.5), (int(rng.integers(6, 40)), rng.uniform(0, 0.35))
     return np.asarray(_tinted(_layer(rng, side, *coarse), base) * _layer(rng, side, *fine))
@@ -34,7 +34,7 @@ def _layer(rng: np.random.Generator, side: int, cells: int, strength: float) -> 
 
 
 def _tinted(picture: np.ndarray, tint: np.ndarray) -> np.ndarray:
-    """(H, W, 3) times (3,) float32. By whole rows: numpy's innermost loop would else be three numbers long."""
+    """(H, W, 3) times (3,) float32, row by row: NumPy is slow where the last axis has only three elements."""
     height, width, channels = picture.shape
     rows = picture.reshape(height, width * channels) * np.tile(np.float32(tint), width)
     return np.asarray(rows.reshape(picture.shape))
@@ -63,7 +63,7 @@ def _shape(rng: np.random.Generator, picture: np.ndarray) -> None:
 
 
 def occlude(rng: np.random.Generator, picture: np.ndarray) -> None:
-    """Put a blob, a bar or a hand-like patch over part of the linear picture, in place."""
+    """Cover part of the linear picture with a blob or a bar, in place."""
     side = picture.shape[0]
     centre = rng.uniform(0.12, 0.88, 2) * side
     reach = rng.uniform(0.06, 0.2) * side
@@ -85,7 +85,7 @@ def occlude(rng: np.random.Generator, picture: np.ndarray) -> None:
 
 
 def develop(rng: np.random.Generator, linear: np.ndarray) -> np.ndarray:
-    """Linear RGB (side, side, 3) -> BGR uint8 as a camera would: exposure, tone, blur, noise, compression."""
+    """Linear RGB (side, side, 3) -> BGR uint8 with a camera's exposure, tone curve, blur, noise and compression."""
     middle = float(np.mean(linear)) + 1e-3
     exposure = (0.2 / middle) ** 0.7 * np.exp(rng.normal(0, 0.3))
     balance = np.exp(rng.normal(0, 0.04, 3))
@@ -104,7 +104,7 @@ def develop(rng: np.random.Generator, linear: np.ndarray) -> np.ndarray:
 
 
 def _tone(bright: np.ndarray) -> np.ndarray:
-    """Highlights roll off instead of clipping (Reinhard, white point 2)."""
+    """Tone curve that compresses highlights instead of clipping them (Reinhard, white point 2)."""
     bright = np.maximum(bright, 0)
     return np.minimum(bright * (1 + bright / 4) / (1 + bright) * 1.35, 1.0)
 

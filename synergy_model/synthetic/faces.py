@@ -1,25 +1,32 @@
-"""Synthetic faces with exact labels: endless, reproducible, owned by nobody.
+"""Synthetic face images with exact labels, without licence restrictions.
 
-Face `index` of `seed` is the same picture and the same label whatever the batch, process or order it is asked in.
+The image and the label of a face depend only on `seed` and `index`, not on batch, process or order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
-from synergy.synergy_model.synthetic.appearance import draw_look
+from synergy.runtime.decode import (
+    SYNERGYNET_FRAME,
+    SYNERGYNET_POSE,
+    euler_deg,
+    euler_deg_to_rotation,
+    model_points,
+    vertices,
+)
+from synergy.synergy_model.synthetic.appearance import draw_appearance
 from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude
 from synergy.synergy_model.synthetic.morphable_bases import (
     CAMERA_DIM,
     MICROMETRES,
     PARAM_DIM,
     SHAPE_DIM,
-    SparseBases,
     procedural_morphable,
 )
 from synergy.synergy_model.synthetic.rasterizer import product
@@ -28,13 +35,13 @@ from synergy.synergy_model.synthetic.shading import draw
 SIDE = 120  # crop pixels
 SUPERSAMPLING = 1.5
 HEADS_AT_ONCE = 8
-FLIP = SIDE + 1  # y = 121 - y: the official data's y axis points up from a 1-based bottom row
+FLIP = SYNERGYNET_FRAME.y_from  # y = 121 - y: the official data's y axis points up from a 1-based bottom row
 CROP_FACTOR = np.sqrt(2)  # crop side over the longer side of the landmarks' box, as the training crops are cut
 SHAPE_LIMIT = 2.5  # standard deviations
 MAX_YAW, MAX_PITCH, MAX_ROLL = 88.0, 35.0, 30.0  # degrees; at yaw 90 pitch and roll are no longer defined
-YAW_SPREAD, PITCH_SPREAD, ROLL_SPREAD = 27.0, 11.0, 9.0
+YAW_STD, PITCH_STD, ROLL_STD = 27.0, 11.0, 9.0
 NEAR_FRONTAL = 0.5  # share of faces drawn around yaw 0; the rest is uniform
-PROFILE_STEADINESS = 0.3  # share of pitch and roll left at yaw 90, where Euler angles blow up
+PITCH_ROLL_KEPT_IN_PROFILE = 0.3  # share of pitch and roll at yaw 90, where Euler angles are ill-defined
 HEAD_CENTRE_Z = 60.0  # mm: the depth that the camera's offset puts at z = 0
 # Per expression: chance to be neutral, then mean, standard deviation, lowest and highest coefficient.
 EXPRESSIONS = np.array(
@@ -80,7 +87,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class SyntheticFaces:
-    """An endless, seeded set of faces."""
+    """An unlimited set of faces, numbered from 0, determined by `seed`."""
 
     seed: int
 
@@ -89,7 +96,7 @@ class SyntheticFaces:
             raise ValueError(f"seed is {self.seed}: give 0 or a positive whole number")
 
     def labels(self, index: int) -> Labels:
-        """The label of face `index` without drawing the picture."""
+        """The label of face `index` without rendering the image."""
         return draw_labels(self._rng(index, 0))
 
     def image(self, index: int) -> np.ndarray:
@@ -97,14 +104,14 @@ class SyntheticFaces:
         return render(self.labels(index).params, self._rng(index, 1))
 
     def batch(self, indices: Iterable[int]) -> Batch:
-        """Pictures and labels of the faces `indices`. Raises ValueError when there are none."""
+        """Images and labels of the faces `indices`. Raises ValueError when there are none."""
         chosen = [int(index) for index in indices]
         if not chosen:
-            raise ValueError("indices are empty: ask for at least one face")
+            raise ValueError("indices are empty: give at least one")
         labels = [self.labels(index) for index in chosen]
         params = np.stack([label.params for label in labels])
-        looks = [self._rng(index, 1) for index in chosen]
-        images = [_render(*one) for one in zip(_heads(params), params, looks, strict=True)]
+        appearance_rngs = [self._rng(index, 1) for index in chosen]
+        images = [_render(*one) for one in zip(_heads(params), params, appearance_rngs, strict=True)]
         return Batch(
             images=np.stack(images),
             params=params,
@@ -118,54 +125,22 @@ class SyntheticFaces:
         return np.random.Generator(np.random.PCG64([self.seed, index, stream]))
 
 
-def rotation_matrix(euler_deg: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(yaw, pitch, roll) in degrees -> (3, 3): roll first, then yaw, then pitch, all in the signs of `Labels`.
-
-    The official decoding reads pitch and roll back exactly; yaw too when either of them is 0, else within a few
-    degrees, because it takes sine yaw from R20 where this order of turns puts it at -R02.
-    """
-    (sy, sp, sr), (cy, cp, cr) = np.sin(np.radians(euler_deg)), np.cos(np.radians(euler_deg))
-    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    about_z = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
-
-
-def decode_landmarks(params: np.ndarray, bases: SparseBases) -> np.ndarray:
-    """(62,) unwhitened -> (3, 68) crop px, y down, float64."""
-    camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
-    shape, expression = params[CAMERA_DIM : CAMERA_DIM + SHAPE_DIM], params[CAMERA_DIM + SHAPE_DIM :]
-    flat = bases.u_base[:, 0] + bases.w_shp_base @ shape + bases.w_exp_base @ expression
-    points = camera[:, :3] @ flat.reshape(-1, 3).T + camera[:, 3:]
-    points[1] = FLIP - points[1]
-    return points
-
-
-def decode_euler(params: np.ndarray) -> np.ndarray:
-    """(62,) unwhitened -> (3,) yaw, pitch, roll in degrees, by the official formula: yaw = asin R20,
-    pitch = atan2(R12, R22), roll = atan2(R01, R00), with R's first two rows normalised and the third their cross.
-    """
-    rows = params[:CAMERA_DIM].reshape(3, 4)[:2, :3].astype(np.float64)
-    first, second = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    third = np.cross(first, second)
-    return np.degrees([np.arcsin(third[0]), np.arctan2(second[2], third[2]), np.arctan2(first[1], first[0])])
-
-
 def draw_labels(rng: np.random.Generator) -> Labels:
     """One random face: identity, expression, pose, framing."""
     shape = np.clip(rng.standard_normal(SHAPE_DIM), -SHAPE_LIMIT, SHAPE_LIMIT)
     expression = _draw_expression(rng)
-    rotation = rotation_matrix(_draw_pose(rng))
+    rotation = euler_deg_to_rotation(_draw_pose(rng)[None])[0]
     params = np.concatenate([np.zeros(CAMERA_DIM), shape, expression])
     params[:CAMERA_DIM] = _frame(rng, params, rotation).ravel()
     rounded = params.astype(np.float32)
-    landmarks = decode_landmarks(rounded, _sparse())
-    return Labels(rounded, landmarks.astype(np.float32), decode_euler(rounded).astype(np.float32))
+    exact = rounded[None].astype(np.float64)
+    landmarks = vertices(exact, *_sparse(), SYNERGYNET_FRAME)[0]
+    return Labels(rounded, landmarks, euler_deg(exact, SYNERGYNET_POSE)[0].astype(np.float32))
 
 
 def _draw_expression(rng: np.random.Generator) -> np.ndarray:
-    neutral, mean, input_sensitivity, low, high = EXPRESSIONS.T
-    values = np.clip(mean + input_sensitivity * rng.standard_normal(len(EXPRESSIONS)), low, high)
+    neutral, mean, std, low, high = EXPRESSIONS.T
+    values = np.clip(mean + std * rng.standard_normal(len(EXPRESSIONS)), low, high)
     values = np.where(rng.random(len(EXPRESSIONS)) < neutral, 0.0, values)
     if rng.random() < CLOSED_SHARE:
         values[BLINK] = rng.uniform(0.85, 1.0)
@@ -173,29 +148,29 @@ def _draw_expression(rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_pose(rng: np.random.Generator) -> np.ndarray:
-    near, wide = rng.normal(0, YAW_SPREAD), rng.uniform(-MAX_YAW, MAX_YAW)
+    near, wide = rng.normal(0, YAW_STD), rng.uniform(-MAX_YAW, MAX_YAW)
     yaw = np.clip(near if rng.random() < NEAR_FRONTAL else wide, -MAX_YAW, MAX_YAW)
-    steady = PROFILE_STEADINESS + (1 - PROFILE_STEADINESS) * np.cos(np.radians(yaw))
-    pitch = np.clip(rng.normal(0, PITCH_SPREAD), -MAX_PITCH, MAX_PITCH) * steady
-    roll = np.clip(rng.normal(0, ROLL_SPREAD), -MAX_ROLL, MAX_ROLL) * steady
+    steady = PITCH_ROLL_KEPT_IN_PROFILE + (1 - PITCH_ROLL_KEPT_IN_PROFILE) * np.cos(np.radians(yaw))
+    pitch = np.clip(rng.normal(0, PITCH_STD), -MAX_PITCH, MAX_PITCH) * steady
+    roll = np.clip(rng.normal(0, ROLL_STD), -MAX_ROLL, MAX_ROLL) * steady
     return np.array([yaw, pitch, roll])
 
 
 def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """(3, 4) camera that frames the landmarks' box as the official crops do, a little off in size and place."""
+    """(3, 4) camera that frames the landmarks' box as the official crops do, with random scale and offset."""
     unframed = params.copy()
     unframed[:CAMERA_DIM] = np.column_stack([rotation, np.zeros(3)]).ravel()
-    points = decode_landmarks(unframed, _sparse())
-    low, high = points[:2].min(axis=1), points[:2].max(axis=1)
+    points = model_points(unframed[None], *_sparse())[0, :2]
+    low, high = points.min(axis=1), points.max(axis=1)
     scale = SIDE / (CROP_FACTOR * (high - low).max()) * np.exp(rng.uniform(-0.13, 0.09))
     middle = SIDE / 2 + rng.uniform(-0.05, 0.05, 2) * SIDE
+    middle[1] = FLIP - middle[1]  # the camera's y axis points up
     x, y = middle - scale * (low + high) / 2
-    # In the unframed decoding y was flipped about FLIP at scale 1; here it flips at the crop's own scale.
-    return np.column_stack([scale * rotation, [x, FLIP - y - scale * FLIP, -scale * HEAD_CENTRE_Z * MICROMETRES]])
+    return np.column_stack([scale * rotation, [x, y, -scale * HEAD_CENTRE_Z * MICROMETRES]])
 
 
 def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw the face of unwhitened `params` (62,) with a random look: (120, 120, 3) uint8 BGR.
+    """Render the face of unwhitened `params` (62,) with a random look: (120, 120, 3) uint8 BGR.
 
     Raises ValueError for parameters of another shape.
     """
@@ -205,8 +180,10 @@ def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
-    """(N, 62) unwhitened -> N times (V, 3) float32 mm. HEADS_AT_ONCE share one pass over the bases, which no cache
-    holds; always so many, be it of zeros, so that a face is computed in the same way whatever stands beside it.
+    """(N, 62) unwhitened -> N times (V, 3) float32 mm.
+
+    HEADS_AT_ONCE faces share one pass over the bases, which are larger than the CPU's cache. The product always has
+    that many columns, some of them zero, so that its rounding does not depend on the batch.
     """
     morph = procedural_morphable()
     for start in range(0, len(params), HEADS_AT_ONCE):
@@ -222,7 +199,7 @@ def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator) -> n
     camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
     rotation = camera[:, :3] / np.cbrt(np.linalg.det(camera[:, :3]))
     side = round(SIDE * SUPERSAMPLING)
-    pixel, colour = draw(head, rotation, _to_pixels(camera), draw_look(rng, rotation), side)
+    pixel, colour = draw(head, rotation, _to_pixels(camera), draw_appearance(rng, rotation), side)
     behind = background(rng, SIDE)
     picture = cv2.resize(behind, (side, side), interpolation=cv2.INTER_LINEAR)
     for channel, values in zip(picture.reshape(-1, 3).T, colour, strict=True):
@@ -239,13 +216,15 @@ def _to_pixels(camera: np.ndarray) -> np.ndarray:
     pixels[1] *= -1
     pixels[1, 3] += FLIP
     pixels *= SUPERSAMPLING
-    pixels[:2, 3] += 0.5 * SUPERSAMPLING - 0.5  # pixel centres stand at whole numbers in both pictures
+    pixels[:2, 3] += 0.5 * SUPERSAMPLING - 0.5  # pixel centres are at whole numbers in both images
     return pixels
 
 
 @cache
-def _sparse() -> SparseBases:
-    return procedural_morphable().sparse()
+def _sparse() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u_base, w_shp_base, w_exp_base of the 68 landmarks."""
+    bases = procedural_morphable().sparse()
+    return bases.u_base, bases.w_shp_base, bases.w_exp_base
 
 
 @cache

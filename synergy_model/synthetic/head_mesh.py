@@ -1,4 +1,4 @@
-"""The mean head as a mesh: a lattice of rays bent so that the 68 landmarks and the mouth's line fall on vertices.
+"""The mean head as a mesh: a lattice of rays, bent so that the 68 landmarks and the mouth's line are vertices.
 
 Parts: the head itself (one lattice, closed at crown and neck), a pocket behind the lips that shows when the mouth
 opens, and two ears. All coordinates here are millimetres, axes as in `head_sculpt`.
@@ -13,15 +13,15 @@ import numpy as np
 from synergy.synergy_model.synthetic.head_sculpt import CENTRE, cast_rays
 
 SKIN, MOUTH, TEETH, EAR = range(4)  # what a triangle belongs to
-# (until, step) in degrees: rays stand close where the face is.
+# (until, step) in degrees: rays are denser on the face.
 COLUMN_BANDS = ((42.0, 1.9), (110.0, 4.3), (171.0, 15.0))
 ROWS_UP = ((34.0, 1.7), (88.0, 6.0))
 ROWS_DOWN = ((60.0, 1.7), (87.0, 5.2))
-BEND_CELLS = 1.5  # how far, in cells, a landmark drags the lattice
-SNAP_ROUNDS = 6  # a landmark's depth decides its ray and the ray its depth: this settles far below 0.01 mm
+BEND_CELLS = 1.5  # radius, in cells, in which a landmark deforms the lattice
+SNAP_ROUNDS = 6  # depth and ray depend on each other: iterated to far below 0.01 mm
 
 # Landmarks by their iBUG index, for the subject's left (x > 0) and the middle: frontal (x, y) in mm, as a human
-# annotator would click them; depth comes from the surface; `MIRROR` gives the other half.
+# annotator marks them; depth comes from the surface; `MIRROR` gives the other half.
 FRONTAL = {
     22: (12.5, 43.5), 23: (20.5, 47.5), 24: (30.0, 48.8), 25: (39.0, 46.6), 26: (47.0, 40.5),
     27: (0.0, 27.5), 28: (0.0, 17.0), 29: (0.0, 6.5), 30: (0.0, -4.5),
@@ -37,17 +37,17 @@ JAW = {
 }  # fmt: skip
 SLIT_END = 22.5  # mm: the inner corner of the mouth, where upper and lower lip join
 SLIT_Y = -41.6
-INNER_LIP_X = 8.0  # mm: landmarks 61, 63, 65, 67 stand here on the closed mouth's line
+INNER_LIP_X = 8.0  # mm: x of landmarks 61, 63, 65, 67 on the closed mouth's line
 # The pocket behind the lips, from the upper to the lower: (y, z) offsets in mm from the slit, and whether the row
 # follows the lower jaw. Rows 0 to 1 are the upper teeth; the rest is the cavity and its floor.
 POCKET = ((2.0, -3.0, 0.0), (-7.5, -4.5, 0.0), (-5.0, -24.0, 0.0), (-9.0, -24.0, 1.0), (-4.0, -5.0, 1.0))
 EAR_CENTRE = (67.0, 9.0, -2.0)
 EAR_HALF_SIZE = (16.0, 31.0)  # mm, forward and up
-# Rings of the ear from the canal outwards: (size, height over the ear's plane in mm). The last goes back to the head.
+# Rings of the ear from the canal outwards: (size, height over the ear's plane in mm). The last is inside the head.
 EAR_RINGS = ((0.2, -5.0), (0.45, -4.0), (0.6, 2.5), (0.78, 1.0), (0.9, 3.0), (1.0, 2.0), (1.0, -2.5), (0.62, -12.0))
 EAR_SPOKES = 22
 EAR_FLARE, EAR_LEAN = np.radians(24.0), np.radians(12.0)
-# For every landmark the one on the other side of the face, in the iBUG order.
+# For every landmark, its mirror image's index, in iBUG order.
 MIRROR = np.r_[
     16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1
 ]
@@ -58,8 +58,8 @@ class HeadMesh:
     """(V, 3) float64 vertices in mm, (T, 3) int32 outward triangles, (T,) part of each, (68,) landmark vertices.
 
     `lower` (V,) is 1 on the lower side of the mouth (lower lip at the slit, floor of the pocket), which follows the
-    jaw, and 0 on the upper side; NaN where the surface is whole and position alone decides. `anchors` (V, 3) is
-    where displacement fields are read: the vertex itself, but the lip's line for the pocket, which moves with it.
+    jaw, and 0 on the upper side; NaN elsewhere, where position decides. `anchors` (V, 3) is
+    where displacement fields are evaluated: the vertex itself, or for the pocket the lip's line, which it follows.
     """
 
     vertices: np.ndarray
@@ -95,7 +95,7 @@ def head_mesh() -> HeadMesh:
 
 @dataclass(frozen=True)
 class _Snaps:
-    """Lattice nodes (row, column) that must lie in given directions; which carry landmarks; the slit's nodes."""
+    """Lattice nodes (row, column) with fixed directions; the nodes of the landmarks; the slit's nodes."""
 
     node_rc: np.ndarray
     angles: np.ndarray
@@ -136,11 +136,11 @@ def _frontal_angles(frontal: np.ndarray) -> np.ndarray:
 
 
 def _snaps(azimuth: np.ndarray, elevation: np.ndarray) -> _Snaps:
-    """Choose a node for every landmark and for the slit; the left half is chosen, the right half mirrors it."""
+    """Choose a lattice node for every landmark and for the slit, on the left half; mirror them to the right."""
     middle = len(azimuth) // 2
     targets = dict(zip(FRONTAL, _frontal_angles(np.array(list(FRONTAL.values()))), strict=True))
     targets.update({index: np.array(angles) for index, angles in JAW.items()})
-    corner = int(np.argmin(np.abs(azimuth - targets[54][0]))) - 1  # landmark 54 stands one node farther out
+    corner = int(np.argmin(np.abs(azimuth - targets[54][0]))) - 1  # landmark 54 is one node farther out
     slit_x = np.linspace(0.0, SLIT_END, corner - middle + 1)
     slit_angles = _frontal_angles(np.column_stack([slit_x, np.full(len(slit_x), SLIT_Y)]))
     row = int(np.argmin(np.abs(elevation - slit_angles[:, 1].mean())))
@@ -207,7 +207,7 @@ class _Builder:
         a, b, c, d = grid[:-1, :-1].ravel(), grid[:-1, 1:].ravel(), grid[1:, 1:].ravel(), grid[1:, :-1].ravel()
         half = (grid.shape[1] - 1) / 2
         left = np.tile(np.arange(grid.shape[1] - 1) < half, grid.shape[0] - 1)[:, None]
-        # Diagonals mirror about the middle, so that the mean head is symmetric as a surface too.
+        # Diagonals are mirrored about the middle, so that the mean head's surface is symmetric.
         one = np.where(left, np.stack([a, d, c], 1), np.stack([b, a, d], 1))
         two = np.where(left, np.stack([a, c, b], 1), np.stack([b, d, c], 1))
         self._append_triangles(np.concatenate([one, two]), part)
@@ -279,7 +279,7 @@ class _Builder:
 
 
 def _ear_axes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit forward, up and outward axes of the left ear: leaning back, its rear edge standing off the head."""
+    """Unit forward, up and outward axes of the left ear, which leans back and whose rear edge is off the head."""
     forward = np.array([-np.sin(EAR_FLARE), 0.0, np.cos(EAR_FLARE)])
     up = np.array([0.04, np.cos(EAR_LEAN), -np.sin(EAR_LEAN)])
     up -= forward * (up @ forward)

@@ -53,7 +53,7 @@ class Capsule:
         return gap - (self.radii[0] + along * (self.radii[1] - self.radii[0]))
 
 
-# Order matters: each joins, or carves, what stands above it.
+# Order matters: each shape is added to, or carved from, those above it.
 HEAD: tuple[Ellipsoid | Capsule, ...] = (
     Ellipsoid((0, 54, 4), (74, 82, 96), 0),  # cranium
     Ellipsoid((0, 60, 40), (59, 48, 65), 16),  # forehead

@@ -1,4 +1,4 @@
-"""What stands around a face in a picture: neck and shoulders, long hair, glasses. Millimetres, axes as the head's."""
+"""Meshes beside the head: neck and shoulders, long hair, glasses. In mm, axes as in `head_sculpt`."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def bust() -> Prop:
 
 
 def curtain(opening: float) -> Prop:
-    """Long hair seen from outside, open in front by `opening` radians to either side of z; both sides drawn."""
+    """Long hair seen from outside, open in front by `opening` radians to either side of z; visible from both sides."""
     angle = np.linspace(opening, 2 * np.pi - opening, CURTAIN_SPOKES + 1)
     grid = np.stack([_ring(ring, angle) for ring in CURTAIN_RINGS])
     return _two_sided(_sheet(grid, CURTAIN))
 
 
 def glasses() -> Prop:
-    """Rims, bridge and temples; the lenses are last, so that they can be left out."""
+    """Rims, bridge, temples and lenses."""
     rim = _join([_rim(side) for side in (1.0, -1.0)])
     bars = _join([_bar((-9, 26, 106), (9, 26, 106), 1.3)] + [_temple(side) for side in (1.0, -1.0)])
     lenses = _join([_lens(side) for side in (1.0, -1.0)])
@@ -99,7 +99,7 @@ def _lens(side: float) -> Prop:
 
 
 def _bar(start: tuple[float, float, float], stop: tuple[float, float, float], half: float) -> Prop:
-    """A thin strip standing upright between two points."""
+    """A thin upright strip between two points."""
     ends = np.array([start, stop], dtype=float)
     rise = np.array([0.0, half, 0.0])
     return _sheet(np.stack([ends + rise, ends - rise]), FRAME)

@@ -1,4 +1,4 @@
-"""A z-buffer for many small triangles, in vectorised numpy."""
+"""A z-buffer for many small triangles, vectorised with NumPy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 DEPTH_LEVELS = 2**24  # steps between the farthest and the nearest vertex; float32 resolves no more
 MIN_AREA = 1e-6  # square pixels (twice the area): thinner triangles have no stable barycentrics
-EDGE_SLACK = 1e-3  # a pixel exactly on a shared edge must belong to a triangle despite rounding
-TILE_W, TILE_H = 4, 4  # pixels: most triangles' boxes are one tile, and there are few sizes of tile
+EDGE_SLACK = 1e-3  # so that rounding leaves no gap along a shared edge
+TILE_W, TILE_H = 4, 4  # pixels: most triangles' boxes fit one tile, and few tile sizes occur
 KINDS = (TILE_W + 1) * (TILE_H + 1)
-UNSHARED_PRODUCT = 2**18  # multiply-adds up to which OpenBLAS, which OpenCV calls, stays on one thread
+SINGLE_THREAD_PRODUCT = 2**18  # multiply-adds up to which OpenBLAS, called by OpenCV, uses one thread
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """The visible pixels of a picture: (M,) flat row-major `pixel`, rising, (M,) `triangle`, and (M, 3) barycentric
+    """The visible pixels of a picture: (M,) flat row-major `pixel`, ascending, (M,) `triangle`, and (M, 3) barycentric
     `weights` in double precision.
     """
 
@@ -29,8 +29,8 @@ class Fragments:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Pieces of triangles' boxes, all (N,): whose box, the place in it in pixels, and the size, in which they rise:
-    `kind` is height * (TILE_W + 1) + width.
+    """Tiles of the triangles' bounding boxes, each array (N,): `owner` is the index of the box, `x` and `y` the tile's
+    offset in it in pixels, `kind` = height * (TILE_W + 1) + width its size; sorted by `kind`.
     """
 
     owner: np.ndarray
@@ -40,11 +40,12 @@ class _Tiles:
 
 
 def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N, K) @ (K, M) in float32, on this thread alone: BLAS shares larger products out to a thread per core, and
-    where the cores are busy, as with a renderer on each, waiting for the others takes many times as long.
+    """(N, K) @ (K, M) in float32 on one thread.
+
+    BLAS would split a larger product over all cores; where each core runs a renderer, that is many times slower.
     """
     left, right = np.ascontiguousarray(first, dtype=np.float32), np.ascontiguousarray(second, dtype=np.float32)
-    parts = -(-len(left) * right.size // UNSHARED_PRODUCT)
+    parts = -(-len(left) * right.size // SINGLE_THREAD_PRODUCT)
     if parts == 1:
         return np.asarray(cv2.gemm(left, right, 1.0, None, 0.0))
     return np.concatenate([cv2.gemm(rows, right, 1.0, None, 0.0) for rows in np.array_split(left, parts)])
@@ -106,7 +107,7 @@ def _planes(corners: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def _tiles(count: np.ndarray) -> _Tiles:
-    """Boxes of `count` (2, D) pixels cut into tiles, so that numpy works on many of one size at once."""
+    """Boxes of `count` (2, D) pixels cut into tiles, so that NumPy handles all tiles of one size at once."""
     across, down = -(-count[0] // TILE_W), -(-count[1] // TILE_H)
     pieces = across * down
     owner = np.repeat(np.arange(len(pieces)), pieces)
@@ -123,7 +124,7 @@ def _tiles(count: np.ndarray) -> _Tiles:
 def _covered(
     planes: np.ndarray, start: np.ndarray, tiles: _Tiles, picture_w: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel, box and depth (F,) wherever a pixel of a box lies in its triangle; `start` (D,) is the box's first."""
+    """Pixel, box and depth (F,) of every pixel of a box inside its triangle; `start` (D,): first pixel of each box."""
     if not len(tiles.owner):
         return tiles.owner, tiles.owner, np.zeros(0)
     planes = planes.take(tiles.owner, axis=1)
@@ -142,7 +143,7 @@ def _covered(
 
 @lru_cache(maxsize=4 * KINDS)
 def _grid(kind: int, picture_w: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns (W, 1) and rows (H, 1, 1) of a tile, and (H * W,) how far its pixels lie behind the first."""
+    """Columns (W, 1) and rows (H, 1, 1) of a tile, and (H * W,) offsets of its pixels from the first."""
     height, width = divmod(kind, TILE_W + 1)
     across, down = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)
     offset = np.arange(height)[:, None] * picture_w + np.arange(width)
@@ -150,7 +151,7 @@ def _grid(kind: int, picture_w: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _inside(planes: np.ndarray, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place in a tile, tile and depth (F,) wherever a pixel of N tiles of one size lies in the tile's triangle."""
+    """Place in the tile, tile and depth (F,) of every pixel of N equal tiles inside the tile's triangle."""
     one, two, depth = (a * across + (b * down + c) for a, b, c in planes.reshape(3, 3, -1))
     inside = (one >= -EDGE_SLACK) & (two >= -EDGE_SLACK)
     one += two
@@ -173,7 +174,7 @@ def _nearest(pixel: np.ndarray, owner: np.ndarray, depth: np.ndarray, pixels: in
 
 
 def _weights(planes: np.ndarray, owner: np.ndarray, place: np.ndarray, picture_w: int) -> np.ndarray:
-    """(3, M) barycentric weights of pixels that lie `place` behind the first of their triangles' boxes."""
+    """(3, M) barycentric weights of pixels at offset `place` from the first pixel of their triangles' boxes."""
     row = place // picture_w
     across, down = (place - row * picture_w).astype(np.float64), row.astype(np.float64)
     weights = np.empty((3, len(owner)))

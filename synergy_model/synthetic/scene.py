@@ -1,7 +1,7 @@
-"""The parts of a picture that are the same for every face: head and bust, and which light each vertex sees.
+"""What all rendered faces share: the mesh of head and bust, and which light directions reach each vertex.
 
-Light is a radiance per direction. Which directions reach each vertex is found once on the mean head (precomputed
-radiance transfer), so that soft shadows of nose, brows and chin cost one matrix product per picture.
+Light is a radiance per direction. The visibility of each direction is computed once, on the mean head (precomputed
+radiance transfer), so that soft shadows of nose, brows and chin cost one matrix product per image.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from synergy.synergy_model.synthetic.props import bust
 from synergy.synergy_model.synthetic.rasterizer import product, rasterize
 from synergy.synergy_model.synthetic.texture import MASKED_Z
 
-FACE = 4  # the part of SKIN that the masks of `face_texture` reach
+FACE = 4  # the part of SKIN that the masks of `texture` cover
 SHADOW_MAP = 160  # pixels a side; one is about 2 mm
 SHADOW_BIAS = 4.0  # mm: a vertex does not shade itself
-SHADOW_SMOOTHING = 3  # rounds of averaging with the neighbours: shadows get soft edges
+SHADOW_SMOOTHING = 3  # rounds of averaging with the neighbours, for soft shadow edges
 FACES_PER_VERTEX = 8  # enough for every vertex but the two poles, which hair and shoulders hide
-WRAP = 0.12  # light creeps round the edge of the lit side, for skin scatters it
-MOUTH_LIGHT = ((MOUTH, 0.25), (TEETH, 0.6))  # shares of the frontal light: the mean mouth is closed, hence dark
+WRAP = 0.12  # wrapped diffuse lighting: skin scatters light past the shadow edge
+MOUTH_LIGHT = (
+    (MOUTH, 0.25),
+    (TEETH, 0.6),
+)  # visibility of frontal light: the mean head's mouth is closed, so it is dark
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Scene:
     """Head and bust, V vertices of which the first `head` are the 3DMM's; lengths in mm, float32.
 
     `canonical` (V, 3) undeformed positions; `triangles` (T, 3) and their `parts` (T,); `around` (8, V) the triangles
-    that meet at each vertex; `seen` (V, 64) shares of each light direction; `scalp` (V,) 1 where hair can grow.
+    that meet at each vertex; `visibility` (V, 64) of each light direction, 0 to 1; `scalp` (V,) 1 where hair can grow.
     """
 
     canonical: np.ndarray
@@ -40,13 +43,13 @@ class Scene:
     parts: np.ndarray
     head: int
     around: np.ndarray
-    seen: np.ndarray
+    visibility: np.ndarray
     scalp: np.ndarray
 
 
 @cache
 def scene() -> Scene:
-    """Built once per process, in about a second."""
+    """The scene, built once per process in about a second."""
     morph, body = procedural_morphable(), bust()
     head = morph.u.reshape(-1, 3) / MICROMETRES
     canonical = np.concatenate([head, body.vertices]).astype(np.float32)
@@ -54,18 +57,18 @@ def scene() -> Scene:
     triangles = np.concatenate([morph.triangles[shown], body.triangles + len(head)]).astype(np.int32)
     parts = np.concatenate([morph.parts[shown], body.parts])
     around = triangles_around(triangles, len(canonical))
-    seen = _seen(canonical, triangles, parts, around, len(head))
+    visibility = _visibility(canonical, triangles, parts, around, len(head))
     scalp = _scalp(triangles, parts, len(canonical))
     parts[(parts == SKIN) & (canonical[triangles, 2] > MASKED_Z).any(axis=1)] = FACE
-    return Scene(canonical, triangles, parts, len(head), around, seen, scalp)
+    return Scene(canonical, triangles, parts, len(head), around, visibility, scalp)
 
 
-def irradiance(normals: np.ndarray, seen: np.ndarray, light: np.ndarray) -> np.ndarray:
+def irradiance(normals: np.ndarray, visibility: np.ndarray, light: np.ndarray) -> np.ndarray:
     """(V, 3): light (64, 3) gathered over the hemisphere of each of (V, 3) normals; 1 for radiance 1 all around."""
     facing = product(normals, light_directions().T)
     facing += np.float32(WRAP)
     np.maximum(facing, 0.0, out=facing)
-    facing *= seen
+    facing *= visibility
     return product(facing, light * (4 / LIGHTS / (1 + WRAP) ** 2))
 
 
@@ -91,7 +94,7 @@ def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def triangles_around(triangles: np.ndarray, vertices: int) -> np.ndarray:
-    """(8, V) indices of triangles; unused places hold T, a triangle that does not exist."""
+    """(8, V) indices of triangles; unused entries are T, which is no triangle's index."""
     order = np.argsort(triangles.ravel(), kind="stable")
     owner = triangles.ravel()[order]
     place = np.arange(len(owner)) - np.searchsorted(owner, owner)
@@ -102,7 +105,7 @@ def triangles_around(triangles: np.ndarray, vertices: int) -> np.ndarray:
 
 
 def _inside_bust(head: np.ndarray) -> np.ndarray:
-    """The head's own stub of a neck, which would poke through the bust's when a face deforms."""
+    """(V,) whether a vertex is of the head's neck stub, which would show through the bust when a face deforms."""
     return (head[:, 1] < -96) & (np.hypot(head[:, 0], head[:, 2]) < 58)
 
 
@@ -113,20 +116,24 @@ def _scalp(triangles: np.ndarray, parts: np.ndarray, vertices: int) -> np.ndarra
     return share
 
 
-def _seen(canonical: np.ndarray, triangles: np.ndarray, parts: np.ndarray, around: np.ndarray, head: int) -> np.ndarray:
-    """(V, 64) visibility of every light direction, smoothed, and mended where the mean head misleads."""
+def _visibility(
+    canonical: np.ndarray, triangles: np.ndarray, parts: np.ndarray, around: np.ndarray, head: int
+) -> np.ndarray:
+    """(V, 64) visibility of every light direction, smoothed, and corrected at neck and mouth."""
     both_sides = np.concatenate([triangles, triangles[:, ::-1]])
-    seen = np.stack([_lit(canonical, both_sides, way) for way in light_directions()], axis=1).astype(np.float32)
-    seen = _smoothed(seen, triangles, around)
-    _light_neck(seen, canonical, head)
+    visibility = np.stack([_lit(canonical, both_sides, direction) for direction in light_directions()], axis=1).astype(
+        np.float32
+    )
+    visibility = _smoothed(visibility, triangles, around)
+    _light_neck(visibility, canonical, head)
     ahead = np.clip(light_directions()[:, 2], 0, None).astype(np.float32)
     for part, share in MOUTH_LIGHT:
-        seen[np.setdiff1d(triangles[parts == part], triangles[parts == SKIN])] = share * ahead
-    return seen
+        visibility[np.setdiff1d(triangles[parts == part], triangles[parts == SKIN])] = share * ahead
+    return visibility
 
 
 def _lit(vertices: np.ndarray, triangles: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """Which vertices a far lamp in direction `towards` reaches: a shadow map."""
+    """(V,) whether parallel light from direction `towards` reaches each vertex, by a shadow map."""
     side = np.cross(towards, [0.3, 0.1, 0.95] if abs(towards[1]) > 0.9 else [0.0, 1.0, 0.0])
     side /= np.linalg.norm(side)
     view = vertices @ np.stack([side, np.cross(side, towards), towards], axis=1)
@@ -139,18 +146,18 @@ def _lit(vertices: np.ndarray, triangles: np.ndarray, towards: np.ndarray) -> np
     return flat[:, 2] > depth[row * SHADOW_MAP + column] - SHADOW_BIAS
 
 
-def _smoothed(seen: np.ndarray, triangles: np.ndarray, around: np.ndarray) -> np.ndarray:
+def _smoothed(visibility: np.ndarray, triangles: np.ndarray, around: np.ndarray) -> np.ndarray:
     neighbours = np.maximum((around < len(triangles)).sum(axis=0), 1)[:, None]
     for _ in range(SHADOW_SMOOTHING):
-        faces = np.vstack([seen[triangles].mean(axis=1), np.zeros((1, LIGHTS), np.float32)])
-        seen = (faces[around].sum(axis=0) / neighbours).astype(np.float32)
-    return seen
+        faces = np.vstack([visibility[triangles].mean(axis=1), np.zeros((1, LIGHTS), np.float32)])
+        visibility = (faces[around].sum(axis=0) / neighbours).astype(np.float32)
+    return visibility
 
 
-def _light_neck(seen: np.ndarray, canonical: np.ndarray, head: int) -> None:
-    """Under the jaw head and bust interpenetrate: there the head takes the light of the bust's nearest vertex."""
+def _light_neck(visibility: np.ndarray, canonical: np.ndarray, head: int) -> None:
+    """Head and bust intersect under the jaw: there the head gets the visibility of the bust's nearest vertex."""
     inner, outer = canonical[:head], canonical[head:]
     hidden = np.flatnonzero((inner[:, 1] < -62) & (np.hypot(inner[:, 0], inner[:, 2]) < 56))
-    open_air = np.flatnonzero(outer[:, 1] < -80)
-    gap = np.linalg.norm(inner[hidden, None] - outer[None, open_air], axis=2)
-    seen[hidden] = seen[head + open_air[gap.argmin(axis=1)]]
+    exposed = np.flatnonzero(outer[:, 1] < -80)
+    gap = np.linalg.norm(inner[hidden, None] - outer[None, exposed], axis=2)
+    visibility[hidden] = visibility[head + exposed[gap.argmin(axis=1)]]

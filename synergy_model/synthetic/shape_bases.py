@@ -1,4 +1,4 @@
-"""How faces differ and move: smooth displacement fields over the mean head, in millimetres per unit coefficient."""
+"""Shape and expression bases: smooth displacement fields over the mean head, in mm per unit coefficient."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from synergy.synergy_model.synthetic.head_mesh import EAR, SLIT_END, SLIT_Y, Hea
 Field = Callable[[np.ndarray], np.ndarray]  # (V, 3) positions in mm -> (V, 3) displacements in mm
 
 TMJ_YZ = (8.0, 12.0)  # the jaw's hinge
-JAW_BACK = 0.5  # an opening jaw also glides forward, which halves its way back
+JAW_BACK = 0.5  # an opening jaw also slides forward, which halves its backward motion
 CORNER_SHARE = 0.46  # how much of the jaw's movement the mouth's corners follow
 EYE_XY, EYE_HALF_WIDTH = (31.0, 25.4), 13.5
-EYE_TILT = 0.8  # mm that the outer corner stands above the middle
+EYE_TILT = 0.8  # mm by which the outer corner is above the middle
 UPPER_LID, LOWER_LID, CLOSED_LID = 5.6, -4.4, -3.0  # mm above the corners' line, at the middle of the eye
 RANDOM_FIELDS, RANDOM_WAVES, RANDOM_RMS = 8, 6, 1.0
 GOLDEN = (np.sqrt(5) - 1) / 2
-SHAPE_UNIT = 0.8  # one standard deviation of a population, in terms of the fields below
+SHAPE_UNIT = 0.8  # one standard deviation of a population, as a multiple of the fields below
 
 
 def shape_fields(mesh: HeadMesh) -> np.ndarray:
-    """(V, 3, 40): identity. Similarity motion of the landmarks is taken out: the camera already has it."""
+    """(V, 3, 40): identity. Similarity motion of the landmarks is removed, because the camera has it."""
     points = mesh.anchors
     fields = [make(points) for make in SHAPES] + [_ear_field(mesh)]
     fields += [_random_field(points, index) for index in range(RANDOM_FIELDS)]
@@ -116,7 +116,7 @@ def _eye_tilt(points: np.ndarray) -> np.ndarray:
 
 
 def _lids(upper: float, lower: float) -> Field:
-    """Upper and lower lids move by so many mm at the eye's middle, the skin around gives way."""
+    """Upper and lower lids move by so many mm at the eye's middle, the skin around follows."""
 
     def field(points: np.ndarray) -> np.ndarray:
         along = (np.abs(points[:, 0]) - EYE_XY[0]) / EYE_HALF_WIDTH
@@ -152,7 +152,7 @@ def _is_lower(mesh: HeadMesh) -> np.ndarray:
 
 
 def _jaw_weight(mesh: HeadMesh) -> np.ndarray:
-    """How far each vertex follows the mandible: the lower lip does, the upper does not, the corners half."""
+    """How far each vertex follows the mandible: the lower lip fully, the upper not, the corners half."""
     points, profile = mesh.anchors, _slit_profile(mesh.anchors)
     at_lower = CORNER_SHARE + (1 - CORNER_SHARE) * profile
     at_upper = CORNER_SHARE * (1 - profile)
@@ -170,7 +170,7 @@ def _upper_weight(mesh: HeadMesh) -> np.ndarray:
 
 
 def _ear_field(mesh: HeadMesh) -> np.ndarray:
-    """The ears' rims stand off the head."""
+    """Moves the rims of the ears away from the head."""
     rim = np.where(mesh.parts_of_vertices == EAR, _step(mesh.vertices[:, 2], 15.0, -20.0), 0.0)
     return rim[:, None] * np.sign(mesh.vertices[:, :1]) * np.array([4.0, 0.0, 0.0])
 
@@ -196,7 +196,7 @@ def _random_field(points: np.ndarray, index: int) -> np.ndarray:
 
 
 def _without_similarity(field: np.ndarray, mesh: HeadMesh) -> np.ndarray:
-    """Subtract the small motion (shift, turn, scale) that best explains how the landmarks move."""
+    """Subtract the translation, rotation and scaling that best fit the landmarks' motion."""
     modes = _similarity_modes(mesh.vertices)
     marks = modes[mesh.landmarks].reshape(-1, modes.shape[2])
     share, *_ = np.linalg.lstsq(marks, field[mesh.landmarks].ravel(), rcond=None)
@@ -204,17 +204,17 @@ def _without_similarity(field: np.ndarray, mesh: HeadMesh) -> np.ndarray:
 
 
 def _similarity_modes(points: np.ndarray) -> np.ndarray:
-    """(V, 3, 7): the three shifts, the three turns and the growth of a rigid body."""
+    """(V, 3, 7): three translations, three rotations and one scaling of a rigid body."""
     axes = np.eye(3)
     shifts = [np.broadcast_to(axis, points.shape) for axis in axes]
-    turns = [np.cross(axis, points) for axis in axes]
-    return np.stack([*shifts, *turns, points], axis=2)
+    rotations = [np.cross(axis, points) for axis in axes]
+    return np.stack([*shifts, *rotations, points], axis=2)
 
 
 SHAPES: tuple[Field, ...] = (
     _scale((0.05, 0, 0)),  # wide head
     _scale((0, 0.045, 0)),  # long head
-    _taper,  # broad above, narrow below; depth needs no field: it is width and length the other way round
+    _taper,  # broad above, narrow below; no field for depth: width and length together are its inverse
     _lower_face,
     _bump((50, -48), (22, 20), (4.5, 0, 0)),  # wide jaw angle
     _bump((14, -78), (14, 14), (3.5, 0, 0)),  # broad chin

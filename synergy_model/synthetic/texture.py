@@ -1,4 +1,4 @@
-"""Where a face has which colour: masks over the frontal plane of the mean head, and noise."""
+"""Masks of the facial features over the frontal plane of the mean head, and tiling noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synergy.synergy_model.synthetic.shape_bases import EYE_HALF_WIDTH, EYE_TILT
 X_RANGE, Y_RANGE = (-80.0, 80.0), (-100.0, 100.0)  # mm
 TEXELS_PER_MM = 2.0
 EYE, LASH, CREASE, LIP, LIP_LINE, BROW, NOSTRIL, BLUSH, BEARD, SOCKET = range(10)
-MASKED_Z = 4.0  # mm: the masks hold in front of this plane
+MASKED_Z = 4.0  # mm: the masks apply in front of this plane
 NOISE_SIZE = 256  # texels a side; the tile wraps
 FINE, COARSE, STREAK = range(3)
 
@@ -70,7 +70,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _polygons(half: list[tuple[float, float]], blur_mm: float, joined: bool) -> np.ndarray:
-    """Fill a frontal polygon and its mirror image; `joined` says that the two halves are one outline."""
+    """Fill a frontal polygon and its mirror image; `joined`: both halves are one outline."""
     left = np.array(half)
     right = left * np.array([-1.0, 1.0])
     outlines = [np.concatenate([left, right[::-1]])] if joined else [left, right]
@@ -145,17 +145,17 @@ def _blush(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _beard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Moustache, chin and jaw, up to the sideburns; the lips stay free."""
+    """Moustache, chin and jaw, up to the sideburns; without the lips."""
     moustache = _spot(x, y, (10, -27.5), (13, 4.5))
-    top = -46 + 0.028 * np.clip(np.abs(x) - 20, 0, None) ** 2  # the cheeks' edge climbs towards the ears
+    top = -46 + 0.028 * np.clip(np.abs(x) - 20, 0, None) ** 2  # the upper edge rises towards the ears
     jaw = _soft(top - y, 16.0)
-    soul = 1 - 0.75 * _spot(x, y, (0, -54), (17, 4))
-    return np.clip(moustache * 1.2 + jaw, 0.0, 1.0) * soul * _soft(y + 91, 7.0)
+    chin_gap = 1 - 0.75 * _spot(x, y, (0, -54), (17, 4))
+    return np.clip(moustache * 1.2 + jaw, 0.0, 1.0) * chin_gap * _soft(y + 91, 7.0)
 
 
 def _socket(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     under = _spot(x, y, (29, 17.5), (11, 3.5))
-    # The nasolabial fold runs from the ala to beside the mouth's corner.
+    # The nasolabial fold, from the ala to the side of the mouth's corner.
     along = np.clip((-10 - y) / 30, 0, 1)
     fold = np.exp(-0.5 * ((np.abs(x) - 16.5 - 14 * along) / 1.6) ** 2) * np.sin(np.pi * along) ** 0.5
     inner = _spot(x, y, (17, 29), (5, 6))

@@ -1,4 +1,4 @@
-"""The official training augmentations: colour jitter, now and then a mostly black picture. Labels stay."""
+"""The official training augmentations: colour jitter, and rarely a mostly black image. Labels do not change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ BLUE_GREEN_RED_TO_GREY = np.array([0.114, 0.587, 0.299], np.float32)  # ITU-R BT
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """`jitter`: brightness, contrast and saturation factors are drawn from 1 +- this; `blackout`: chance to keep
-    only a quarter, a half or the middle of the picture.
+    """`jitter`: brightness, contrast and saturation factors are drawn from 1 +- this; `blackout`: probability
+    of keeping only a quarter, a half or the middle of the image.
     """
 
     jitter: float = 0.4

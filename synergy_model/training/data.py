@@ -1,4 +1,4 @@
-"""What a training run reads: faces to train on, the morphable model they are labelled with, faces to validate on."""
+"""The data of a training run: training faces, the morphable model of their labels, validation faces."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from synergy.synergy_model.training.datasets import (
     synthetic_validation,
 )
 
-HELD_OUT_SEED_OFFSET = 900_000  # added to the training seed: other faces than those trained on
+HELD_OUT_SEED_OFFSET = 900_000  # added to the training seed: these faces are not trained on
 RENDER_WORKERS = 2
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything `training.train` needs beside its options."""
+    """The data arguments of `loop.train`."""
 
     source: FaceSource
     arrays: MorphableArrays
@@ -44,7 +44,7 @@ class ListedFiles:
 
 
 def synthetic_data(seed: int, count: int, held_out: int, cache: Path) -> TrainingData:
-    """`count` procedural faces, rendered when first needed and kept in `cache`; `held_out` others to validate on."""
+    """`count` procedural faces, rendered when first needed and kept in `cache`; `held_out` others for validation."""
     validation = synthetic_validation(seed + HELD_OUT_SEED_OFFSET, held_out, workers=RENDER_WORKERS)
     source = SyntheticSource(seed, count, cache=cache, workers=RENDER_WORKERS)
     return TrainingData(source, synthetic_arrays(), validation)

@@ -1,6 +1,6 @@
 """Training data: synthetic faces rendered on demand, and 3DDFA's image list with its parameter file.
 
-Without MindSpore, which the rendering processes would otherwise load.
+This module must not import MindSpore, because every rendering process imports it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
 from synergy.synergy_model.checkpoints.array_files import read_arrays
 from synergy.synergy_model.checkpoints.torch_pickle import read_numpy_pickle
-from synergy.synergy_model.metrics import euler_degrees
-from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SIDE, SyntheticFaces, decode_landmarks, whitening
-from synergy.synergy_model.synthetic.morphable_bases import SparseBases, procedural_morphable
+from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SIDE, SyntheticFaces, whitening
+from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
 
 PARAMS_USED = 62  # official parameter files may carry 40 texture columns behind these
 IMAGE_SHAPE = (SIDE, SIDE, 3)
-RENDER_CHUNK = HEADS_AT_ONCE  # faces per task of a rendering process: few enough to share a batch, enough to pay
+RENDER_CHUNK = HEADS_AT_ONCE  # faces per task of a rendering process: a batch is spread over the workers
 
 
 class DatasetError(ValueError):
@@ -65,16 +65,16 @@ class FaceSource(Protocol):
 
 
 class SyntheticSource:
-    """`size` faces of `SyntheticFaces(seed)`, each drawn when first asked for and then kept.
+    """`size` faces of `SyntheticFaces(seed)`, each rendered at first use and then kept.
 
-    With `cache` (a folder) the pictures live in a file there, so that a later run or another process need not
-    draw them again; the file's name carries a digest of the renderer's first face, so a changed renderer starts
-    afresh. `workers` rendering processes; 0 draws in this one.
+    With `cache` (a folder) the images are stored in a file there and shared with later runs and other processes. The
+    file's name contains a digest of the first face, so that a changed renderer uses a new file. `workers` is the
+    number of rendering processes; 0 renders in this one.
     """
 
     def __init__(self, seed: int, size: int, cache: Path | None = None, workers: int = 0) -> None:
         if size < 1:
-            raise ValueError(f"size is {size}: ask for at least one face")
+            raise ValueError(f"size is {size}: give 1 or more")
         self.faces = SyntheticFaces(seed)
         self.size, self.workers, self._cache = size, workers, cache
         mean, std = whitening()
@@ -96,10 +96,10 @@ class SyntheticSource:
         drawn = run(_render, [self.faces.seed] * len(chunks), chunks)
         for chunk, images in zip(chunks, drawn, strict=True):
             self._images[chunk] = images
-            self._ready[chunk] = 1  # after the pictures: another process may read the same file
+            self._ready[chunk] = 1  # after the images: another process may read the same file
 
     def close(self) -> None:
-        """End the rendering processes, if any were started."""
+        """Stop the rendering processes, if any were started."""
         if "_pool" in self.__dict__:
             self._pool.shutdown()
 
@@ -123,7 +123,7 @@ class ListedSource:
     """3DDFA's training data: an image list (`train_aug_120x120.list.train`), the folder its lines are relative to,
     and the parameter file (`param_all_norm_v201.pkl`, whitened already) with one row per line.
 
-    Everything but the pixels is checked at once. Raises FileNotFoundError, or DatasetError naming file and line.
+    Everything but the pixels is checked here. Raises FileNotFoundError, or DatasetError naming file and line.
     """
 
     def __init__(self, image_list: Path, root: Path, param_file: Path) -> None:
@@ -144,7 +144,9 @@ class ListedSource:
         path = self.root / self.names[index]
         image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"?", np.uint8), cv2.IMREAD_COLOR)
         if image is None:
-            raise DatasetError(f"{self.image_list} line {index + 1}: {path} is no picture: remove the line and its row")
+            raise DatasetError(
+                f"{self.image_list} line {index + 1}: {path} is not an image: remove this line and its row"
+            )
         if image.shape != IMAGE_SHAPE:
             height, width = image.shape[:2]
             raise DatasetError(f"{self.image_list} line {index + 1}: {path} is {width}x{height}: crops are 120x120")
@@ -154,10 +156,9 @@ class ListedSource:
 def listed_validation(source: ListedSource, arrays: MorphableArrays, count: int) -> Validation:
     """The first `count` faces of a held-out list, with landmarks and pose decoded from their parameters."""
     images, whitened = source.batch(np.arange(min(count, len(source))))
-    params = whitened * arrays.param_std + arrays.param_mean
-    bases = SparseBases(arrays.u_base, arrays.w_shp_base, arrays.w_exp_base)
-    landmarks = np.stack([decode_landmarks(row, bases) for row in params])
-    return Validation(images, landmarks, euler_degrees(params))
+    params = dewhiten(whitened, arrays.param_mean, arrays.param_std).astype(np.float64)
+    landmarks = vertices(params, arrays.u_base, arrays.w_shp_base, arrays.w_exp_base, SYNERGYNET_FRAME)
+    return Validation(images, landmarks, euler_deg(params, SYNERGYNET_POSE))
 
 
 def load_arrays(morphable: Path, whitening_file: Path) -> MorphableArrays:
@@ -181,7 +182,7 @@ def synthetic_arrays() -> MorphableArrays:
 
 
 def synthetic_validation(seed: int, count: int, workers: int = 0) -> Validation:
-    """`count` faces of `SyntheticFaces(seed)`; a seed other than the training's makes them held-out."""
+    """`count` faces of `SyntheticFaces(seed)`. Use another seed than for training."""
     faces = SyntheticFaces(seed)
     labels = [faces.labels(index) for index in range(count)]
     source = SyntheticSource(seed, count, workers=workers)
@@ -192,7 +193,7 @@ def synthetic_validation(seed: int, count: int, workers: int = 0) -> Validation:
 
 
 def _end_with_parent() -> None:
-    """Let this rendering process end when the one it draws for is killed: it would wait for work for ever."""
+    """End this rendering process when its parent is killed; otherwise it would wait for work forever."""
 
     def wait() -> None:
         parent = parent_process()
@@ -239,7 +240,9 @@ def _read_npy(path: Path) -> np.ndarray:
 
 def _check_labels(params: np.ndarray, param_file: Path, image_list: Path, lines: int) -> None:
     if len(params) != lines:
-        raise DatasetError(f"{param_file} has {len(params)} rows but {image_list} {lines} lines: they must go together")
+        raise DatasetError(
+            f"{param_file} has {len(params)} rows but {image_list} {lines} lines: give files of equal length"
+        )
     broken = np.flatnonzero(~np.isfinite(params).all(axis=1))
     if broken.size:
         row = int(broken[0]) + 1

@@ -24,13 +24,13 @@ class LogEntry:
 
 
 def append(path: Path, progress: Progress) -> None:
-    """Add one step."""
+    """Append one step."""
     with path.open("a") as stream:
         stream.write(json.dumps(_record(progress)) + "\n")
 
 
 def read(path: Path, last_step: int) -> list[LogEntry]:
-    """The steps up to `last_step`; later ones were not saved and will be done again. Empty without a file."""
+    """The steps up to `last_step`; later ones were not saved and are repeated. Empty without a file."""
     return [
         LogEntry(record["step"], record["loss"], record["rate"], record.get("nme"), record.get("mae"))
         for record in _records(path)
@@ -39,7 +39,7 @@ def read(path: Path, last_step: int) -> list[LogEntry]:
 
 
 def truncate(path: Path, last_step: int) -> None:
-    """Forget the steps after `last_step`, and a line that a kill left unfinished."""
+    """Remove the steps after `last_step`, and a line left incomplete when the process was killed."""
     kept = [json.dumps(record) + "\n" for record in _records(path) if record["step"] <= last_step]
     write_file(path, "".join(kept).encode())
 
@@ -70,5 +70,5 @@ def _records(path: Path) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # the line that a kill cut off is the last one
+            break  # an incomplete line, left by a killed process, is the last one
     return records

@@ -1,4 +1,4 @@
-"""The training loop: validation, the best checkpoint kept, exact resume after a kill."""
+"""The training loop: validation, best checkpoint, learning curve, exact resume of a killed run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from synergy.runtime.files import write_file
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from synergy.synergy_model.metrics import Accuracy, euler_degrees, measure
+from synergy.synergy_model.metrics import Accuracy, label_euler_deg, measure
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
 from synergy.synergy_model.training import log as training_log
 from synergy.synergy_model.training.augmentation import AugmentOptions, augment
 from synergy.synergy_model.training.datasets import FaceSource, MorphableArrays, Validation
-from synergy.synergy_model.training.learning_curve import draw_curve
+from synergy.synergy_model.training.learning_curve import write_curve
 from synergy.synergy_model.training.options import Progress, TrainOptions, TrainResult
 from synergy.synergy_model.training.schedule import batch_indices
 from synergy.synergy_model.training.state import TrainingState, load_state, save_state
@@ -30,7 +29,7 @@ from synergy.synergy_model.training.step import Trainer
 
 STATE, BEST, LOG, CURVE = "state.ckpt", "best.ckpt", "log.jsonl", "learning_curve.png"
 VALIDATION_BATCH = 50
-AUGMENT_STREAM = 1  # keeps the augmentations' random numbers apart from the data order's
+AUGMENT_STREAM = 1  # separates the augmentations' random numbers from those of the data order
 
 
 def train(
@@ -40,12 +39,15 @@ def train(
     validation: Validation,
     report: Callable[[Progress], None],
 ) -> TrainResult:
-    """Train to the end of the schedule, or go on where a killed run in `options.folder` was last saved.
+    """Train to the end of the schedule, from the state saved in `options.folder` if there is one.
 
-    Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME; of the training networks it has the
-    refiner, and that only with `keep_refiner`), `log.jsonl` and `learning_curve.png`. `report` is called after every
-    step. Raises CheckpointError where the folder holds another run, ValueError for data that cannot be trained on.
+    Writes there `state.ckpt` (to resume), `best.ckpt` (lowest validation NME; without the training networks, but with
+    the refiner if `keep_refiner` is set), `log.jsonl` and `learning_curve.png`. `report` is called after every
+    step. Raises CheckpointError where the folder holds another run, ValueError for data that cannot be trained on,
+    ImportError without matplotlib.
     """
+    if find_spec("matplotlib") is None:  # needed at the first validation: better to fail before hours of training
+        raise ImportError("matplotlib is not installed: pip install 'synergy-mindir[train]'")
     ms.set_context(mode=ms.GRAPH_MODE)
     run = _Run(options, Trainer(options, arrays), len(source))
     state = run.resume()
@@ -58,8 +60,8 @@ def train(
 def validate(network: SynergyNet, faces: Validation) -> Accuracy:
     """Accuracy of `network` on `faces`, with the network's own whitening and convention."""
     params, landmarks = predict(network, faces.images)
-    physical = params * network.morphable.param_std.asnumpy() + network.morphable.param_mean.asnumpy()
-    return measure(landmarks, euler_degrees(physical), faces.landmarks, faces.euler_deg)
+    mean, std = network.morphable.param_mean.asnumpy(), network.morphable.param_std.asnumpy()
+    return measure(landmarks, label_euler_deg(params, mean, std), faces.landmarks, faces.euler_deg)
 
 
 def predict(network: SynergyNet, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +84,7 @@ def normalise(images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Run:
-    """A trainer and the files of its run."""
+    """A trainer and the files of the run."""
 
     options: TrainOptions
     trainer: Trainer
@@ -90,7 +92,7 @@ class _Run:
 
     @property
     def identity(self) -> str:
-        return self.options.identity(self.faces, self.trainer.kernels)
+        return self.options.identity(self.faces)
 
     def path(self, name: str) -> Path:
         return self.options.folder / name
@@ -113,7 +115,7 @@ class _Run:
         validation: Validation,
         report: Callable[[Progress], None],
     ) -> TrainingState:
-        """One step, and whatever is due after it."""
+        """Run one step, then validation, saving and drawing where they are due."""
         started, schedule = time.perf_counter(), self.options.schedule
         rate = schedule.rate(step)
         result = self.trainer.step(images, target, rate)
@@ -132,7 +134,7 @@ class _Run:
         if accuracy is not None or done % self.options.save_every == 0:
             save_state(self.path(STATE), state, self.trainer.parameters)
         if accuracy is not None:
-            _write_picture(self.path(CURVE), draw_curve(training_log.read(self.path(LOG), done)))
+            write_curve(self.path(CURVE), training_log.read(self.path(LOG), done))
         report(progress)
         return state
 
@@ -144,7 +146,7 @@ class _Run:
 
 
 def _batches(options: TrainOptions, source: FaceSource, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches from step `first` on; the next one is made while a step runs."""
+    """The batches from step `first` on; the next one is prepared while a step runs."""
     with ThreadPoolExecutor(1) as loader:
         coming = (loader.submit(_batch, options, source, step) for step in range(first, options.schedule.steps))
         waiting = deque(islice(coming, 1))
@@ -164,10 +166,3 @@ def _batch(options: TrainOptions, source: FaceSource, step: int) -> tuple[np.nda
 def augment_all(images: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
     """(N,H,W,3) uint8 BGR -> the same shape, each picture augmented on its own."""
     return np.stack([augment(image, options, rng) for image in images])
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    encoded, data = cv2.imencode(".png", picture)
-    if not encoded:
-        raise ValueError(f"{path} cannot be encoded as PNG")
-    write_file(path, data.tobytes())

@@ -1,4 +1,4 @@
-"""What a training run is given and what it reports."""
+"""Options, progress and result of a training run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ OPTIMIZERS = ("sgd", "adam")
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Everything that shapes a run; a step is one batch. Files go to `folder`, which holds one run.
+    """All options of a run; a step is one batch. Files go to `folder`, which holds one run.
 
     `optimizer`: "sgd" (with Nesterov momentum, as the paper) or "adam". `head_rate`: share of the learning rate
-    that the backbone's last layers get; they sum over a thousand features, so a step moves their outputs most.
-    `kernels`: depthwise convolutions and batch normalisation compiled for this CPU where a C++ compiler is found;
-    they change rounding, not results. `keep_refiner`: the best checkpoint carries the landmark refiner, for the
-    refined head; 6 MB more.
-    Raises ValueError for a value that cannot work.
+    of the backbone's last layers, whose outputs sum over a thousand features and change most per step.
+    `keep_refiner`: the best checkpoint also has the landmark refiner, for the refined head; 6 MB more.
+    Raises ValueError for an invalid value.
     """
 
     folder: Path
@@ -39,7 +37,6 @@ class TrainOptions:
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     validate_every: int = 100
     save_every: int = 10
-    kernels: bool = True
     keep_refiner: bool = False
 
     def __post_init__(self) -> None:
@@ -50,15 +47,13 @@ class TrainOptions:
         if min(self.validate_every, self.save_every) < 1:
             raise ValueError("validate_every and save_every count steps: give 1 or more")
 
-    def identity(self, faces: int, kernels: bool) -> str:
-        """The options that shaped the steps so far, as text. Later steps may get other milestones or a longer run."""
+    def identity(self, faces: int) -> str:
+        """The options that determine the finished steps, as JSON. Milestones and the number of steps may change."""
         chosen = asdict(self)
         for name in ("folder", "schedule", "validate_every", "save_every", "keep_refiner"):
             del chosen[name]
         chosen |= {"base_lr": self.schedule.base_lr, "warmup_steps": self.schedule.warmup_steps}
-        if self.schedule.cosine:
-            chosen["cosine_steps"] = self.schedule.steps
-        return json.dumps(chosen | {"faces": faces, "kernels": kernels}, sort_keys=True)
+        return json.dumps(chosen | {"faces": faces}, sort_keys=True)
 
 
 @dataclass(frozen=True)

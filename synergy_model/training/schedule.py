@@ -1,8 +1,7 @@
-"""Which faces and which learning rate each step gets: functions of the step alone, so that a resumed run agrees."""
+"""Learning rate and batch of each training step: functions of the step number alone, so that resuming is exact."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,36 +11,28 @@ MILESTONE_FACTOR = 0.2  # the official code multiplies the rate by this at every
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up over `warmup_steps` to `base_lr`; then a drop at each of `milestones` (steps), or with
-    `cosine` a half cosine to 0 at `steps`.
-    """
+    """Linear warm-up over `warmup_steps` to `base_lr`; then a drop at each of `milestones` (steps)."""
 
     steps: int
     base_lr: float
     warmup_steps: int = 0
     milestones: tuple[int, ...] = ()
-    cosine: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.base_lr <= 0:
             raise ValueError(f"steps is {self.steps} and base_lr {self.base_lr}: both must be above 0")
-        if self.cosine and self.milestones:
-            raise ValueError("cosine and milestones exclude each other: give one")
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones {self.milestones} must rise")
+            raise ValueError(f"milestones {self.milestones} must be in rising order")
 
     def rate(self, step: int) -> float:
         """Learning rate of step `step`, counted from 0."""
         if step < self.warmup_steps:
             return self.base_lr * (step + 1) / self.warmup_steps
-        if self.cosine:
-            share = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-            return self.base_lr * 0.5 * (1.0 + math.cos(math.pi * share))
         return self.base_lr * MILESTONE_FACTOR ** sum(step >= milestone for milestone in self.milestones)
 
 
 def batch_indices(seed: int, size: int, batch_size: int, step: int) -> np.ndarray:
-    """(batch_size,) indices below `size`: each epoch a fresh order, its last incomplete batch left out."""
+    """(batch_size,) indices below `size`: a new order in each epoch, whose last incomplete batch is left out."""
     per_epoch = size // batch_size
     if per_epoch == 0:
         raise ValueError(f"there are {size} faces, fewer than one batch of {batch_size}: use a smaller batch")

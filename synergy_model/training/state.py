@@ -1,4 +1,4 @@
-"""What a killed run needs to go on with the same numbers: weights, momentum, the step, the best score."""
+"""The saved state of a training run, to resume it exactly: weights, optimiser, step and best NME."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compar
 @dataclass(frozen=True)
 class TrainingState:
     """`step`: steps done; `skipped`: how many of them had no finite gradient; `best_nme`: percent, the lowest so
-    far; `identity`: the options that shaped the run so far.
+    far; `identity`: the options that determine the finished steps, as JSON.
     """
 
     step: int
@@ -30,7 +30,7 @@ class TrainingState:
 
 
 def save_state(path: Path, state: TrainingState, parameters: Sequence[Parameter]) -> None:
-    """Write a resumable state whole or not at all."""
+    """Write a state to resume from; an earlier one is replaced only by a complete file."""
     entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
     with whole_file(path) as temporary:
         ms.save_checkpoint(entries, str(temporary), append_dict=_storable(state))
@@ -43,13 +43,13 @@ def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> Tr
         stored = ms.load_checkpoint(str(path))
         step, skipped = int(_plain(stored.pop("step"))), int(_plain(stored.pop("skipped")))
         state = TrainingState(step, skipped, float(_plain(stored.pop("best_nme"))), str(_plain(stored.pop("identity"))))
-        then = _flat(json.loads(state.identity))
+        saved = _flat(json.loads(state.identity))
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be resumed ({first_line(error)}): remove it to start afresh") from None
+        raise CheckpointError(f"{path} cannot be resumed ({first_line(error)}): remove it to start again") from None
     if state.identity != identity:
         raise CheckpointError(
-            f"{path} is of a run with other options (then -> now: {_differences(then, _flat(json.loads(identity)))}): "
-            "give those of then again, or another folder"
+            f"{path} is of a run with other options (saved -> given: "
+            f"{_differences(saved, _flat(json.loads(identity)))}): give the saved options, or another folder"
         )
     _fill(parameters, stored, path)
     return state
@@ -64,9 +64,9 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    return ", ".join(f"{name}: {then.get(name, 'not set')} -> {now.get(name, 'not set')}" for name in names)
+def _differences(saved: Mapping[str, str], given: Mapping[str, str]) -> str:
+    names = [name for name in sorted({*saved, *given}) if saved.get(name) != given.get(name)]
+    return ", ".join(f"{name}: {saved.get(name, 'not set')} -> {given.get(name, 'not set')}" for name in names)
 
 
 def _fill(parameters: Sequence[Parameter], stored: dict[str, Parameter], path: Path) -> None:
@@ -86,7 +86,7 @@ def _storable(state: TrainingState) -> dict[str, str | int]:
 
 
 def _plain(value: Parameter | str | float | int) -> str | float | int:
-    """Numbers may come back as scalar parameters."""
+    """A value of a checkpoint: MindSpore may load a number as a scalar parameter."""
     if isinstance(value, Parameter):
         number: float | int = value.asnumpy().item()
         return number

@@ -1,29 +1,27 @@
-"""One step of training in MindSpore's graph mode: loss, gradients, the optimiser where they are finite."""
+"""One training step in MindSpore's graph mode: loss, gradients, and an update if all gradients are finite."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from synergy.synergy_model.checkpoints.checkpoint import fill
-from synergy.synergy_model.landmark_refiner import POOLED_DIM as REFINER_POOLED_DIM
+from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM
 from synergy.synergy_model.losses import SynergyLoss
 from synergy.synergy_model.synergynet import SynergyNet
-from synergy.synergy_model.training.cpu_kernels import build_kernels, use_compiled_kernels
 from synergy.synergy_model.training.datasets import MorphableArrays
 from synergy.synergy_model.training.options import TrainOptions
 
-HEAD_DEVIATION = 0.01  # the official heads start this close to the mean face
+HEAD_DEVIATION = 0.01  # small, as in the official code: training starts near the mean face
 CONVENTION = "synergynet"
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """`applied` is False where a gradient was not finite: the network is then as it was before the step."""
+    """`applied` is False where a gradient was not finite: the network is then unchanged."""
 
     loss: float
     terms: tuple[float, ...]
@@ -46,7 +44,7 @@ class GradientStep(nn.Cell):
 
 
 class Trainer:
-    """A network in training, its optimiser, and a second network that holds what would be deployed."""
+    """The network being trained, its optimiser, and a second network for the weights to deploy."""
 
     def __init__(self, options: TrainOptions, arrays: MorphableArrays) -> None:
         self.deployed = SynergyNet(options.arch, CONVENTION, refiner=options.keep_refiner, regressor=False)
@@ -54,22 +52,21 @@ class Trainer:
         refiner = self.deployed.backbone.pooled_dim == REFINER_POOLED_DIM
         self.network = SynergyNet(options.arch, CONVENTION, refiner, regressor=True)
         initialise(self.network, arrays, options.seed)
-        library = _library(options)
-        self.kernels = library is not None
-        if library is not None:
-            use_compiled_kernels(self.network, library)
         self.optimizer, self.rates = _optimizer(options, self.network)
         self.gradient = GradientStep(SynergyLoss(self.network, options.losses), self.optimizer.parameters)
         _prepare_for_training(self.gradient)
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All that a step reads or changes, each once."""
+        """All parameters of network and optimiser, each once."""
         both = (*self.network.get_parameters(), *self.optimizer.get_parameters())
         return list({parameter.name: parameter for parameter in both}.values())
 
     def step(self, images: np.ndarray, target: np.ndarray, rate: float) -> StepResult:
-        """Normalised images (N,3,120,120) float32 and whitened target (N,62) float32 -> one update, or none."""
+        """One update from normalised images (N,3,120,120) float32 and whitened target (N,62) float32.
+
+        Without a finite gradient the network and the optimiser stay unchanged.
+        """
         moving = [(p, p.asnumpy().copy()) for p in self.network.get_parameters() if ".moving_" in p.name]
         total, terms, norm, gradients = self.gradient(Tensor(images), Tensor(target))
         gradient_norm = float(norm.asnumpy())
@@ -93,7 +90,7 @@ class Trainer:
 
 
 def initialise(network: SynergyNet, arrays: MorphableArrays, seed: int) -> None:
-    """Fresh weights from `seed` alone: He's normal (fan out) for convolutions, narrow heads, zero biases."""
+    """Fresh weights from `seed`: He's normal (fan out) for convolutions, HEAD_DEVIATION for heads, zero biases."""
     rng = np.random.Generator(np.random.PCG64([seed]))
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.Conv2d):
@@ -133,8 +130,4 @@ def _prepare_for_training(cell: nn.Cell) -> None:
     cell.set_train()
     for _, inner in cell.cells_and_names():
         if isinstance(inner, nn.Dropout):
-            inner.set_train(False)  # MindSpore cannot restore its generator: a resumed run would differ
-
-
-def _library(options: TrainOptions) -> Path | None:
-    return build_kernels(options.folder) if options.kernels else None
+            inner.set_train(False)  # MindSpore cannot restore its random state: a resumed run would differ

@@ -18,7 +18,7 @@ from synergy.benchmarks.sample_crops import (
     read_crops,
     real_crops,
 )
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 
 
 @pytest.mark.parametrize("size", [120, 64])

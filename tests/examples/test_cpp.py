@@ -19,7 +19,7 @@ from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import CROP_SIZE, DDFA_V2_CROP, SYNERGYNET_CROP, CropRule, crop_resize, roi_from_box
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.build import find_compiler
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 
 SOURCES = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 ATOL = 1e-3  # image pixels; the same Lite runs on both sides, and four decimals are printed

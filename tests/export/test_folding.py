@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
 
 from synergy.export.folding import FoldedMorphable, FoldedRefiner
-from synergy.runtime.decode import LandmarkFrame, dewhiten, vertices
-from synergy.synergy_model.landmark_refiner import LandmarkRefiner
-from synergy.synergy_model.morphable import FRAMES, MorphableModel
+from synergy.runtime.decode import LANDMARK_FRAMES, dewhiten, vertices
+from synergy.synergy_model.landmark_networks import LandmarkRefiner
+from synergy.synergy_model.morphable import MorphableModel
 
 FLOAT16 = np.finfo(np.float16)
 
@@ -46,7 +44,7 @@ def _graph_mode() -> None:
     ms.set_context(mode=ms.GRAPH_MODE)
 
 
-@pytest.mark.parametrize("convention", FRAMES)
+@pytest.mark.parametrize("convention", LANDMARK_FRAMES)
 def test_landmarks_are_the_cells(convention: str) -> None:
     values = arrays(68)
     model = cell(convention, values)
@@ -57,14 +55,14 @@ def test_landmarks_are_the_cells(convention: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("convention", FRAMES)
+@pytest.mark.parametrize("convention", LANDMARK_FRAMES)
 def test_a_mesh_is_decoded_as_on_the_device(convention: str) -> None:
     """NumPy in float64 shares no line with the graph."""
     sparse, dense = arrays(68), arrays(500, seed=3)
     params = np.random.default_rng(2).standard_normal((3, 62)).astype(np.float32)
     found = folded(cell(convention, sparse), dense)(Tensor(params)).asnumpy()
     physical = dewhiten(params.astype(np.float64), sparse["param_mean"], sparse["param_std"])
-    frame = LandmarkFrame(**asdict(FRAMES[convention]))
+    frame = LANDMARK_FRAMES[convention]
     bases = (dense[name] for name in ("u_base", "w_shp_base", "w_exp_base"))
     np.testing.assert_allclose(found, vertices(physical, *bases, frame), rtol=0, atol=1e-3)
 

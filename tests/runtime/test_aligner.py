@@ -338,7 +338,7 @@ def test_wrong_pictures(aligner: FaceAligner, image: object) -> None:
 # --- detection ---
 
 
-def test_detects_with_opencvs_own_cascade(aligner: FaceAligner, portrait_bgr: np.ndarray) -> None:
+def test_detects_with_the_default_detector(aligner: FaceAligner, portrait_bgr: np.ndarray) -> None:
     (face,) = aligner(portrait_bgr)
     x, y = face.landmarks[:, 0], face.landmarks[:, 1]
     assert 150 < x.min() < x.max() < 300 and 40 < y.min() < y.max() < 210  # the astronaut's face

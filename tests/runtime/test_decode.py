@@ -17,6 +17,7 @@ from synergy.runtime.decode import (
     PoseRule,
     dewhiten,
     euler_deg,
+    euler_deg_to_rotation,
     rotation,
     rotation_to_euler_deg,
     vertices,
@@ -122,6 +123,22 @@ class TestEuler:
         (angles,) = rotation_to_euler_deg(rotations, DDFA_V2_POSE)
         assert angles[2] == 0
         np.testing.assert_allclose(head(*angles), rotations[0], atol=1e-9)
+
+
+class TestAnglesToRotation:
+    @pytest.mark.parametrize("angles_deg", [(0, 0, 0), (40, -20, 10), (-75, 12, -25), (89, 3, 3)])
+    def test_is_a_rotation_and_reads_back(self, angles_deg: tuple[float, float, float]) -> None:
+        """Pitch and roll read back exactly; yaw exactly where it is the only angle."""
+        only_yaw = (angles_deg[0], 0, 0)
+        rotations = euler_deg_to_rotation(np.array([angles_deg, only_yaw]))
+        np.testing.assert_allclose(rotations[0] @ rotations[0].T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(rotations[0]) == pytest.approx(1)
+        found = rotation_to_euler_deg(rotations, SYNERGYNET_POSE)
+        np.testing.assert_allclose(found[0, 1:], angles_deg[1:], atol=1e-6)
+        np.testing.assert_allclose(found[1], only_yaw, atol=1e-6)
+
+    def test_no_angles(self) -> None:
+        assert euler_deg_to_rotation(np.zeros((0, 3))).shape == (0, 3, 3)
 
 
 class TestRotation:

@@ -1,4 +1,4 @@
-"""PyTorch files written by hand, opcode by opcode: no PyTorch, and any lie that a file can tell."""
+"""Write PyTorch files opcode by opcode, valid and malformed ones, without PyTorch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def call(function: Code, *arguments: Any) -> Code:
 
 
 def storage(key: str, kind: str, numel: Any) -> Code:
-    """A reference to a storage that lies elsewhere in the file."""
+    """A reference to a storage elsewhere in the file."""
     return Code(encode(("storage", named("torch", kind), key, "cpu", numel)) + b"Q")
 
 
@@ -94,7 +94,7 @@ class TorchFiles:
         return path
 
     def checkpoint(self, name: str, arrays: Mapping[Any, Any], container: str = "zip", wrapped: bool = True) -> Path:
-        """A sound file: arrays as tensors, other values as they are, inside {"epoch", "state_dict"} if `wrapped`."""
+        """A valid file: arrays as tensors, other values as they are, inside {"epoch", "state_dict"} if `wrapped`."""
         state, storages = self.state(arrays)
         content = {"epoch": 80, "state_dict": state} if wrapped else state
         return self.write(name, getattr(self, container)(content, storages))

@@ -1,4 +1,4 @@
-"""Backbones against what the official PyTorch code gives for the same pixels and weights."""
+"""Backbones against recorded outputs of the official PyTorch code for the same pixels and weights."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _blocks(arch: str, backbone: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_block(networks: dict[str, SynergyNet], batch: Tensor, shared: Path, arch: str) -> None:
-    """Where a port diverges, the first wrong block is the message."""
+    """Compares every block, so that a failure names the first wrong one."""
     trace = json.loads((shared / "reference" / "traces" / f"trace_{arch}.json").read_text())
     x, compared = batch, 0
     for name, cell in _blocks(arch, networks[arch].backbone):
@@ -129,14 +129,14 @@ def test_parameters_are_those_of_the_official_file(shared: Path, arch: str) -> N
     assert sorted(ours) == sorted(official)
 
 
-def test_batch_does_not_matter(networks: dict[str, SynergyNet], batch: Tensor) -> None:
+def test_result_does_not_depend_on_the_batch(networks: dict[str, SynergyNet], batch: Tensor) -> None:
     together = networks["mobilenet_v2"].backbone(batch)[0].asnumpy()
     alone = [networks["mobilenet_v2"].backbone(batch[i : i + 1])[0].asnumpy()[0] for i in range(2)]
     assert np.allclose(together, alone, rtol=0, atol=1e-5)
 
 
 def test_colour_order_matters(networks: dict[str, SynergyNet], shared: Path) -> None:
-    """Were the test above met with either order, it would not show that BGR is right."""
+    """RGB must fail the comparison above; otherwise it would not show that BGR is right."""
     expected = np.load(shared / "reference" / "real_JianzhuGuo.npz")
     swapped = np.ascontiguousarray(expected["crop_bgr_u8"][..., ::-1])
     params, _ = networks["mb05"].backbone(normalised(swapped))

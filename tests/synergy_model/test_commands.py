@@ -1,4 +1,4 @@
-"""`synergy train` as a stranger types it, on the backbone of one layer that the loop's own tests use."""
+"""`synergy train` on the command line, with the one-layer backbone of the training loop's tests."""
 
 from __future__ import annotations
 
@@ -57,13 +57,6 @@ def backbone() -> Iterator[None]:
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def synergy(synergy: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Without a compiler: compiling kernels takes longer than what is tested here."""
-    monkeypatch.setenv("CXX", "none")
-    return synergy
-
-
 def error_line(result: tuple[int, str, str]) -> str:
     code, out, err = result
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -72,8 +65,8 @@ def error_line(result: tuple[int, str, str]) -> str:
 
 
 class Listed:
-    """Data in 3DDFA's layout: pictures, a list and whitened parameters with 40 texture columns, and what `--list`
-    wants beside them; the held-out half has its parameters as .npy.
+    """Data in 3DDFA's layout: pictures, a list and whitened parameters with 40 texture columns, and the other
+    files for `--list`; the held-out half has its parameters as .npy.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -139,7 +132,7 @@ def test_other_options_on_a_run_are_named_one_by_one(synergy: Run, listed: Liste
     before = (listed.folder / "run" / "state.ckpt").read_bytes()
     other = ("--batch", 2, "--official-codes", "--steps", 9)
     line = error_line(synergy(*listed.arguments("run"), *other))
-    changed = "(then -> now: batch_size: 4 -> 2, losses.official_codes: false -> true)"
+    changed = "(saved -> given: batch_size: 4 -> 2, losses.official_codes: false -> true)"
     assert changed in line and "state.ckpt" in line and "another folder" in line
     assert (listed.folder / "run" / "state.ckpt").read_bytes() == before
 
@@ -189,7 +182,7 @@ def _start(run: Path) -> subprocess.Popen[str]:
     options = ("--synthetic", "16", "--held-out", "4", "--arch", ARCH, "--steps", str(LONG_RUN), "--batch", "4")
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "train", str(run), *options, "--warmup", "5", "--validate-every", "4"],
-        env={**os.environ, "CXX": "none", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -212,7 +205,7 @@ def _group_is_gone(group: int) -> bool:
     return False
 
 
-def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = _start(killed)
     assert _wait_until((killed / "log.jsonl").exists, 150) and _wait_until(lambda: len(log(killed)) > 5, 60)

@@ -12,8 +12,7 @@ import pytest
 from mindspore import Tensor
 
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
-from synergy.synergy_model.landmark_refiner import FUSED_DIM, LandmarkRefiner
-from synergy.synergy_model.landmark_to_3dmm import LandmarkTo3DMM
+from synergy.synergy_model.landmark_networks import FUSED_DIM, LandmarkRefiner, LandmarkTo3DMM
 from synergy.synergy_model.synergynet import SynergyNet
 
 LANDMARKS_ATOL = 0.01  # crop pixels
@@ -99,7 +98,7 @@ def test_fused_width_is_the_papers() -> None:
     assert FUSED_DIM == 64 + 1024 + 1280 + 40 + 10 == 2418
 
 
-def test_regressor_does_not_mind_the_order_of_points(
+def test_regressor_is_invariant_to_the_order_of_points(
     networks: dict[str, SynergyNet], official: dict[str, dict[str, np.ndarray]]
 ) -> None:
     """PointNet: one map per point, then a maximum over all of them."""

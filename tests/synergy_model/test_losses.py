@@ -38,7 +38,7 @@ def test_params_add_camera_and_code_errors_under_the_root() -> None:
 # regressed[0] = regressed[12] = 50, target[12] = 40, target[61] = 10. Columns 12 to 62 differ by 10 (at 12) and
 # 10 (at 61); the official columns 0 to 50 by 10 (0 against 12), 50 (12 against 24) and 10 (49 against 61).
 @pytest.mark.parametrize(("official", "squares"), [(False, 10**2 + 10**2), (True, 10**2 + 50**2 + 10**2)])
-def test_codes_are_compared_in_place_unless_the_official_slip_is_asked_for(official: bool, squares: int) -> None:
+def test_code_columns_with_and_without_the_official_error(official: bool, squares: int) -> None:
     regressed, target = np.zeros((1, 62), np.float32), np.zeros((1, 62), np.float32)
     regressed[0, [0, 12]] = 50.0
     target[0, [12, 61]] = 40.0, 10.0

@@ -12,7 +12,7 @@ import pytest
 from mindspore import Parameter, Tensor
 
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
-from synergy.synergy_model.morphable import CAMERA, FRAMES, PARAMS, POINTS, MorphableModel
+from synergy.synergy_model.morphable import CAMERA, PARAMS, POINTS, MorphableModel
 
 LANDMARKS_ATOL = 0.01  # crop pixels
 CONVENTIONS = ("synergynet", "3ddfa_v2")
@@ -51,7 +51,7 @@ def run(model: MorphableModel, params: np.ndarray) -> np.ndarray:
 
 
 def in_frame(points: np.ndarray, convention: str) -> np.ndarray:
-    """FACTS of both official codes, retyped on purpose: model points (N,3,68), y up -> crop pixels."""
+    """Model points (N,3,68), y up -> crop pixels; written independently of the code under test."""
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     if convention == "synergynet":
         return np.stack([x, 121 - y, z], 1)
@@ -66,8 +66,8 @@ def mean_shape() -> np.ndarray:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_nothing_gives_the_frames_origin(convention: str) -> None:
-    """No shape, no camera: every point is the model's origin, seen in the crop's frame."""
+def test_zero_parameters_give_the_frame_origin(convention: str) -> None:
+    """No shape, no camera: every point is the model's origin in the crop's frame."""
     found = run(make(convention), np.zeros((2, PARAMS)))
     assert found.shape == (2, 3, POINTS)
     origin = {"synergynet": (0, 121, 0), "3ddfa_v2": (-1, 120, 0)}[convention]
@@ -140,13 +140,6 @@ def test_bases_are_never_trained() -> None:
 def test_unknown_convention_lists_the_known() -> None:
     with pytest.raises(ValueError, match="synergynet, 3ddfa_v2"):
         MorphableModel("official")
-
-
-def test_frames_are_the_official_ones() -> None:
-    assert {name: (f.x_shift, f.y_from, f.z_shift, f.z_min_to_zero) for name, f in FRAMES.items()} == {
-        "synergynet": (0, 121, 0, False),
-        "3ddfa_v2": (-1, 120, -1, True),
-    }
 
 
 @pytest.mark.parametrize("arch", ["mobilenet_v2", "mobilenet_1"])

@@ -11,7 +11,7 @@ from synergy.benchmarks.accuracy import jitter
 from synergy.benchmarks.accuracy.jitter import FRAMES, SETTLED, measure_jitter, noise_sigma, noisy_frames
 from synergy.benchmarks.sample_crops import PORTRAIT
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media.image import read_image
 
 
 def test_noise_is_of_the_stated_strength_and_new_in_each_frame() -> None:

@@ -18,7 +18,7 @@ import pytest
 from synergy.benchmarks.accuracy.aflw2000 import EVAL, EXCL, LABELS, SKIP, load_official, load_raw
 from synergy.benchmarks.accuracy.data import DataError, EvaluationData, synthetic_data, to_crop_px, to_image_px
 from synergy.benchmarks.accuracy.per_face import CAPTION, COLUMNS, ZOOM, montage, write_csv, write_montage
-from synergy.benchmarks.accuracy.predictions import Predictions, label_euler_deg, predictions_from_npz, read_whitening
+from synergy.benchmarks.accuracy.predictions import Predictions, predictions_from_npz, read_whitening
 from synergy.benchmarks.accuracy.report import (
     CHUNK,
     AccuracyReport,
@@ -31,6 +31,7 @@ from synergy.benchmarks.accuracy.report import (
     run_predictor,
     score,
 )
+from synergy.synergy_model.metrics import label_euler_deg
 
 FACTS_TABLE = """Facial Alignment on AFLW2000-3D(NME):
 [ 0, 30] Mean:2.656 Std:1.194

@@ -17,16 +17,10 @@ import pytest
 
 from synergy.benchmarks.parity import check as module
 from synergy.benchmarks.parity import gate as proof
-from synergy.benchmarks.parity.check import (
-    NOMINAL,
-    SENSITIVITY_FACTOR,
-    TOLERANCES,
-    Reference,
-    cell_outputs,
-    check_bundle,
-    make_reference,
-)
+from synergy.benchmarks.parity.cell import cell_outputs
+from synergy.benchmarks.parity.check import check_bundle, make_reference
 from synergy.benchmarks.parity.gate import gate
+from synergy.benchmarks.parity.golden import make_golden
 from synergy.benchmarks.parity.report import ParityError, summary
 from synergy.export.artifacts import ExportOptions
 from synergy.export.bundle import export_bundle
@@ -38,6 +32,8 @@ from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.parity_record import Accuracy, Check, ParityReport
 from synergy.runtime.specs import Availability, Device
 from synergy.runtime.variants import RunnableVariants, Variant, VariantEngines
+from synergy.runtime.verification.golden import Golden
+from synergy.runtime.verification.reference import NOMINAL, SENSITIVITY_FACTOR, TOLERANCES, Reference
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy.synergy_model.synergynet import SynergyNet
 
@@ -53,14 +49,21 @@ def checkpoint(checkpoints: dict[str, Path]) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def reference(checkpoint: Checkpoint, bundles: dict[str, Path]) -> Reference:
-    return make_reference(checkpoint, Bundle.open(bundles["mb05"]).manifest)
+def golden(checkpoint: Checkpoint) -> Golden:
+    return make_golden(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Checkpoint, golden: Golden) -> Reference:
+    return make_reference(checkpoint, golden)
 
 
 @pytest.fixture
-def once(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+def once(reference: Reference, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Cell is compiled and run once for all tests."""
     monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+    monkeypatch.setattr(proof, "make_golden", lambda *_: golden)
+    monkeypatch.setattr(proof, "repeat_golden", lambda *_: golden)
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def copied(bundles: dict[str, Path], tmp_path: Path) -> Path:
 
 def check(bundle: Bundle, checkpoint: Checkpoint) -> ParityReport:
     with VariantEngines(bundle) as engines:
-        return check_bundle(engines, checkpoint)
+        return check_bundle(engines, checkpoint, proof.make_golden(checkpoint))
 
 
 def keep(folder: Path, *names: str, **tensors: Any) -> Bundle:
@@ -97,10 +100,9 @@ def test_a_sound_bundle_passes_with_the_contracts_keys(bundles: dict[str, Path])
             assert report[part] and all(set(row) == keys for row in report[part])
         for check in report["checks"]:
             assert check["pass"] is True
-            assert (
-                0 <= check["max_abs"] <= check["tolerance"]
-                and check["spread"] >= SENSITIVITY_FACTOR * check["tolerance"]
-            )
+            assert 0 <= check["max_abs"] <= check["tolerance"] and check["spread"] >= SENSITIVITY_FACTOR * check[
+                "tolerance"
+            ] * (not check["output"].startswith("picture"))
         ran = {(check["artifact"], check["engine"], check["output"]) for check in report["checks"]}
         pairs = {
             ("model.mindir", "mindspore"),
@@ -108,7 +110,10 @@ def test_a_sound_bundle_passes_with_the_contracts_keys(bundles: dict[str, Path])
             ("model.ms", "lite"),
             ("model.onnx", "onnx"),
         } | ({("model.onnx", "openvino")} if available("openvino").ok else set())
-        assert ran == {(*pair, output) for pair in pairs for output in ("params", "landmarks")}
+        outputs = ("params", "landmarks", "picture_landmarks", "picture_pose")
+        assert ran == {(*pair, output) for pair in pairs for output in outputs} | {
+            ("morphable.npz", "numpy", "landmarks")
+        }
 
 
 def test_another_networks_artifact_is_found(
@@ -119,8 +124,12 @@ def test_another_networks_artifact_is_found(
     bundle = keep(copied, "model.onnx", "model.ms")
     report = check(bundle, checkpoint)
     assert report.passed is False
-    assert {(check.artifact, check.passed) for check in report.checks} == {("model.onnx", False), ("model.ms", True)}
-    assert all(check.max_abs > 10 * check.tolerance for check in report.checks if not check.passed)
+    assert {(check.artifact, check.passed) for check in report.checks} == {
+        ("model.onnx", False),
+        ("model.ms", True),
+        ("morphable.npz", True),
+    }
+    assert all(check.max_abs > 3 * check.tolerance for check in report.checks if not check.passed)
     message = summary(report)
     assert "model.onnx on onnx" in message and "model.ms" not in message and "\n" not in message
 
@@ -147,7 +156,7 @@ def test_altered_artifact_is_refused_by_its_hash(once: None, copied: Path, check
 def test_an_artifact_that_does_not_load_is_a_failure(once: None, copied: Path, checkpoint: Checkpoint) -> None:
     (copied / "model.onnx").write_bytes(b"a text file")
     report = check(keep(copied, "model.onnx", "model.ms"), checkpoint)
-    assert report.passed is False and {check.artifact for check in report.checks} == {"model.ms"}
+    assert report.passed is False and {check.artifact for check in report.checks} == {"model.ms", "morphable.npz"}
     assert report.failures[0].startswith("model.onnx on onnx: ")
     assert all(failure.startswith("model.onnx on ") for failure in report.failures)
     assert "model.onnx on onnx" in summary(report)
@@ -165,7 +174,12 @@ def test_a_network_that_ignores_its_input_is_no_proof(
     with pytest.raises(ParityError) as raised:
         export_bundle(tmp_path / "blind.ckpt", tmp_path / "b", ExportOptions(("onnx",)), gate, lambda _: None)
     checks = raised.value.report.checks
-    assert all(check.max_abs <= check.tolerance and check.input_sensitivity < check.tolerance for check in checks)
+    assert all(check.max_abs <= check.tolerance for check in checks)
+    assert all(
+        check.input_sensitivity < check.tolerance
+        for check in checks
+        if check.engine == "onnx" and "picture" not in check.output
+    )
     assert not (tmp_path / "b").exists()
     # the artifact does match the Cell: what is wrong is another thing, and must be said
     assert "input" in str(raised.value) and "does not match" not in str(raised.value)
@@ -175,10 +189,10 @@ def test_a_network_that_ignores_its_input_is_no_proof(
 
 
 def test_reference_is_the_cell_on_real_crops_and_noise(reference: Reference) -> None:
-    assert reference.real == 10 and len(reference.crops) == 13
+    assert reference.faces == 32 + 10 and len(reference.crops) == 45
     assert {name: output.shape for name, output in reference.outputs.items()} == {
-        "params": (13, 62),
-        "landmarks": (13, 3, 68),
+        "params": (45, 62),
+        "landmarks": (45, 3, 68),
     }
 
 
@@ -194,15 +208,15 @@ def test_spread_is_of_real_crops_alone() -> None:
     outputs = {"params": np.zeros((4, 62), np.float32)}
     outputs["params"][3] = 100
     crops = np.zeros((4, 120, 120, 3), np.uint8)
-    assert Reference(crops, 3, outputs).input_sensitivity("params") == 0
+    assert Reference(crops, 3, outputs, {}).input_sensitivity("params") == 0
     outputs["params"][0] = 0.5
-    assert Reference(crops, 3, outputs).input_sensitivity("params") == 0.5
+    assert Reference(crops, 3, outputs, {}).input_sensitivity("params") == 0.5
 
 
 def test_tolerance_grows_with_values_beyond_the_nominal_ones() -> None:
     def tolerance(value: float, arch: str = "mb05") -> float:
         outputs = {"params": np.full((1, 62), value, np.float32)}
-        return Reference(np.zeros((1, 120, 120, 3), np.uint8), 1, outputs).tolerance("params", arch)
+        return Reference(np.zeros((1, 120, 120, 3), np.uint8), 1, outputs, {}).tolerance("params", arch)
 
     assert tolerance(0) == tolerance(NOMINAL["params"]) == TOLERANCES["params"]
     assert tolerance(10 * NOMINAL["params"]) == pytest.approx(10 * TOLERANCES["params"])
@@ -222,7 +236,7 @@ Change = Callable[[dict[str, np.ndarray], np.ndarray], dict[str, np.ndarray]]
 
 @pytest.fixture
 def checked(
-    copied: Path, checkpoint: Checkpoint, reference: Reference, monkeypatch: pytest.MonkeyPatch
+    copied: Path, checkpoint: Checkpoint, golden: Golden, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ParityReport]:
     """Check a bundle with one artifact on an engine that gives the Cell's outputs, changed by `change`."""
 
@@ -248,6 +262,9 @@ def checked(
                 pass
 
         monkeypatch.setattr(module, "make_reference", lambda *_: reference)
+        monkeypatch.setattr(module, "check_picture", lambda *_: iter(()))
+        monkeypatch.setattr(module, "check_decoding", lambda *_: iter(()))
+        monkeypatch.setattr(proof, "make_golden", lambda *_: golden)
         monkeypatch.setattr(
             module,
             "runnable_variants",
@@ -307,8 +324,8 @@ def test_the_limit(
     "where",
     [
         lambda places: places == 0,
-        lambda places: places == 9,
-        lambda places: places == 12,
+        lambda places: places == 41,
+        lambda places: places == 44,
         lambda places: np.full(len(places), len(places) == 1),
         lambda places: np.full(len(places), len(places) > 1),
     ],
@@ -325,7 +342,7 @@ def test_one_wrong_value_anywhere_is_found(checked: Callable[..., ParityReport],
     [
         lambda places: np.ones(len(places)),
         lambda places: np.full(len(places), len(places) > 1),
-        lambda places: places == 12,
+        lambda places: places == 44,
     ],
     ids=["everywhere", "together", "last noise"],
 )
@@ -333,11 +350,10 @@ def test_one_wrong_value_anywhere_is_found(checked: Callable[..., ParityReport],
 def test_values_that_are_no_numbers_are_found(
     checked: Callable[..., ParityReport], name: str, where: Callable, value: float
 ) -> None:
-    """Comparisons with NaN are false, and max() may look past it."""
+    """The engine's own check refuses them."""
     report = checked(off_by(value, name, where))
-    assert report.passed is False
-    assert {check.output for check in report.checks if not check.passed} == {name}
-    msgspec.json.encode(report)
+    assert report.passed is False and not report.checks
+    assert f"values of {name} that are NaN or infinite" in report.failures[0]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -369,11 +385,11 @@ def test_swapped_crops_are_found(checked: Callable[..., ParityReport]) -> None:
     assert checked(lambda outputs, _: {name: value[::-1] for name, value in outputs.items()}).passed is False
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5, 13, 20])
+@pytest.mark.parametrize("batch", [1, 2, 7, 45, 50])
 def test_fixed_batch(checked: Callable[..., ParityReport], batch: int) -> None:
     """The engine refuses any other batch, so the crops are filled up; the filling is not judged."""
     assert checked(same, batch=batch).passed
-    assert not checked(off_by(1.0, "params", lambda places: places == 12), batch=batch).passed
+    assert not checked(off_by(1.0, "params", lambda places: places == 44), batch=batch).passed
 
 
 def test_a_dynamic_batch_is_tried_alone_and_together(checked: Callable[..., ParityReport]) -> None:
@@ -384,7 +400,7 @@ def test_a_dynamic_batch_is_tried_alone_and_together(checked: Callable[..., Pari
         return outputs
 
     checked(change)
-    assert sizes == [1] * 13 + [13]
+    assert sizes == [1] * 45 + [45]
 
 
 def test_all_failures_together(
@@ -504,8 +520,8 @@ def test_reduced_precisions_may_round_more(
 def test_reduced_precisions_are_compared_on_real_crops(checked: Callable[..., ParityReport], copied: Path) -> None:
     """int8 is not calibrated for noise."""
     reduced(copied, "int8")
-    assert checked(off_by(1000.0, "landmarks", lambda places: places >= 10)).passed
-    assert not checked(off_by(1000.0, "landmarks", lambda places: places == 9)).passed
+    assert checked(off_by(1000.0, "landmarks", lambda places: places >= 42)).passed
+    assert not checked(off_by(1000.0, "landmarks", lambda places: places == 41)).passed
 
 
 @pytest.mark.parametrize(("px", "passes"), [(4.9, True), (5.5, False)])
@@ -513,13 +529,13 @@ def test_computing_in_less_may_round_more(
     checked: Callable[..., ParityReport], copied: Path, px: float, passes: bool
 ) -> None:
     """It is judged beside float32 of the same file, on real crops."""
-    change = off_by(px, "landmarks", lambda places: places == 9)
+    change = off_by(px, "landmarks", lambda places: places == 41)
     report = checked(change, variant=("openvino", "bf16"))
     assert report.passed is passes
     assert [(each.engine, each.compute_precision, each.where) for each in report.checks] == [
         ("openvino", "bf16", "openvino bf16")
     ] * len(report.checks)
-    noise = off_by(1000.0, "landmarks", lambda places: places >= 10)
+    noise = off_by(1000.0, "landmarks", lambda places: places >= 42)
     assert checked(noise, variant=("openvino", "bf16")).passed
     assert not checked(noise).passed
 

@@ -13,7 +13,7 @@ pytest.importorskip("mindspore", reason="the Cell needs MindSpore")
 from synergy.benchmarks.accuracy.aflw2000 import load_raw
 from synergy.benchmarks.accuracy.data import to_image_px
 from synergy.benchmarks.accuracy.report import AccuracyReport, NmeRecord, PoseMaeRecord
-from synergy.benchmarks.parity.check import CELL_BATCH
+from synergy.benchmarks.parity.cell import CELL_BATCH
 from synergy.benchmarks.parity.drift import (
     CELL,
     DRIFT_LIMITS,

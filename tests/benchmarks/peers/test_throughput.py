@@ -22,7 +22,7 @@ from synergy.benchmarks.peers.throughput import (
     bench_throughput,
     clocked,
 )
-from synergy.runtime.detection.haar import HaarDetector
+from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.faces import Detection
 from synergy.runtime.specs import DEFAULT_OPTIONS
 
@@ -72,7 +72,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(throughput, "PICTURE_COUNT", 4)
     monkeypatch.setattr(throughput, "PHOTO_COUNT", 1)
     monkeypatch.setattr(throughput, "PICTURE_SIDE", 256)
-    monkeypatch.setattr(HaarDetector, "detect", lambda *_: [Detection(np.array([90.0, 36, 135, 92]), 1.0)])
+    monkeypatch.setattr(FaceAligner, "detect", lambda *_: [Detection(np.array([90.0, 36, 135, 92]), 1.0)])
     bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")  # what auto finds lies beside it
     assert synergy("bench", bundle, "--throughput", "--json", tmp_path / "t.json")[0] == 0
     report = msgspec.json.decode((tmp_path / "t.json").read_bytes(), type=ThroughputReport)

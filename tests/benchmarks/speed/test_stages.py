@@ -11,14 +11,14 @@ import pytest
 from synergy.benchmarks.speed import stages
 from synergy.benchmarks.speed import tracking_cost as following
 from synergy.benchmarks.speed.stages import STAGES, StageReport, _medians, _picture
-from synergy.runtime.detection.detector import HaarDetector
-from synergy.runtime.media.image import decode_picture
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.media.image import decode_image
 
 
 @pytest.mark.parametrize(("side", "faces"), [(512, 1), (300, 4)])
 def test_the_picture_is_as_large_as_it_says(side: int, faces: int) -> None:
     jpeg, detections = _picture(side, faces)
-    assert decode_picture(jpeg).shape == (side, side, 3) and len(detections) == faces
+    assert decode_image(jpeg).shape == (side, side, 3) and len(detections) == faces
     assert np.allclose(detections[0].box_xyxy, np.array([180, 72, 270, 184]) * side / 512)
 
 
@@ -35,7 +35,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(stages, "ROUNDS", 2)
     monkeypatch.setattr(stages, "TURN_S", 0.0)
     monkeypatch.setattr(following, "FRAMES", 30)
-    monkeypatch.setattr(HaarDetector, "detect", lambda *_: [])
+    monkeypatch.setattr(FaceAligner, "detect", lambda *_: [])
     code, out, _ = synergy(
         "bench", bundles["mb05"], "--stages", "--engine", "onnx", "--threads", 1, "--json", tmp_path / "s.json"
     )

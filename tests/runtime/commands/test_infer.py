@@ -30,7 +30,7 @@ from synergy.runtime.detection import detector as detection
 class Sitter:
     def detect(self, image_bgr):
         return [detection.Detection(np.array({FACE_BOX}), 0.9)]
-detection.make_detector = lambda name, model: Sitter()
+detection.make_detector = lambda *_: Sitter()
 sys.argv[0] = "synergy"
 cli.main()
 """
@@ -49,7 +49,7 @@ class Sitter:
 @pytest.fixture
 def synergy(synergy, monkeypatch: pytest.MonkeyPatch):
     """With its detector stubbed."""
-    monkeypatch.setattr(detection, "make_detector", lambda name, model: Sitter())
+    monkeypatch.setattr(detection, "make_detector", lambda *_: Sitter())
     Sitter.calls = 0
     return synergy
 
@@ -121,13 +121,13 @@ def test_several_videos_are_done_though_one_is_bad(
     out = tmp_path / "out"
     code, printed, err = synergy("infer", bundles["mb05"], bad, cut, clip, "--engine", "onnx", "--out", out)
     assert code == 1 and [line[:7] for line in err.splitlines()] == ["error: "] * 2
-    assert "bad.mp4 is no video" in err and "cut.avi ends after" in err and f"clip.mp4: {FRAMES} frames" in printed
+    assert "bad.mp4 is not a video" in err and "cut.avi ends after" in err and f"clip.mp4: {FRAMES} frames" in printed
     assert sorted(path.name for path in out.iterdir()) == ["clip.mp4", "cut.mp4"]
 
 
 def test_what_is_wrong_is_one_line(synergy, bundles: dict[str, Path], clip: Path, tmp_path: Path) -> None:
     infer = ("infer", bundles["mb05"], "--engine", "onnx")
-    one_line_error(synergy(*infer, "camera:87"), "camera:87 is not there", "plug it in")
+    one_line_error(synergy(*infer, "camera:87"), "camera:87 was not found", "connect it")
     one_line_error(synergy(*infer, "camera:front"), "camera:0 for the first one")
     one_line_error(synergy(*infer, tmp_path / "none.mp4"), "none.mp4 does not exist")
     one_line_error(synergy(*infer, clip, "face.jpg"), "pictures and videos", "separate commands")

@@ -77,7 +77,7 @@ def test_who_computes_changes_nothing(synergy, arguments: list[str], plain: byte
     path = tmp_path / "faces.json"
     code, out, err = synergy(*arguments, *options, "--json", path)
     assert code == 1 and path.read_bytes() == plain
-    assert err.count("error: ") == 1 and "005.png is no picture" in err
+    assert err.count("error: ") == 1 and "005.png is not an image" in err
     assert out.count(": 1 face\n") == PICTURES - 1 and "workers" in out.splitlines()[-1]
     assert list(tmp_path.iterdir()) == [path]
 

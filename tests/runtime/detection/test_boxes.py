@@ -1,4 +1,4 @@
-"""Boxes that overlap, belong together and come first."""
+"""Overlap, matching, sorting and suppression of boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from synergy.runtime.detection.boxes import TRACKED_FACE, iou, match, sort_by_score, suppress_nested
+from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes, sort_by_score, suppress_nested
 from synergy.runtime.faces import Detection
 
 
@@ -21,19 +21,19 @@ from synergy.runtime.faces import Detection
         ((0, 0, 20, 20), 0.25),
     ],
 )
-def test_overlap_is_intersection_over_union(other: Sequence[float], shared: float) -> None:
+def test_iou(other: Sequence[float], shared: float) -> None:
     assert iou(np.array([0.0, 0, 10, 10]), np.array(other, float)) == pytest.approx(shared)
 
 
-def test_match_takes_the_largest_overlaps_first_and_each_box_once() -> None:
+def test_match_boxes_pairs_largest_overlaps_first_and_each_box_once() -> None:
     boxes = [np.array([x, 0.0, x + 10, 10]) for x in (0, 2, 40)]
     others = [np.array([x, 0.0, x + 10, 10]) for x in (2.5, 5, 80)]
-    assert match(boxes, others) == {1: 0, 0: 1} and iou(boxes[0], others[1]) > TRACKED_FACE
-    assert match([], others) == match(boxes, []) == {}
+    assert match_boxes(boxes, others) == {1: 0, 0: 1} and iou(boxes[0], others[1]) > MATCH_IOU
+    assert match_boxes([], others) == match_boxes(boxes, []) == {}
 
 
-class TestParts:
-    """A hit inside a surer face is a part of it; hits side by side are two faces."""
+class TestSuppressNested:
+    """A detection inside one of a higher score is dropped; detections side by side are both kept."""
 
     @pytest.mark.parametrize(
         ("boxes", "kept"),
@@ -49,7 +49,7 @@ class TestParts:
         assert suppress_nested(found) == [found[index] for index in kept]
 
 
-def test_the_surest_then_the_largest_first() -> None:
+def test_highest_score_then_largest_box_first() -> None:
     boxes = [(0, 0, 5, 5), (0, 0, 9, 9), (0, 0, 1, 1)]
     found = [Detection(np.array(box, float), score) for box, score in zip(boxes, (0.5, 0.5, 0.9), strict=True)]
     assert sort_by_score(found) == [found[2], found[1], found[0]]

@@ -1,4 +1,4 @@
-"""Things are broken for real: by the environment, or by a package put before the real one on the import path."""
+"""The doctor on broken installations, made with the environment or with fake packages on the import path."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import cv2
 import msgspec
 import pytest
 
+from synergy.runtime.detection.install import MODEL_NAME, install_yunet
 from synergy.runtime.diagnostics import doctor, probes
 from synergy.runtime.diagnostics.doctor import (
     CheckResult,
@@ -30,6 +31,7 @@ from synergy.runtime.diagnostics.doctor import (
     check_opencv,
     check_openvino,
     check_python,
+    check_yunet,
     judge_accelerator,
     judge_engines,
     run_doctor,
@@ -41,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = (
     "python opencv engine mindspore-lite onnxruntime openvino mindspore onnx",
     "c++ compiler",
-    "data folder",
+    "data folder yunet",
     "ascend gpu",
 )
 
@@ -110,7 +112,7 @@ def test_report_on_this_machine(lite_home: Path) -> None:
         assert (check.fix == "") == check.ok
 
 
-def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path) -> None:
+def test_bare_installation_lists_what_to_install(no_lite: Path, tmp_path: Path) -> None:
     """Only what the doctor itself needs is importable, and it imports nothing else: its children do."""
     packages = tmp_path / "packages"
     packages.mkdir()
@@ -133,12 +135,12 @@ def test_bare_installation_is_told_what_to_install(no_lite: Path, tmp_path: Path
     assert list(missing)[:7] == ["opencv", "engine", "mindspore-lite", "onnxruntime", "openvino", "mindspore", "onnx"]
     assert not report.ok
     assert missing["opencv"].detail == "No module named 'cv2'"
-    assert missing["opencv"].fix == "pip install 'opencv-python>=4.8,<5'"
+    assert missing["opencv"].fix == "pip install 'opencv-python>=4.8,<6'"
     assert missing["onnxruntime"].fix == "pip install 'synergy-mindir[onnx]'"
     assert missing["mindspore-lite"].fix == "run `synergy lite install`"
 
 
-def test_nothing_heavy_enters_this_process() -> None:
+def test_no_heavy_package_is_imported_in_this_process() -> None:
     heavy = "{'cv2', 'onnx', 'onnxruntime', 'openvino', 'mindspore', 'mindspore_lite'}"
     program = (
         "import sys; from synergy.runtime.diagnostics.doctor import run_doctor; run_doctor(); "
@@ -161,7 +163,7 @@ def test_json_is_the_contract() -> None:
 @pytest.mark.parametrize(
     ("name", "required"), [("python", True), ("opencv", True), ("engine", True), ("mindspore", False), ("gpu", False)]
 )
-def test_only_required_parts_make_it_fail(name: str, required: bool) -> None:
+def test_only_required_checks_make_it_fail(name: str, required: bool) -> None:
     check = CheckResult(name, False, "gone", "get it")
     assert check.required == required
     assert DoctorReport((CheckResult("python", True, "3.11"), check)).ok == (not required)
@@ -180,6 +182,43 @@ def test_opencv() -> None:
     assert check_opencv().ok
 
 
+def test_opencv_5_has_no_cascades(fake: Fake) -> None:
+    fake("cv2", "__version__ = '5.0.0'")
+    check = check_opencv()
+    assert check.ok and check.detail == "OpenCV 5.0.0 without face cascades"
+
+
+class TestYuNet:
+    """The recommended face detector; not required."""
+
+    @pytest.fixture(autouse=True)
+    def data_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path))
+        monkeypatch.delenv("SYNERGY_DETECTOR", raising=False)
+
+    def test_not_installed(self) -> None:
+        check = check_yunet()
+        assert not check.ok and not check.required
+        assert "not installed" in check.detail and check.fix == "run `synergy detector install`"
+
+    def test_installed(self, shared: Path) -> None:
+        path = install_yunet(shared / "detector" / MODEL_NAME)
+        check = check_yunet()
+        assert check.ok and str(path) in check.detail
+
+    def test_altered(self, shared: Path) -> None:
+        path = install_yunet(shared / "detector" / MODEL_NAME)
+        path.write_bytes(b"something else")
+        check = check_yunet()
+        assert not check.ok and "was changed" in check.detail and check.fix == "run `synergy detector install`"
+
+    def test_another_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own.onnx").write_bytes(b"not a network")
+        monkeypatch.setenv("SYNERGY_DETECTOR", str(tmp_path / "own.onnx"))
+        check = check_yunet()
+        assert not check.ok and "is not a YuNet model" in check.detail
+
+
 def test_opencv_with_damaged_cascades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     for file in (Path(cv2.__file__).parent / "data").glob("*face*.xml"):
@@ -189,19 +228,19 @@ def test_opencv_with_damaged_cascades(tmp_path: Path, monkeypatch: pytest.Monkey
         probes.probe_opencv()
 
 
-@pytest.mark.parametrize("version", ["5.0.0", "4.7.0"])
-def test_opencv_of_a_version_that_does_not_fit(fake: Fake, version: str) -> None:
+@pytest.mark.parametrize("version", ["6.0.0", "4.7.0"])
+def test_unsupported_opencv_version(fake: Fake, version: str) -> None:
     fake("cv2", f"__version__ = {version!r}")
     check = check_opencv()
-    assert not check.ok and f"OpenCV {version} is installed, this program needs >=4.8,<5" in check.detail
-    assert check.fix == "pip install 'opencv-python>=4.8,<5'"
+    assert not check.ok and f"OpenCV {version} is installed, this program needs >=4.8,<6" in check.detail
+    assert check.fix == "pip install 'opencv-python>=4.8,<6'"
 
 
-def test_opencv_that_misses_a_system_library(fake: Fake) -> None:
+def test_opencv_without_a_system_library(fake: Fake) -> None:
     reason = "libGL.so.1: cannot open shared object file: No such file or directory"
     fake("cv2", f"raise ImportError({reason!r})")
     check = check_opencv()
-    assert not check.ok and check.detail == reason and "opencv-python-headless>=4.8,<5" in check.fix
+    assert not check.ok and check.detail == reason and "opencv-python-headless>=4.8,<6" in check.fix
 
 
 # --- engines
@@ -273,8 +312,8 @@ def test_broken_onnxruntime(fake: Fake, text: str, reason: str) -> None:
     assert check.fix == "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx]'"
 
 
-def test_hanging_package_does_not_hang_the_doctor(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "PROBE_LIMIT_S", 0.5)
+def test_a_hanging_package_times_out(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "TIMEOUT_S", 0.5)
     fake("onnxruntime", "import time; time.sleep(60)")
     assert "no answer within 0 s" in check_onnxruntime().detail
 
@@ -310,7 +349,7 @@ def test_mindspore() -> None:
     assert check_mindspore().ok
 
 
-def test_python_for_which_there_is_no_mindspore(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_version_without_a_mindspore_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mindspore", None)
     monkeypatch.setattr(doctor, "MINDSPORE_PYTHONS", ((3, 7), (3, 8)))
     check = check_mindspore()
@@ -346,7 +385,7 @@ def test_no_compiler_but_lite_is_ready(empty_path: Path, lite_home: Path) -> Non
     assert check.ok and check.detail.endswith("not needed: MindSpore Lite is ready") and check.fix == ""
 
 
-def test_compiler_named_wrongly(no_lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_compiler_name(no_lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     check = check_compiler()
     assert not check.ok and check.detail == "CXX=no-such-compiler -O2 is not an executable program"
@@ -411,7 +450,7 @@ def test_full_disk_with_lite_installed(lite_home: Path, monkeypatch: pytest.Monk
             False,
             {"a": "no libx.so", "b": ""},
             True,
-            "no card: only needed for --device gpu; missing besides: a (no libx.so)",
+            "no card: only needed for --device gpu; also missing: a (no libx.so)",
         ),
         (False, {"a": "", "b": ""}, True, "no card: only needed for --device gpu"),
         (True, {"a": "no x", "b": "no y"}, False, "there is a card, but nothing runs on it: a (no x), b (no y)"),
@@ -431,7 +470,7 @@ def no_card(kind: str) -> None:
         pytest.skip("there is a card")
 
 
-def test_libraries_are_found_where_the_loader_looks(
+def test_libraries_are_found_on_the_library_path(
     lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_card("ascend")
@@ -445,7 +484,7 @@ def test_libraries_are_found_where_the_loader_looks(
 
 
 @pytest.mark.parametrize(("kind", "provider"), [("gpu", "CUDA"), ("ascend", "CANN")])
-def test_what_onnxruntime_lacks(fake: Fake, kind: str, provider: str, tmp_path: Path) -> None:
+def test_missing_onnxruntime_provider(fake: Fake, kind: str, provider: str, tmp_path: Path) -> None:
     no_card(kind)
     fake("onnxruntime", WRONG)
     assert f"onnxruntime (no {provider}ExecutionProvider)" in check_accelerator(kind).detail
@@ -458,7 +497,7 @@ def test_what_onnxruntime_lacks(fake: Fake, kind: str, provider: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["gpu", "ascend"])
-def test_a_card_is_tried(kind: str, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_run_on_a_card(kind: str, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device node alone is no card: the engines' own errors come out, without their cures."""
     (tmp_path / "card0").touch()
     nodes = f"..{tmp_path}/card[0-9]"

@@ -1,4 +1,4 @@
-"""Worker processes give what one process gives, to the last bit, whoever is killed meanwhile."""
+"""Worker processes give bit-identical results to one process, also if workers are killed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_no_batches(pool: FacePool) -> None:
     assert list(pool.predict([])) == []
 
 
-def test_wrong_crops_are_refused_and_the_pool_goes_on(pool: FacePool) -> None:
+def test_wrong_crops_are_refused_and_the_pool_stays_usable(pool: FacePool) -> None:
     with pytest.raises(ValueError, match="crops must be uint8"):
         list(pool.predict([crops(1), crops(1).astype(np.float32)]))
     with pytest.raises(ValueError, match="crops must be uint8"):
@@ -93,7 +93,7 @@ def test_records_are_those_of_one_process(pool: FacePool, aligner: FaceAligner, 
     assert found == list(infer_pictures(aligner, jobs))
     assert [record.path for record in found] == [str(job.path) for job in jobs]
     assert [len(record.faces) for record in found] == [1] * 5 + [0] + [1] * 15
-    assert "is no picture" in (found[5].error or "")
+    assert "is not an image" in (found[5].error or "")
 
 
 def test_parts_may_be_tuples(pool: FacePool, jobs: list[PictureJob]) -> None:
@@ -101,13 +101,13 @@ def test_parts_may_be_tuples(pool: FacePool, jobs: list[PictureJob]) -> None:
 
 
 @pytest.mark.parametrize("together", [1, 4, 21])
-def test_whoever_shares_a_run_changes_nothing(aligner: FaceAligner, jobs: list[PictureJob], together: int) -> None:
+def test_records_do_not_depend_on_the_part_size(aligner: FaceAligner, jobs: list[PictureJob], together: int) -> None:
     parts = [jobs[start : start + together] for start in range(0, len(jobs), together)]
     alone = [record for job in jobs for record in infer_pictures(aligner, [job])]
     assert [record for part in parts for record in infer_pictures(aligner, part)] == alone
 
 
-def test_parts_fill_several_workers() -> None:
+def test_many_pictures_give_many_parts() -> None:
     jobs = [PictureJob(Path(str(number))) for number in range(10_000)]
     for count, size in ((0, 0), (1, 1), (63, 1), (127, 1), (128, 2), (512, 8), (10_000, 8)):
         parts = parts_of(jobs[:count])
@@ -115,7 +115,7 @@ def test_parts_fill_several_workers() -> None:
         assert max([len(part) for part in parts], default=0) == size
 
 
-def test_overlays_and_meshes_come_from_workers_too(pool: FacePool, jobs: list[PictureJob], tmp_path: Path) -> None:
+def test_workers_write_overlays_and_meshes(pool: FacePool, jobs: list[PictureJob], tmp_path: Path) -> None:
     out = tmp_path / "out"
     made = picture_jobs([job.path for job in jobs], InferOptions(out=out))
     drawn = [PictureJob(job.path, BOX, job.overlay) for job in made]
@@ -131,7 +131,7 @@ def test_overlays_and_meshes_come_from_workers_too(pool: FacePool, jobs: list[Pi
 # --- deaths ---
 
 
-def test_a_killed_worker_costs_nothing_but_time(bundles: dict[str, Path], jobs: list[PictureJob]) -> None:
+def test_requests_of_a_killed_worker_are_repeated(bundles: dict[str, Path], jobs: list[PictureJob]) -> None:
     many = jobs * 12
     with FacePool.load(bundles["mb05"], engine="onnx", workers=2) as pool:
         expected = list(pool.infer(parts_of(many)))
@@ -151,12 +151,12 @@ def test_a_picture_that_kills_every_worker_is_reported_alone(bundles: dict[str, 
         found = list(pool.infer([jobs[:3], [jobs[3], PictureJob(deadly, BOX), jobs[4]], jobs[6:8]]))
     errors = {Path(record.path).name: record.error for record in found if record.error}
     assert list(errors) == [deadly.name] and len(found) == 8
-    assert "died (signal SIGKILL), and so did its successor" in errors[deadly.name]
+    assert "died (signal SIGKILL), and its replacement died on this picture too: remove it" in errors[deadly.name]
 
 
 def test_crops_that_kill_every_worker_are_an_error(bundles: dict[str, Path]) -> None:
     with FacePool(WorkerSetup(bundles["mb05"], "onnx", threads=1), start_fragile, 1) as pool:
-        with pytest.raises(ChildDiedError, match="and so did its successor on the same crops"):
+        with pytest.raises(ChildDiedError, match="and its replacement died on the same crops too"):
             list(pool.predict([np.zeros((13, 120, 120, 3), np.uint8)]))
         assert len(list(pool.predict([crops(2)]))) == 1
 
@@ -184,7 +184,7 @@ def test_no_process_is_left(bundles: dict[str, Path], jobs: list[PictureJob], wh
     assert threading.active_count() == before
 
 
-def test_what_cannot_be_opened_is_said_at_once(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_errors_on_opening_are_raised_at_once(bundles: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="synergy export"):
         FacePool.load(tmp_path / "none", workers=2)
     with pytest.raises(EngineUnavailableError, match="--device cpu"):
@@ -193,7 +193,7 @@ def test_what_cannot_be_opened_is_said_at_once(bundles: dict[str, Path], tmp_pat
         FacePool.load(bundles["mb05"], engine="onnx", workers=0)
 
 
-def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_auto_is_measured_once_for_all_workers(bundles: dict[str, Path], tmp_path: Path) -> None:
     bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")
     setup = WorkerSetup(bundle, threads=1).resolved()
     assert setup.engine != "auto" and setup.artifact and setup.threads == 1
@@ -201,7 +201,7 @@ def test_auto_is_measured_once_and_told_to_the_workers(bundles: dict[str, Path],
     assert WorkerSetup(bundle, "onnx").resolved().artifact == "model.onnx"
 
 
-def test_what_is_proved_in_less_than_float32_goes_to_the_workers(
+def test_a_reduced_precision_is_passed_to_the_workers(
     bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They must not each choose: the same picture would have other numbers."""
@@ -213,12 +213,12 @@ def test_what_is_proved_in_less_than_float32_goes_to_the_workers(
     assert named.options.compute_precision == "fp32" and named.label == "openvino"
 
 
-def test_workers_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_workers_use_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synergy.runtime.inference.worker.default_threads", lambda: 8)
     assert [default_workers(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
 
 
-def test_workers_stay_awake_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_spin_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next batch is there within the time that waking takes."""
     waits: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Records survive whatever ends the run, and the JSON file appears whole or not at all."""
+"""Records survive an interrupted run, and the JSON file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(path: Path) -> InferReport:
     return msgspec.json.decode(path.read_bytes(), type=InferReport)
 
 
-def test_the_file_is_as_if_written_at_once(tmp_path: Path, pictures: list[Path]) -> None:
+def test_the_file_equals_a_report_written_at_once(tmp_path: Path, pictures: list[Path]) -> None:
     records = [
         record(pictures[0]),
         record(pictures[1], 0),
@@ -54,7 +54,7 @@ def test_no_pictures_are_an_empty_list(tmp_path: Path) -> None:
     assert written(tmp_path / "faces.json") == InferReport([])
 
 
-def test_the_next_run_goes_on(tmp_path: Path, pictures: list[Path]) -> None:
+def test_the_next_run_continues(tmp_path: Path, pictures: list[Path]) -> None:
     target = tmp_path / "faces.json"
     with Journal(target, "key", pictures) as journal:
         assert not journal.done
@@ -84,7 +84,7 @@ def test_a_changed_picture_is_done_again(tmp_path: Path, pictures: list[Path]) -
 
 
 @pytest.mark.parametrize("key", ["other", ""])
-def test_another_run_begins_anew(tmp_path: Path, pictures: list[Path], key: str) -> None:
+def test_another_key_starts_again(tmp_path: Path, pictures: list[Path], key: str) -> None:
     for each in ("key", key):
         with Journal(tmp_path / "faces.json", each, pictures) as journal:
             assert not journal.done
@@ -93,7 +93,7 @@ def test_another_run_begins_anew(tmp_path: Path, pictures: list[Path], key: str)
         assert journal.done == {str(pictures[0])}
 
 
-def test_records_that_are_not_understood_any_more_count(tmp_path: Path, pictures: list[Path]) -> None:
+def test_records_with_unknown_fields_are_kept(tmp_path: Path, pictures: list[Path]) -> None:
     """Not a number is null in JSON; and whether a picture is done does not hang on what later versions write."""
     face = FaceRecord([0.0] * 4, 1.0, [], PoseRecord(float("nan"), 0.0, 0.0), [float("nan")] * 62)
     with Journal(tmp_path / "faces.json", "key", pictures[:1]) as journal:
@@ -105,7 +105,7 @@ def test_records_that_are_not_understood_any_more_count(tmp_path: Path, pictures
 
 
 @pytest.mark.parametrize("cut", [1, 40, 2000])
-def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path, pictures: list[Path], cut: int) -> None:
+def test_a_picture_with_an_incomplete_line_is_done_again(tmp_path: Path, pictures: list[Path], cut: int) -> None:
     with Journal(tmp_path / "faces.json", "key", pictures) as journal:
         for path in pictures[:2]:
             journal.add(record(path))
@@ -121,7 +121,7 @@ def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path, pictures: list[Pa
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"\xff\x00\n", b'{"key":1}\n', b"[1]\n", b'{"key":"key"}\n{"path":1}\n']
 )
-def test_a_partial_file_of_something_else(tmp_path: Path, pictures: list[Path], content: bytes) -> None:
+def test_a_partial_file_with_other_content_is_replaced(tmp_path: Path, pictures: list[Path], content: bytes) -> None:
     (tmp_path / "faces.json.partial").write_bytes(content)
     with Journal(tmp_path / "faces.json", "key", pictures) as journal:
         assert not journal.done
@@ -131,14 +131,14 @@ def test_a_partial_file_of_something_else(tmp_path: Path, pictures: list[Path], 
     assert len(written(tmp_path / "faces.json").images) == 4
 
 
-def test_an_earlier_result_stays_until_the_next_is_whole(tmp_path: Path, pictures: list[Path]) -> None:
+def test_an_earlier_result_is_kept_until_the_next_is_complete(tmp_path: Path, pictures: list[Path]) -> None:
     (tmp_path / "faces.json").write_text("earlier")
     with Journal(tmp_path / "faces.json", "key", pictures) as journal:
         journal.add(record(pictures[0]))
     assert (tmp_path / "faces.json").read_text() == "earlier"
 
 
-def test_places_that_cannot_be_written(tmp_path: Path, pictures: list[Path]) -> None:
+def test_paths_that_cannot_be_written(tmp_path: Path, pictures: list[Path]) -> None:
     with pytest.raises(MediaError, match=r"cannot write .*faces\.json"):
         Journal(pictures[0] / "faces.json", "key", pictures)
     with pytest.raises(MediaError, match="it is a folder"):

@@ -1,4 +1,4 @@
-"""On a cluster of one machine: the records of a local run, whatever dies meanwhile."""
+"""A Ray cluster of one machine gives the records of a local run, also if actors die."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_dead_actor_is_replaced(pool: FacePool, jobs: list[PictureJob], expect
         first.ask(jobs[:1])
 
 
-def test_errors_keep_their_kind_and_words(pool: FacePool) -> None:
+def test_errors_keep_their_type_and_message(pool: FacePool) -> None:
     with pytest.raises(ValueError, match=r"^crops must be uint8"):
         list(pool.predict([np.zeros((1, 120, 120, 3), np.float32)]))
 
@@ -83,7 +83,7 @@ def test_a_dataset_of_bytes(pool: FacePool, bundles: dict[str, Path], jobs: list
     assert sorted(records) == sorted(str(job.path) for job in jobs)
     assert all(records[path]["path"] == path for path in records)
     bad = records[str(jobs[2].path)]
-    assert "is no picture" in bad["error"] and not bad["faces"]
+    assert "is not an image" in bad["error"] and not bad["faces"]
     assert all(record["width"] == 512 and not record["error"] for record in records.values() if record is not bad)
 
 
@@ -102,7 +102,7 @@ def test_the_actor_alone(bundles: dict[str, Path], jobs: list[PictureJob]) -> No
     actor.pool.close()
 
 
-def test_a_name_in_a_store_stays_as_it_is(bundles: dict[str, Path], jobs: list[PictureJob]) -> None:
+def test_a_path_in_an_object_store_is_not_changed(bundles: dict[str, Path], jobs: list[PictureJob]) -> None:
     actor = FaceActor(str(bundles["mb05"]), engine="onnx")
     name = "s3://bucket/a//b.png"
     rows = actor({"path": np.array([name], object), "bytes": np.array([b"no picture"], object)})
@@ -110,7 +110,7 @@ def test_a_name_in_a_store_stays_as_it_is(bundles: dict[str, Path], jobs: list[P
     assert json.loads(rows["record"][0])["path"] == name
 
 
-def test_a_node_without_the_folder_says_so(tmp_path: Path) -> None:
+def test_a_node_without_the_folder_is_an_error(tmp_path: Path) -> None:
     kind, text = _Actor(str(tmp_path / "none")).ask(WorkerSetup(tmp_path))
     assert kind == "EngineError" and "where all nodes see them" in text
 
@@ -118,13 +118,13 @@ def test_a_node_without_the_folder_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379", "127.0.0.1:99999"]
 )
-def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path, address: str) -> None:
-    message = f"no Ray cluster at {address}: .*Leave the address out"
+def test_an_unreachable_cluster_is_reported_at_once(tmp_path: Path, address: str) -> None:
+    message = f"no Ray cluster at {address}: .*Omit the address"
     with pytest.raises(EngineUnavailableError, match=message), ray_pool(WorkerSetup(tmp_path, "onnx"), address, 1):
         pass
 
 
-def test_ray_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     message = r"synergy-mindir\[ray\]"
     with pytest.raises(EngineUnavailableError, match=message), ray_pool(WorkerSetup(tmp_path, "onnx"), "local", 1):

@@ -1,4 +1,4 @@
-"""Overlays: what is drawn where, and what is left alone."""
+"""Overlays: what is drawn, where, and which pixels stay unchanged."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestDrawFaces:
         assert np.array_equal(face.landmarks, before[0])
         assert np.array_equal(face.box_xyxy, before[1])
 
-    def test_no_layers_no_change(self) -> None:
+    def test_no_layers_change_nothing(self) -> None:
         assert not changed(grey(), a_face(), layers=NOTHING).any()
 
     @pytest.mark.parametrize("layer", ["contours", "axes", "box", "label"])
@@ -90,7 +90,7 @@ class TestDrawFaces:
     def test_faces_at_and_over_the_edge(self, at: tuple[float, float], size: float) -> None:
         assert draw_faces(grey(), [a_face(size, at)]).shape == (400, 500, 3)
 
-    def test_all_points_in_one(self) -> None:
+    def test_all_landmarks_at_one_point(self) -> None:
         face = Face(np.full((68, 3), 50.0), np.array([40, 40, 60, 60.0]))
         assert draw_faces(grey(), [face]).shape == (400, 500, 3)
 
@@ -116,7 +116,7 @@ class TestDrawFaces:
         ],
     )
     def test_faces_that_cannot_be_drawn(self, face: Face, name: str) -> None:
-        with pytest.raises(ValueError, match=f"finite {name}"):
+        with pytest.raises(ValueError, match=f"{name} of a face to draw must be finite"):
             draw_faces(grey(), [face])
 
 

@@ -1,4 +1,4 @@
-"""Pictures as people have them: every kind that must be read, and every damage that must be named."""
+"""Reading and writing images: every supported kind, and the message for every kind of damage."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from synergy.runtime.errors import MediaError
-from synergy.runtime.media import image as picture
-from synergy.runtime.media import inputs as media
-from synergy.runtime.media.inputs import read_image
+from synergy.runtime.media import image as image_module
+from synergy.runtime.media import inputs
+from synergy.runtime.media.image import decode_image, read_image, write_image
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 SMOOTH = cv2.resize(COLOUR, (90, 60))
@@ -68,7 +68,7 @@ class TestReadImage:
         assert np.array_equal(read_image(path), COLOUR)
 
     @pytest.mark.parametrize("name", ["été 顔.jpg", "with space.jpg", "no suffix", "[1].png"])
-    def test_jpeg_is_what_opencv_decodes_whatever_the_name(self, tmp_path: Path, name: str) -> None:
+    def test_jpeg_is_decoded_whatever_the_file_name(self, tmp_path: Path, name: str) -> None:
         data = encode(".jpg", SMOOTH)
         (tmp_path / name).write_bytes(data)
         expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -87,7 +87,7 @@ class TestReadImage:
     @pytest.mark.parametrize(
         ("suffix", "dtype"), [(".png", np.uint8), (".webp", np.uint8), (".png", np.uint16), (".tiff", np.uint16)]
     )
-    def test_transparency_is_laid_over_white(self, tmp_path: Path, suffix: str, dtype: type) -> None:
+    def test_transparency_is_blended_with_white(self, tmp_path: Path, suffix: str, dtype: type) -> None:
         image = np.dstack([np.zeros((2, 4, 3), dtype), np.tile(np.array([0, 51, 204, 255], dtype), (2, 1))])
         image[:, 1:, 2] = 200
         if dtype is np.uint16:
@@ -105,7 +105,7 @@ class TestReadImage:
         assert np.array_equal(read_image(tmp_path / "a.jpg"), TURN[orientation](plain))
 
     @pytest.mark.parametrize("orientation", TURN)
-    def test_a_transparent_picture_is_turned_upright(self, tmp_path: Path, orientation: int) -> None:
+    def test_a_transparent_image_is_turned_upright(self, tmp_path: Path, orientation: int) -> None:
         alpha = np.full((6, 9), 255, np.uint8)
         alpha[0] = 0
         (tmp_path / "a.png").write_bytes(png_with_exif(np.dstack([COLOUR, alpha]), orientation))
@@ -121,13 +121,13 @@ class TestReadImage:
         ("data", "reason"),
         [
             (b"", "is empty"),
-            (b"Dear all,\nthis is no picture.", "is no picture"),
-            (b"\xff\xd8", "ends early"),
-            (b"\x89PNG\r\n", "ends early"),
-            (b"GIF89a", "ends early"),
-            (b"BM", "ends early"),
-            (b"II*\0\x08\0\0\0\x05\0", "ends early"),
-            (encode(".jpg", SMOOTH)[:-400], "ends early"),
+            (b"Dear all,\nthis is a letter.", "is not an image"),
+            (b"\xff\xd8", "is incomplete"),
+            (b"\x89PNG\r\n", "is incomplete"),
+            (b"GIF89a", "is incomplete"),
+            (b"BM", "is incomplete"),
+            (b"II*\0\x08\0\0\0\x05\0", "is incomplete"),
+            (encode(".jpg", SMOOTH)[:-400], "is incomplete"),
             (encode(".png", SMOOTH)[:-400], "damaged"),
             (png_header(40000, 40000), "has 40000x40000 pixels, over 256 million"),
             (jpeg_header(65000, 64000), "has 65000x64000 pixels"),
@@ -137,7 +137,7 @@ class TestReadImage:
             (b"BM" + bytes(16) + struct.pack("<ii", 20000, -20000), "has 20000x20000 pixels"),
         ],
     )  # fmt: skip
-    def test_no_pictures(self, tmp_path: Path, data: bytes, reason: str) -> None:
+    def test_damaged_and_oversized_files(self, tmp_path: Path, data: bytes, reason: str) -> None:
         path = tmp_path / "a.jpg"
         path.write_bytes(data)
         with pytest.raises(MediaError, match=reason) as caught:
@@ -147,22 +147,40 @@ class TestReadImage:
 
     @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".gif"])
     def test_the_header_gives_the_size_before_decoding(self, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(picture, "MAX_PIXELS", SMOOTH.shape[0] * SMOOTH.shape[1] - 1)
-        with pytest.raises(ValueError, match="has 90x60 pixels"):
-            picture.decode_picture(encode(suffix, SMOOTH))
+        monkeypatch.setattr(image_module, "MAX_PIXELS", SMOOTH.shape[0] * SMOOTH.shape[1] - 1)
+        with pytest.raises(MediaError, match="has 90x60 pixels"):
+            decode_image(encode(suffix, SMOOTH))
 
     def test_folders_missing_files_and_devices(self, tmp_path: Path) -> None:
         for path, reason in (
             (tmp_path, "is a folder"),
             (tmp_path / "none.jpg", "does not exist"),
-            (Path(os.devnull), "no ordinary file"),
+            (Path(os.devnull), "not a regular file"),
             (tmp_path / ("x" * 300), "cannot read"),
         ):
             with pytest.raises(MediaError, match=reason):
                 read_image(path)
 
-    def test_enormous_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_over_the_size_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "a.png").write_bytes(encode(".png", COLOUR))
-        monkeypatch.setattr(media, "MAX_BYTES", 20)
-        with pytest.raises(MediaError, match="no ordinary file of at most"):
+        monkeypatch.setattr(inputs, "MAX_BYTES", 20)
+        with pytest.raises(MediaError, match="not a regular file of at most"):
             read_image(tmp_path / "a.png")
+
+
+class TestWriteImage:
+    def test_comes_back(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "sub" / "a.png"
+        write_image(path, COLOUR)
+        assert np.array_equal(read_image(path), COLOUR)
+        assert [file.name for file in path.parent.iterdir()] == ["a.png"]
+
+    def test_a_file_where_a_folder_should_be(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"")
+        with pytest.raises(MediaError, match="cannot write"):
+            write_image(tmp_path / "a" / "b.png", COLOUR)
+
+    @pytest.mark.parametrize("name", ["a.xyz", "a"])
+    def test_unknown_formats(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(MediaError, match=r"a name ending in \.png"):
+            write_image(tmp_path / name, COLOUR)

@@ -1,4 +1,4 @@
-"""OBJ files, parsed back."""
+"""OBJ files, written and parsed again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synergy.runtime.errors import MediaError
-from synergy.runtime.media.obj import outward, sample_colours, write_obj
+from synergy.runtime.media.obj import outward, write_obj
 
 SQUARE = np.array([[0, 0, 0], [4, 0, 0], [4, 3, 0], [0, 3, 0.0]])
 TRIANGLES = np.array([[0, 1, 2], [0, 2, 3]])
@@ -50,7 +50,7 @@ class TestWriteObj:
         np.testing.assert_allclose(parse(tmp_path / "m.obj")[0][:, 3:], colours / 255, atol=1e-3)
 
     @pytest.mark.parametrize("turned", [False, True])
-    def test_the_face_of_an_image_looks_out_of_the_file(self, tmp_path: Path, turned: bool) -> None:
+    def test_normals_point_to_the_viewer(self, tmp_path: Path, turned: bool) -> None:
         vertices, triangles = bowl()
         image_vertices = vertices * (100, -100, 100) + (200, 150, 0)
         write_obj(tmp_path / "m.obj", image_vertices, triangles[:, ::-1] if turned else triangles)
@@ -66,17 +66,17 @@ class TestWriteObj:
             (np.zeros((3, 2)), TRIANGLES, "vertices must be"),
             (np.full((4, 3), np.nan), TRIANGLES, "finite"),
             (SQUARE, TRIANGLES.astype(float), "triangles must be integers"),
-            (SQUARE, TRIANGLES + 1, "name vertices 1 to 4, there are 4"),
-            (SQUARE, TRIANGLES - 1, "name vertices -1 to 2"),
+            (SQUARE, TRIANGLES + 1, "use vertices 1 to 4 of 4"),
+            (SQUARE, TRIANGLES - 1, "use vertices -1 to 2"),
         ],
     )
-    def test_arrays_must_fit(self, tmp_path: Path, vertices: np.ndarray, triangles: np.ndarray, reason: str) -> None:
+    def test_arrays_must_match(self, tmp_path: Path, vertices: np.ndarray, triangles: np.ndarray, reason: str) -> None:
         with pytest.raises(ValueError, match=reason):
             write_obj(tmp_path / "m.obj", vertices, triangles)
         assert not list(tmp_path.iterdir())
 
-    def test_colours_must_fit(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="do not fit"):
+    def test_colours_must_match(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="do not match"):
             write_obj(tmp_path / "m.obj", SQUARE, TRIANGLES, np.zeros((3, 3), np.uint8))
 
     def test_a_folder_in_the_way(self, tmp_path: Path) -> None:
@@ -99,14 +99,3 @@ class TestOutward:
         corners = vertices[outward(vertices, triangles)]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         assert normals[:, 2].sum() > 0.5 * np.abs(normals[:, 2]).sum()  # the mean face looks along +z
-
-
-class TestSampleColours:
-    def test_nearest_pixel_as_rgb(self) -> None:
-        image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-        vertices = np.array([[0, 0, 5], [1.6, 0.4, 5], [-9, 9, 5], [99, -9, 5.0]])
-        expected = [image[0, 0], image[0, 2], image[1, 0], image[0, 2]]
-        assert sample_colours(image, vertices).tolist() == [pixel[::-1].tolist() for pixel in expected]
-
-    def test_no_vertices(self) -> None:
-        assert sample_colours(np.zeros((2, 2, 3), np.uint8), np.zeros((0, 3))).shape == (0, 3)

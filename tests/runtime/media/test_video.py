@@ -1,4 +1,4 @@
-"""Frames in and out: times, whole files whatever happens, one line for what cannot be read."""
+"""Reading and writing videos: frame times, complete files after interruptions, one-line errors."""
 
 from __future__ import annotations
 
@@ -64,24 +64,24 @@ def count(path: Path) -> int:
         (["a.gif", "b.webm"], ["a.gif"], [Path("b.webm")]),
     ],
 )
-def test_inputs_are_told_apart(inputs: list[str], pictures: list[str], videos: list) -> None:
+def test_inputs_are_split_into_images_and_videos(inputs: list[str], pictures: list[str], videos: list) -> None:
     assert split_inputs(inputs) == ([Path(name) for name in pictures], videos)
 
 
-def test_patterns_give_videos_too(tmp_path: Path) -> None:
+def test_patterns_match_videos(tmp_path: Path) -> None:
     for name in ("b.mp4", "a.mp4", "c.jpg"):
         (tmp_path / name).touch()
     assert split_inputs([f"{tmp_path}/*"]) == ([tmp_path / "c.jpg"], [tmp_path / "a.mp4", tmp_path / "b.mp4"])
 
 
 @pytest.mark.parametrize("text", ["camera:", "camera:front", "camera:-1", "camera:1.5", "camera:²", "camera:1234"])
-def test_a_camera_has_a_number(text: str) -> None:
+def test_a_camera_needs_a_number(text: str) -> None:
     with pytest.raises(MediaError, match=f"camera:0 for the first one, or ./{text} for a file"):
         split_inputs([text])
 
 
-def test_nothing_is_an_error() -> None:
-    with pytest.raises(MediaError, match="no pictures were given"):
+def test_no_inputs_are_an_error() -> None:
+    with pytest.raises(MediaError, match="no images were given"):
         split_inputs([])
 
 
@@ -99,14 +99,14 @@ def test_frames_have_numbers_and_times(clip: Path) -> None:
         assert frame.image_bgr.shape == (120, 160, 3) and abs(int(frame.image_bgr[60, 80, 1]) - 40 - 4 * number) <= 3
 
 
-def test_times_go_on_where_the_source_tells_none(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_increase_without_timestamps_in_the_source(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VideoReader, "_clock_s", lambda self, start_s: 0.0)
     with VideoReader(clip) as reader:
         assert np.allclose([frame.time_s for frame in reader.frames()], np.arange(20) / 20)
 
 
 @pytest.mark.parametrize("fps", [0.0, 1000.0, float("nan")])
-def test_a_frame_rate_that_is_none_counts_as_thirty(clip: Path, monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
+def test_an_invalid_frame_rate_is_replaced_by_thirty(clip: Path, monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
     monkeypatch.setattr(module, "_open", lambda source: Capture(fps=fps))
     with VideoReader(clip) as reader:
         assert reader.fps == 30 and reader.frame_count is None
@@ -130,18 +130,18 @@ class Capture:
         pass
 
 
-def test_a_camera_has_the_time_of_the_clock_and_says_when_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_uses_the_clock_and_reports_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_open", lambda source: Capture(count=100.0))
     with VideoReader(Camera(3)) as reader:
         assert reader.frame_count is None
         times = [frame.time_s for frame in reader.frames()]
         assert times == sorted(set(times)) and 0 <= times[0] < times[-1] < 1
-        with pytest.raises(MediaError, match="camera:3 stopped after 3 frames: plug it in"):
+        with pytest.raises(MediaError, match="camera:3 stopped after 3 frames: connect it"):
             reader.check_end()
 
 
 @pytest.mark.parametrize("codec", ["MJPG", "XVID"])
-def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path: Path, codec: str) -> None:
+def test_a_truncated_file_gives_its_frames_and_an_error(tmp_path: Path, codec: str) -> None:
     path = write_clip(tmp_path / "clip.avi", frames=40, codec=codec, noise=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with VideoReader(path) as reader:
@@ -182,14 +182,14 @@ def without_frames(path: Path) -> None:
     ("make", "words"),
     [
         (no_file, "does not exist"),
-        (folder, "is no ordinary file"),
-        (text, "is no video that OpenCV can read, or is damaged: copy it again, or convert it"),
-        (empty, "is no video that OpenCV can read"),
-        (without_index, "is no video that OpenCV can read"),
+        (folder, "is not a regular file"),
+        (text, "is not a video that OpenCV can read, or is damaged: copy it again, or convert it"),
+        (empty, "is not a video that OpenCV can read"),
+        (without_index, "is not a video that OpenCV can read"),
         (without_frames, "no frame that can be read|no video that OpenCV can read"),
     ],
 )
-def test_what_cannot_be_read_is_one_line_and_no_noise(
+def test_an_unreadable_file_is_one_line_without_warnings(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], make: Callable[[Path], None], words: str
 ) -> None:
     make(tmp_path / "bad.mp4")
@@ -204,13 +204,13 @@ def test_a_video_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         VideoReader(Path("x.mp4"))
 
 
-def test_a_camera_that_is_not_there_is_one_line_and_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MediaError, match="camera:87 is not there: plug it in"):
+def test_a_missing_camera_is_one_line_without_warnings(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(MediaError, match="camera:87 was not found: connect it"):
         VideoReader(Camera(87))
     assert capfd.readouterr() == ("", "")
 
 
-def test_closing_twice(clip: Path) -> None:
+def test_close_can_be_called_twice(clip: Path) -> None:
     reader = VideoReader(clip)
     reader.close()
     reader.close()
@@ -234,7 +234,7 @@ def test_a_written_video_has_all_frames(tmp_path: Path, width: int, height: int)
 def test_frames_of_one_video_have_one_size(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", 25.0) as writer:
         writer.write(picture(0))
-        with pytest.raises(MediaError, match="change their size"):
+        with pytest.raises(MediaError, match="the frame size changes"):
             writer.write(picture(0, 80, 60))
 
 
@@ -260,7 +260,7 @@ with whole_file(Path(sys.argv[1]), stoppable=True) as place, VideoWriter(place, 
 """
 
 
-def test_a_full_disk_is_noticed_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out.mp4")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "is the disk full?" in done.stderr and not list(tmp_path.iterdir())
@@ -337,7 +337,7 @@ def test_an_error_leaves_no_file(stub: None, clip: Path, tmp_path: Path, monkeyp
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_truncated_video_leaves_what_it_had_and_an_error(stub: None, tmp_path: Path) -> None:
+def test_a_truncated_video_leaves_its_frames_and_an_error(stub: None, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "cut.avi", frames=40, codec="MJPG", noise=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     wanted = options(tmp_path)
@@ -346,14 +346,14 @@ def test_a_truncated_video_leaves_what_it_had_and_an_error(stub: None, tmp_path:
     assert len(records(wanted.json_lines)) == count(wanted.overlay) > 10
 
 
-def test_nothing_is_written_unasked(stub: None, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_options_write_no_file(stub: None, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with VideoReader(clip) as reader:
         assert len(list(infer_video(None, reader, VideoOptions()))) == 20  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
-def test_overlays_are_named_after_their_videos_and_meet_none(tmp_path: Path) -> None:
+def test_overlays_are_named_after_their_videos_and_overwrite_none(tmp_path: Path) -> None:
     sources = [tmp_path / "a.mp4", tmp_path / "b" / "a.mov", Camera(0)]
     assert [path.name for path in video_outputs(sources, tmp_path)] == ["a-2.mp4", "a-3.mp4", "camera-0.mp4"]
 

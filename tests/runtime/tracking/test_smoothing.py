@@ -1,4 +1,4 @@
-"""The One-Euro filter against its formulas, what it takes from trembling, how far it lags, and the jitter metric."""
+"""The One-Euro filter against its formulas, how much jitter it removes, how far it lags; and the jitter metric."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def test_speeds_count_in_units_for_all_points_or_each() -> None:
     assert np.allclose(found[1], found[0] * 50)
 
 
-def test_a_step_of_a_tenth_is_nine_tenths_done_in_the_third_frame() -> None:
+def test_step_response_reaches_90_percent_in_the_third_frame() -> None:
     found = smoothed(np.where(np.arange(20) < 5, 0.0, 0.1))
     assert found[4] == 0 and found[7] >= 0.09 and found[11] >= 0.098 and found.max() <= 0.1
 
 
-def test_a_point_of_speed_one_is_at_most_three_hundredths_behind() -> None:
+def test_lag_at_speed_one_is_at_most_three_hundredths() -> None:
     path = np.maximum(np.arange(60) - 10, 0) / FPS
     behind = path - smoothed(path)
     assert behind.max() <= 0.03 and behind[-1] <= 0.01
 
 
-def test_trembling_on_the_spot_is_taken_away() -> None:
+def test_jitter_of_a_still_point_is_removed() -> None:
     noise = np.random.default_rng(0).normal(0, 0.003, 300)  # what the network's landmarks do, in face sizes
     assert np.abs(np.diff(smoothed(noise)[10:])).mean() < np.abs(np.diff(noise[10:])).mean() / 4
 
 
-def test_its_arrays_are_the_callers_own() -> None:
+def test_returned_arrays_are_copies() -> None:
     run, points = OneEuroFilter(OneEuro()), np.ones((2, 3), np.float32)
     run(points, 0.0)[:] = 9
     points[:] = 1
@@ -75,15 +75,15 @@ def test_its_arrays_are_the_callers_own() -> None:
 
 
 @pytest.mark.parametrize("later", [0.5, 0.4, float("nan")])
-def test_time_goes_on(later: float) -> None:
+def test_time_must_increase(later: float) -> None:
     run = OneEuroFilter(OneEuro())
     run(np.zeros((1, 3)), 0.5)
-    with pytest.raises(ValueError, match="time must go on"):
+    with pytest.raises(ValueError, match="time must increase"):
         run(np.zeros((1, 3)), later)
 
 
 @pytest.mark.parametrize("constants", [{"min_cutoff": 0}, {"d_cutoff": -1}, {"beta": -0.1}, {"min_cutoff": np.nan}])
-def test_constants_that_make_no_filter(constants: dict) -> None:
+def test_invalid_constants(constants: dict) -> None:
     with pytest.raises(ValueError, match="One-Euro"):
         OneEuro(**constants)
 
@@ -112,7 +112,7 @@ def test_jitter_is_the_mean_over_landmarks_and_frames(face: np.ndarray) -> None:
     assert jitter(frames).px == pytest.approx(8 * 17 / 68 / 2)
 
 
-def test_a_still_face_does_not_tremble(face: np.ndarray) -> None:
+def test_a_still_face_has_no_jitter(face: np.ndarray) -> None:
     assert jitter(np.stack([face] * 4)).px == 0 == jitter(np.stack([face] * 4)).percent
 
 

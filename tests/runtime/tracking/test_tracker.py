@@ -1,4 +1,4 @@
-"""Who is followed, lost and found again: in a made-up world with an exact network, then with the real one."""
+"""Tracking, losing and finding faces: in a simulated scene with an exact network, then with the real network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.decode import SYNERGYNET_POSE, rotation_to_euler_deg
 from synergy.runtime.engines import available
 from synergy.runtime.faces import Detection, Face, Pose
-from synergy.runtime.tracking.observation import MAX_UNSTEADY, Look, roi_from_landmarks
+from synergy.runtime.tracking.observation import MAX_INSTABILITY, TrackObservation, box_of, roi_around
 from synergy.runtime.tracking.smoothing import OneEuro, jitter
-from synergy.runtime.tracking.tracker import PROBE_EVERY, FaceTracker, TrackedFace, TrackOptions
+from synergy.runtime.tracking.tracker import CHECK_INTERVAL, FaceTracker, TrackedFace, TrackOptions
 
 WIDTH, HEIGHT = 640, 480
 GREY, SKY = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.full((HEIGHT, WIDTH, 3), (250, 200, 20), np.uint8)
@@ -43,7 +43,7 @@ def turned(yaw: float) -> np.ndarray:
 
 @dataclass
 class Person:
-    """A face `size` px high. steadiness 1: found where it is; 0: moves with the crop, as a background does."""
+    """A face `size` px high. stability 1: its landmarks stay in place; 0: they move with the crop, as on background."""
 
     x: float
     y: float
@@ -52,19 +52,19 @@ class Person:
     seen: bool = True
     stretch: float = 1.0
     noise: float = 0.0
-    steadiness: float = 1.0
+    stability: float = 1.0
 
     def landmarks(self, roi: np.ndarray, random: np.random.Generator) -> np.ndarray:
         shape = TEMPLATE * (self.stretch, 1.0, 1.0) + random.normal(0, self.noise, TEMPLATE.shape)
         own, crops = (np.array([*centre, 0.0]) for centre in ((self.x, self.y), (roi[:2] + roi[2:]) / 2))
         placed = shape * self.size + own
         moving = shape * (roi[2] - roi[0]) / np.sqrt(2) + crops
-        return (self.steadiness * placed + (1 - self.steadiness) * moving).astype(np.float32)
+        return (self.stability * placed + (1 - self.stability) * moving).astype(np.float32)
 
 
 @dataclass
 class World:
-    """Stands for a FaceAligner, its network and its detector; keeps what was asked of them."""
+    """Replaces a FaceAligner, its network and its detector, and records the calls."""
 
     people: list[Person]
     hidden_from_detector: list[Person] = field(default_factory=list)
@@ -95,7 +95,7 @@ class World:
     def _face(self, roi: np.ndarray) -> Face:
         x, y = (roi[:2] + roi[2:]) / 2
         here = [p for p in self.people if p.seen and max(abs(p.x - x), abs(p.y - y)) < (roi[2] - roi[0]) / 2]
-        nothing = Person(x, y, steadiness=0.0)
+        nothing = Person(x, y, stability=0.0)
         person = min(here, key=lambda p: abs(p.x - x) + abs(p.y - y), default=nothing)
         rotation = turned(person.yaw + self.random.normal(0, person.noise * 50))
         angles = rotation_to_euler_deg(rotation[None], SYNERGYNET_POSE)[0]
@@ -126,7 +126,7 @@ def centre(face: Face) -> np.ndarray:
 # --- following ---
 
 
-def test_a_face_is_detected_once_and_followed_exactly() -> None:
+def test_a_face_is_detected_once_and_tracked_exactly() -> None:
     world = World([Person(200, 200)])
     tracker = tracker_of(world)
     for t in range(49):
@@ -141,20 +141,20 @@ def test_a_frame_is_one_engine_run_for_all_faces() -> None:
     world = World([Person(100, 100), Person(300, 300), Person(500, 200)])
     tracker = tracker_of(world)
     step(tracker, world)
-    assert world.runs == [3, 6]  # by the detector's boxes, then by their own landmarks with the probe
+    assert world.runs == [3, 6]  # by the detector's boxes, then by their own landmarks with the stability check
     for t in range(1, 31):
         assert [face.id for face in step(tracker, world)] == [1, 2, 3]
-        assert world.runs == [6 if t % PROBE_EVERY == 0 else 3]
+        assert world.runs == [6 if t % CHECK_INTERVAL == 0 else 3]
 
 
-def test_a_quick_face_is_looked_at_again_in_the_same_frame() -> None:
+def test_a_fast_face_is_cropped_again_in_the_same_frame() -> None:
     world = World([Person(200, 200)])
     tracker = tracker_of(world)
     step(tracker, world)
     world.people[0].x += 0.3 * 100 * np.sqrt(2)
     [face] = step(tracker, world)
     assert face.id == 1 and world.runs == [1, 2] and world.detections == [0]
-    assert np.allclose(face.roi_xyxy, roi_from_landmarks(face.landmarks), atol=0.01)
+    assert np.allclose(face.roi_xyxy, roi_around(box_of(face.landmarks)), atol=0.01)
 
 
 def test_the_crop_stays_while_the_face_does() -> None:
@@ -258,7 +258,7 @@ def test_a_face_found_elsewhere_is_another() -> None:
     tracker = tracker_of(world)
     run(tracker, world, 10)
     world.people[0].x = 500
-    assert run(tracker, world, 1) == [[2]]  # frame 10 has a probe
+    assert run(tracker, world, 1) == [[2]]  # frame 10 has a stability check
 
 
 def test_after_a_cut_faces_are_found_in_the_same_frame_with_new_ids() -> None:
@@ -300,7 +300,7 @@ def shrink_away(person: Person) -> None:
 
 
 @pytest.mark.parametrize("happens", [grow, turn, squeeze, break_down, shrink_away])
-def test_what_no_face_does_in_one_frame_loses_it(happens) -> None:
+def test_a_change_too_large_for_one_frame_loses_the_face(happens) -> None:
     world = World([Person(200, 200)])
     tracker = tracker_of(world)
     run(tracker, world, 6)
@@ -309,7 +309,7 @@ def test_what_no_face_does_in_one_frame_loses_it(happens) -> None:
     assert run(tracker, world, 1) == [[]] and world.detections == [0, 6]
 
 
-def test_what_faces_do_within_a_frame_at_ten_a_second_is_followed() -> None:
+def test_the_fastest_motion_at_ten_frames_per_second_is_tracked() -> None:
     world = World([Person(200, 200, size=80)])
     tracker = tracker_of(world)
     for _ in range(8):
@@ -329,7 +329,7 @@ def test_two_tracks_on_one_face_become_one() -> None:
     assert [face.id for face in faces] == [2] and np.allclose(centre(faces[0]), (400, 200), atol=0.01)
 
 
-def test_a_box_that_is_off_or_doubled_makes_no_second_track() -> None:
+def test_an_inexact_or_duplicate_box_starts_no_second_track() -> None:
     world = World([Person(200, 200)])
     tracker = tracker_of(world, TrackOptions(redetect=5, smoothing=None))
     run(tracker, world, 3)
@@ -337,25 +337,25 @@ def test_a_box_that_is_off_or_doubled_makes_no_second_track() -> None:
     assert run(tracker, world, 10) == [[1]] * 10 and len(world.detections) == 3
 
 
-def test_of_a_network_unsteady_on_faces_the_detector_decides() -> None:
-    world = World([Person(200, 200, steadiness=0.4), Person(450, 200, steadiness=0.4)])
+def test_the_detector_decides_if_the_network_is_unstable_on_faces() -> None:
+    world = World([Person(200, 200, stability=0.4), Person(450, 200, stability=0.4)])
     tracker = tracker_of(world, TrackOptions(redetect=15, smoothing=None))
-    assert run(tracker, world, 15) == [[1, 2]] * 15  # the probe does not count
+    assert run(tracker, world, 15) == [[1, 2]] * 15  # the stability check does not count
     world.hidden_from_detector = [world.people[0]]
     assert run(tracker, world, 15) == [[2]] * 15
 
 
-def test_once_it_was_steady_the_probe_decides() -> None:
-    world = World([Person(200, 200, steadiness=0.4)])
+def test_the_stability_check_decides_once_it_has_passed() -> None:
+    world = World([Person(200, 200, stability=0.4)])
     tracker = tracker_of(world, TrackOptions(redetect=1000, smoothing=None))
     run(tracker, world, 5)
-    world.people[0].steadiness = 1.0
-    run(tracker, world, PROBE_EVERY)
+    world.people[0].stability = 1.0
+    run(tracker, world, CHECK_INTERVAL)
     world.people[0].seen = False
-    assert run(tracker, world, PROBE_EVERY)[-1] == []
+    assert run(tracker, world, CHECK_INTERVAL)[-1] == []
 
 
-def test_a_detection_that_is_no_face_to_the_network_is_left_out() -> None:
+def test_a_detection_whose_landmarks_cannot_be_a_face_is_dropped() -> None:
     world = World([Person(200, 200, noise=np.nan), Person(400, 200)])
     assert run(tracker_of(world), world, 2) == [[1], [1]]
 
@@ -363,14 +363,14 @@ def test_a_detection_that_is_no_face_to_the_network_is_left_out() -> None:
 # --- smoothing ---
 
 
-def test_smoothing_steadies_landmarks_pose_and_rotation_but_not_params() -> None:
+def test_smoothing_changes_landmarks_pose_and_rotation_but_not_params() -> None:
     frames: dict[bool, list[TrackedFace]] = {}
     for smooth in (False, True):
         world = World([Person(200, 200, noise=0.004)])
         tracker = tracker_of(world, TrackOptions(smoothing=OneEuro() if smooth else None))
         frames[smooth] = [step(tracker, world)[0] for _ in range(60)]
-    trembling = {smooth: jitter(np.stack([face.landmarks for face in faces[10:]])) for smooth, faces in frames.items()}
-    assert trembling[True].percent < trembling[False].percent / 3
+    jitters = {smooth: jitter(np.stack([face.landmarks for face in faces[10:]])) for smooth, faces in frames.items()}
+    assert jitters[True].percent < jitters[False].percent / 3
     swing = {smooth: np.abs(np.diff([face.pose.yaw for face in faces[10:]])).mean() for smooth, faces in frames.items()}
     assert swing[True] < swing[False] / 3
     face = frames[True][-1]
@@ -397,9 +397,9 @@ def test_a_turn_through_180_degrees_is_smoothed_the_short_way() -> None:
         cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
         face = world._face(np.array([130.0, 130, 270, 270]))
         rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-        tracker._tracks[0].look = Look.of(replace(face, rotation=rotation), GREY.shape)
+        tracker._tracks[0].observation = TrackObservation.of(replace(face, rotation=rotation), GREY.shape)
         tracker._advance(None)
-        [found] = [track.shown(tracker._time_s, SYNERGYNET_POSE) for track in tracker._tracks]
+        [found] = [track.to_face(tracker._time_s, SYNERGYNET_POSE) for track in tracker._tracks]
     assert abs(found.pose.roll) > 150
 
 
@@ -418,25 +418,25 @@ def test_refined_landmarks_are_smoothed_where_there_are_some(monkeypatch: pytest
 # --- input, time, memory ---
 
 
-def test_time_goes_on_and_defaults_to_thirty_frames_per_second() -> None:
+def test_time_must_increase_and_defaults_to_thirty_frames_per_second() -> None:
     world = World([])
     tracker = tracker_of(world)
     step(tracker, world, time_s=5.0)
     step(tracker, world)
     step(tracker, world, time_s=5.04)
     for late in (5.04, 5.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="time must go on"):
+        with pytest.raises(ValueError, match="time must increase"):
             step(tracker, world, time_s=late)
 
 
 @pytest.mark.parametrize("frame", [GREY[:, :, 0], GREY.astype(np.float32), GREY[:0]])
-def test_frames_are_pictures(frame: np.ndarray) -> None:
+def test_frames_must_be_images(frame: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"uint8|above 0"):
         tracker_of(World([])).track(frame)
 
 
-def test_faces_are_sought_every_one_or_more_frames() -> None:
-    with pytest.raises(ValueError, match="every 1 or more frames"):
+def test_redetect_must_be_one_or_more_frames() -> None:
+    with pytest.raises(ValueError, match="1 or more frames"):
         TrackOptions(redetect=0)
 
 
@@ -463,8 +463,8 @@ def test_memory_stays_flat() -> None:
 # --- the real network ---
 
 
-class Sitter:
-    """A detector that knows where the face is, and counts."""
+class FixedDetector:
+    """A detector with fixed boxes that counts its calls."""
 
     def __init__(self) -> None:
         self.boxes: list[np.ndarray] = []
@@ -497,17 +497,17 @@ def box_in(matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
-def open_tracker(bundle: Path, engine: str, options: TrackOptions = RAW) -> tuple[FaceTracker, Sitter]:
+def open_tracker(bundle: Path, engine: str, options: TrackOptions = RAW) -> tuple[FaceTracker, FixedDetector]:
     if not available(engine).ok:
         pytest.skip(available(engine).detail)
-    sitter = Sitter()
-    return FaceTracker(FaceAligner.load(bundle, engine=engine, threads=1, detector=sitter), options), sitter
+    detector = FixedDetector()
+    return FaceTracker(FaceAligner.load(bundle, engine=engine, threads=1, detector=detector), options), detector
 
 
 @pytest.fixture
-def real(bundles: dict[str, Path]) -> Iterator[tuple[FaceTracker, Sitter]]:
-    tracker, sitter = open_tracker(bundles["mb05"], "onnx")
-    yield tracker, sitter
+def real(bundles: dict[str, Path]) -> Iterator[tuple[FaceTracker, FixedDetector]]:
+    tracker, detector = open_tracker(bundles["mb05"], "onnx")
+    yield tracker, detector
     tracker.aligner.close()
 
 
@@ -517,56 +517,54 @@ def swing(frames: int) -> Iterable[np.ndarray]:
 
 
 @pytest.mark.parametrize("engine", ["onnx", "lite"])
-def test_a_moving_portrait_is_followed_by_the_engines(
+def test_a_moving_portrait_is_tracked_by_the_engines(
     engine: str, bundles: dict[str, Path], portrait_bgr: np.ndarray
 ) -> None:
-    tracker, sitter = open_tracker(bundles["mb05"], engine)
+    tracker, detector = open_tracker(bundles["mb05"], engine)
     seen = []
     with tracker.aligner:
         for matrix in swing(45 if engine == "onnx" else 12):
-            sitter.boxes = [box_in(matrix)]
+            detector.boxes = [box_in(matrix)]
             [face] = tracker.track(scene(portrait_bgr, matrix))
             assert face.id == 1
             seen.append((face.landmarks[:, :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T)  # portrait pixels
     apart = [np.linalg.norm(points - seen[0], axis=1).mean() / np.ptp(seen[0], axis=0).mean() for points in seen]
-    assert sitter.calls == 1 and max(apart) < 0.03, max(apart)
+    assert detector.calls == 1 and max(apart) < 0.03, max(apart)
 
 
 def test_the_real_network_loses_a_face_that_vanishes_and_keeps_one_that_stays(
-    real: tuple[FaceTracker, Sitter], portrait_bgr: np.ndarray
+    real: tuple[FaceTracker, FixedDetector], portrait_bgr: np.ndarray
 ) -> None:
-    tracker, sitter = real
+    tracker, detector = real
     matrix = placed(320, 240)
-    sitter.boxes = [box_in(matrix)]
+    detector.boxes = [box_in(matrix)]
     for t in range(22):
         assert len(tracker.track(scene(portrait_bgr, matrix, noise=6, seed=t))) == 1
-    assert tracker._tracks[0].proven and sitter.calls == 1
-    sitter.boxes = []
+    assert tracker._tracks[0].is_confirmed and detector.calls == 1
+    detector.boxes = []
     blank = scene(portrait_bgr, placed(320, 240 + 400), noise=6)
-    shown = [bool(tracker.track(blank)) for _ in range(PROBE_EVERY + 1)]
+    shown = [bool(tracker.track(blank)) for _ in range(CHECK_INTERVAL + 1)]
     assert not shown[-1] and shown == sorted(shown, reverse=True)
 
 
-def test_the_probe_tells_the_face_from_what_is_beside_it(
-    real: tuple[FaceTracker, Sitter], portrait_bgr: np.ndarray
+def test_the_stability_check_separates_the_face_from_background(
+    real: tuple[FaceTracker, FixedDetector], portrait_bgr: np.ndarray
 ) -> None:
     tracker, _ = real
     image = scene(portrait_bgr, placed(320, 240))
     [face] = tracker.aligner.align(image, [box_in(placed(320, 240))])
-    [look] = tracker._look(image, [roi_from_landmarks(face.landmarks)], probe=True)
-    assert look.unsteady < MAX_UNSTEADY / 2
+    [observation] = tracker._observe(image, [roi_around(box_of(face.landmarks))], check=True)
+    assert observation.instability < MAX_INSTABILITY / 2
     for x, y in ((150, 380), (480, 380), (60, 60), (560, 240)):
-        [look] = tracker._look(image, [np.array([x - 60.0, y - 60, x + 60, y + 60])], probe=True)
-        assert not look.is_steady
+        [observation] = tracker._observe(image, [np.array([x - 60.0, y - 60, x + 60, y + 60])], check=True)
+        assert not observation.is_stable
 
 
-def test_a_still_picture_does_not_tremble_and_noise_only_a_little(
-    bundles: dict[str, Path], portrait_bgr: np.ndarray
-) -> None:
+def test_no_jitter_on_a_still_image_and_little_with_noise(bundles: dict[str, Path], portrait_bgr: np.ndarray) -> None:
     matrix, found = placed(320, 240), {}
     for noise, smooth in ((0, False), (6, False), (6, True)):
-        tracker, sitter = open_tracker(bundles["mb05"], "onnx", TrackOptions() if smooth else RAW)
-        sitter.boxes = [box_in(matrix)]
+        tracker, detector = open_tracker(bundles["mb05"], "onnx", TrackOptions() if smooth else RAW)
+        detector.boxes = [box_in(matrix)]
         with tracker.aligner:
             seen = [tracker.track(scene(portrait_bgr, matrix, noise, seed))[0].landmarks for seed in range(24)]
         found[noise, smooth] = jitter(np.stack(seen[4:])).percent
@@ -574,34 +572,34 @@ def test_a_still_picture_does_not_tremble_and_noise_only_a_little(
     assert found[6, True] < found[6, False] / 3 and found[6, True] < 0.15, found
 
 
-def test_a_cut_to_another_place_is_noticed_at_once(real: tuple[FaceTracker, Sitter], portrait_bgr: np.ndarray) -> None:
-    tracker, sitter = real
+def test_a_scene_cut_is_detected_at_once(real: tuple[FaceTracker, FixedDetector], portrait_bgr: np.ndarray) -> None:
+    tracker, detector = real
     ids = []
     for t in range(12):
         matrix = placed(180, 200) if t < 6 else placed(470, 260)
-        sitter.boxes = [box_in(matrix)]
+        detector.boxes = [box_in(matrix)]
         image = scene(portrait_bgr, matrix)
         ids.append([face.id for face in tracker.track(image if t < 6 else 255 - (255 - image) // 2)])
-    assert ids == [[1]] * 6 + [[2]] * 6 and sitter.calls == 2
+    assert ids == [[1]] * 6 + [[2]] * 6 and detector.calls == 2
 
 
-def test_ids_of_several_faces_are_stable(real: tuple[FaceTracker, Sitter], portrait_bgr: np.ndarray) -> None:
-    tracker, sitter = real
+def test_ids_of_several_faces_are_stable(real: tuple[FaceTracker, FixedDetector], portrait_bgr: np.ndarray) -> None:
+    tracker, detector = real
     head = portrait_bgr[20:240, 130:320]
     for t in range(25):
         image, lefts = np.full((HEIGHT, WIDTH, 3), 110, np.uint8), (10 + 3 * t, 430 - 2 * t)
         for left in lefts:
             image[100:320, left : left + 190] = head
-        sitter.boxes = [FACE_BOX + np.tile([left - 130.0, 80.0], 2) for left in lefts]
+        detector.boxes = [FACE_BOX + np.tile([left - 130.0, 80.0], 2) for left in lefts]
         faces = tracker.track(image)
         assert [face.id for face in faces] == [1, 2]
         assert all(abs(face.box_xyxy[0] - left - 50) < 15 for face, left in zip(faces, lefts, strict=True))
-    assert sitter.calls == 1
+    assert detector.calls == 1
 
 
-def test_frames_are_not_changed(real: tuple[FaceTracker, Sitter], portrait_bgr: np.ndarray) -> None:
-    tracker, sitter = real
-    sitter.boxes = [box_in(placed(320, 240))]
+def test_frames_are_not_changed(real: tuple[FaceTracker, FixedDetector], portrait_bgr: np.ndarray) -> None:
+    tracker, detector = real
+    detector.boxes = [box_in(placed(320, 240))]
     image = scene(portrait_bgr, placed(320, 240))
     copy = image.copy()
     for one, other in pairwise([tracker.track(image)[0].landmarks for _ in range(3)]):

@@ -1,4 +1,4 @@
-"""MindSpore checkpoints: what is saved comes back, files appear whole, and every problem is listed."""
+"""MindSpore checkpoints: round trips, complete files only, and a list of every problem."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_missing_metadata(tmp_path: Path, network: SynergyNet, absent: str) -> N
 
 
 @pytest.mark.parametrize("change", [{"arch": "vgg"}, {"convention": "mine"}, {"arch": 5}, {"refiner": True}])
-def test_metadata_that_names_nothing_known(tmp_path: Path, network: SynergyNet, change: dict) -> None:
+def test_metadata_with_unknown_names(tmp_path: Path, network: SynergyNet, change: dict) -> None:
     path = save_raw(tmp_path / "a.ckpt", arrays(network), {**ABOUT, **change})
     with pytest.raises(CheckpointError, match=r"a\.ckpt"):
         load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""Official files become complete networks, or one message that names everything in the way."""
+"""Official files become complete networks, or one message lists every problem."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_notes_say_what_is_absent(convert: Callable[..., Conversion], mobilenet_
 def test_a_part_that_cannot_be_used_is_reported(
     convert: Callable[..., Conversion], mobilenet_1: Weights, shared: Path
 ) -> None:
-    """1280-d features do not fit mobilenet_1, whatever a file says."""
+    """1280-d features do not fit mobilenet_1, even if the file has such a part."""
     other = read_state_dict(shared / "checkpoints" / "reference" / "synergynet_mobilenet_v2.pth.tar")
     refiner = {key: value for key, value in other.items() if key.startswith("forwardDirection.")}
     done = convert({**mobilenet_1, **refiner}, whitening=None, morphable=None)
@@ -324,7 +324,7 @@ def test_damaged_whitening(
         convert(mb05, whitening=path)
 
 
-def test_a_file_is_not_contradicted(
+def test_an_option_that_contradicts_the_file_is_refused(
     convert: Callable[..., Conversion], mobilenet_1: Weights, whitening: Path, shared: Path
 ) -> None:
     with pytest.raises(
@@ -359,7 +359,7 @@ def test_other_keys_are_ignored(
     assert convert(mb05, morphable=path).checkpoint.dense is None
 
 
-def test_bases_are_not_contradicted(
+def test_bases_that_contradict_the_file_are_refused(
     convert: Callable[..., Conversion], mobilenet_1: Weights, npz: Callable[..., Path], morphable: Path
 ) -> None:
     arrays = sparse_arrays(morphable)

@@ -1,4 +1,4 @@
-"""PyTorch files: sound ones are read exactly, hostile ones run nothing, damaged ones end in one clear error."""
+"""PyTorch files: valid ones are read exactly, hostile ones run no code, damaged ones give one error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ARRAYS = {
 
 @pytest.fixture(autouse=True)
 def _bounded_memory() -> Iterator[None]:
-    """Damaged files may ask for any amount: let that fail here before it hurts the machine."""
+    """Limit the memory of this process: damaged files may request any amount."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, limits[1]))
@@ -231,7 +231,7 @@ class _Naive(pickle.Unpickler):
 
 @pytest.mark.parametrize("name", [name for name in PAYLOADS if name not in NEED_TORCH])
 def test_the_payload_is_live(torch_files: Any, marker: Path, name: str) -> None:
-    """Otherwise the refusals below would prove nothing."""
+    """The payload works in an ordinary unpickler; otherwise the refusals below would be meaningless."""
     protocol = 4 if name == "dotted stack global" else 2
     pickled = b"\x80" + bytes([protocol]) + _payloads(torch_files, marker)[name] + b"."
     with contextlib.suppress(TypeError, AttributeError):  # after it ran
@@ -398,7 +398,7 @@ def test_tensor_of_something_else(torch_files: Any) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_shared_containers_are_walked_once(torch_files: Any) -> None:
+def test_shared_containers_are_converted_once(torch_files: Any) -> None:
     """A pair of a pair of ..., 60 deep: 200 bytes that unfold to 2**60 values."""
     code = b"Nq\x00" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
     read_torch_file(torch_files.write("a.pth", torch_files.zip(torch_files.Code(code), {})))
@@ -425,7 +425,7 @@ def test_endless_containers(torch_files: Any, code: bytes) -> None:
     ids=["long_binput", "put", "binbytes8", "bytearray8", "binbytes", "frame"],
 )
 def test_a_small_file_takes_little_memory(torch_files: Any, code: bytes) -> None:
-    """Python's unpickler makes room for the memo index that a file names, whatever it is."""
+    """Python's unpickler allocates memory up to the memo index that a file names."""
     path = torch_files.write("a.pth", torch_files.zip(torch_files.Code(code), {}))
     program = (
         "import pathlib, re, sys\n"
@@ -495,7 +495,7 @@ def _same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # in what is damaged
 def test_random_bytes_in_the_pickle(torch_files: Any) -> None:
-    """Behind a sound checksum, so that the unpickler itself is reached."""
+    """With a valid checksum, so that the unpickler itself is reached."""
     sound = torch_files.state({"a": np.arange(6, dtype=np.float32), "b": np.arange(4)})
     draw = random.Random(SEED)
     for _ in range(FLIPS):
@@ -521,7 +521,7 @@ def test_flipped_bits_in_whitening(torch_files: Any) -> None:
 
 
 def test_every_bit_of_the_archive_flags(torch_files: Any) -> None:
-    """A flag says that a member is encrypted: zipfile answers that with an error of its own kind."""
+    """One flag marks a member as encrypted, for which zipfile raises another kind of error."""
     data = _sound(torch_files, "zip")
     entries = [i for i in range(len(data)) if data[i : i + 4] == b"PK\x01\x02"]
     for place in [entry + offset for entry in entries for offset in range(6, 12)]:
@@ -596,12 +596,12 @@ def test_files_without_tensors(torch_files: Any, content: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [1, None, ("a", "b")])
-def test_keys_that_are_no_names(torch_files: Any, key: Any) -> None:
+def test_keys_that_are_not_strings(torch_files: Any, key: Any) -> None:
     with pytest.raises(TorchFileError):
         read_state_dict(torch_files.checkpoint("a.pth", {key: np.float32([1])}))
 
 
-def test_keys_that_fall_together(torch_files: Any) -> None:
-    """`module.a` and `a` would silently become one."""
+def test_duplicate_keys(torch_files: Any) -> None:
+    """`module.a` and `a` would silently become one entry."""
     with pytest.raises(TorchFileError, match="a"):
         read_state_dict(torch_files.checkpoint("a.pth", {"module.a": np.float32([1]), "a": np.float32([2])}))

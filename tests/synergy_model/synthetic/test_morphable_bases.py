@@ -44,7 +44,7 @@ def test_sparse_rows_are_those_of_the_landmarks() -> None:
     np.testing.assert_array_equal(sparse.w_exp_base[30 * 3 + 2], MORPH.w_exp[row])
 
 
-def test_it_is_made_the_same_again() -> None:
+def test_it_is_deterministic() -> None:
     again = procedural_morphable.__wrapped__()
     for name in ("u", "w_shp", "w_exp", "triangles", "landmark_indices"):
         np.testing.assert_array_equal(getattr(MORPH, name), getattr(again, name))
@@ -78,7 +78,7 @@ def test_triangles_face_outwards() -> None:
 
 
 def test_the_skin_is_closed_but_for_the_mouth() -> None:
-    """Every edge has a triangle on both sides, walked in opposite directions; only the mouth's slit is open."""
+    """Every edge has a triangle on both sides, with opposite directions; only the mouth's slit is open."""
     edges = MORPH.triangles[MORPH.parts == SKIN][:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     pairs = {tuple(edge) for edge in edges}
     assert len(pairs) == len(edges)
@@ -120,7 +120,7 @@ def test_axes_and_units_are_those_of_the_reference(shared: Path) -> None:
 
 
 def test_shape_bases_do_not_move_the_landmarks_rigidly() -> None:
-    """Shift and growth belong to the camera: a face must not have two sets of parameters."""
+    """Translation and scaling belong to the camera: parameters of a face must be unique."""
     bases = MORPH.sparse().w_shp_base.reshape(68, 3, 40).astype(np.float64)
     size = np.abs(bases).max()
     assert np.abs(bases.mean(axis=0)).max() < 1e-4 * size

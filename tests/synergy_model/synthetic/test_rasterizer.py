@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from synergy.synergy_model.synthetic.rasterizer import TILE_H, TILE_W, UNSHARED_PRODUCT, product, rasterize
+from synergy.synergy_model.synthetic.rasterizer import SINGLE_THREAD_PRODUCT, TILE_H, TILE_W, product, rasterize
 
 SIZE_WH = (20, 16)
 # Counter-clockwise as seen, y down: left bottom, right bottom, top.
@@ -65,7 +65,7 @@ def test_a_shared_edge_leaves_no_gap_and_coverage_is_the_area() -> None:
     assert (image >= 0).sum() == 10 * 13
 
 
-def test_what_leaves_the_picture_is_cut() -> None:
+def test_triangles_are_clipped_at_the_border() -> None:
     wide = np.array([(-50.0, 60.0, 0.0), (80.0, 60.0, 0.0), (10.0, -90.0, 0.0)])
     assert (_image(wide, np.array([[0, 1, 2]])) == 0).all()
     assert (_image(wide + np.array([500.0, 0.0, 0.0]), np.array([[0, 1, 2]])) == -1).all()
@@ -73,7 +73,7 @@ def test_what_leaves_the_picture_is_cut() -> None:
 
 @pytest.mark.parametrize("side", [1, TILE_W - 1, TILE_W, TILE_W + 1, 3 * TILE_H + 2])
 def test_boxes_of_any_size_are_filled(side: int) -> None:
-    """Triangles larger than a tile are drawn piece by piece: a square of so many pixels has them all, once."""
+    """Triangles larger than a tile are drawn tile by tile: every pixel of the square is covered exactly once."""
     far = side - 0.5
     square = np.array([(0.5, far + 1, 0.0), (far + 1, far + 1, 0.0), (far + 1, 0.5, 0.0), (0.5, 0.5, 0.0)])
     pixel = rasterize(square, np.array([[0, 1, 2], [0, 2, 3]]), (40, 40)).pixel
@@ -88,7 +88,7 @@ def test_products_are_matrix_products(rows: int) -> None:
     np.testing.assert_allclose(product(first, second), first @ second, atol=1e-4)
 
 
-def test_no_product_is_large_enough_to_wake_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_stay_below_the_multithreading_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     gemm, sizes = cv2.gemm, []
 
     def measured(first: np.ndarray, second: np.ndarray, *rest: object) -> np.ndarray:
@@ -97,4 +97,4 @@ def test_no_product_is_large_enough_to_wake_other_threads(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(cv2, "gemm", measured)
     product(np.ones((19_260, 40)), np.ones((40, 8)))
-    assert len(sizes) > 1 and max(sizes) <= UNSHARED_PRODUCT
+    assert len(sizes) > 1 and max(sizes) <= SINGLE_THREAD_PRODUCT

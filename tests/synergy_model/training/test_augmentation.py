@@ -51,7 +51,7 @@ def test_blackout_keeps_one_window_and_nothing_else(window: int) -> None:
     assert set(np.unique(kept)) == {0, 9} and (picture == 9).all()
 
 
-def test_blackout_is_as_rare_as_asked() -> None:
+def test_blackout_has_the_given_probability() -> None:
     picture = np.full((8, 8, 3), 200, np.uint8)
     rng = _rng(0)
     dark = sum((augment(picture, AugmentOptions(0.0, 0.25), rng) == 0).any() for _ in range(400))

@@ -65,7 +65,7 @@ def test_listed_validation_decodes_landmarks_and_pose(listed: Listed) -> None:
     assert found.euler_deg == pytest.approx(truth.euler_deg, abs=1e-2)
 
 
-def test_npy_parameters_do_too(listed: Listed) -> None:
+def test_npy_parameters_are_read(listed: Listed) -> None:
     path = listed.params.with_suffix(".npy")
     np.save(path, listed.labels)
     assert (ListedSource(listed.list, listed.root, path).params == listed.labels).all()
@@ -121,12 +121,12 @@ def test_bad_data_is_named_before_training(listed: Listed, spoil: Callable[[List
         listed.open()
 
 
-def test_pictures_that_are_none_or_of_another_size_are_named(listed: Listed) -> None:
-    (listed.root / listed.names[0]).write_bytes(b"no picture")
+def test_unreadable_images_and_other_sizes_are_named(listed: Listed) -> None:
+    (listed.root / listed.names[0]).write_bytes(b"not an image")
     cv2.imwrite(str(listed.root / listed.names[1]), np.zeros((100, 90, 3), np.uint8))
     (listed.root / listed.names[2]).write_bytes(b"")
     source = listed.open()
-    for line, message in ((1, "is no picture"), (2, "is 90x100"), (3, "is no picture")):
+    for line, message in ((1, "is not an image"), (2, "is 90x100"), (3, "is not an image")):
         with pytest.raises(DatasetError, match=f"line {line}: .*{message}"):
             source.batch(np.array([line - 1]))
 
@@ -193,7 +193,7 @@ def test_held_out_faces_have_labels() -> None:
 
 
 def test_an_empty_set_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="1 or more"):
         SyntheticSource(0, 0)
 
 

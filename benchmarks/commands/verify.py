@@ -1,0 +1,74 @@
+"""`synergy verify`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synergy.runtime.commands.options import (
+    BundleArgument,
+    DeviceOption,
+    EngineName,
+    JsonOption,
+    ThreadsOption,
+    engine_names,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from synergy.benchmarks.parity.verify import VerifyReport
+
+
+def verify(
+    bundle: BundleArgument,
+    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Check a bundle on this machine against the golden values in it: numbers, accuracy and latency.
+
+    Needs no MindSpore and no checkpoint. Exit status 1 if anything disagrees.
+    """
+    from synergy.benchmarks.parity.verify import VerifyOptions, verify_bundle
+
+    report = verify_bundle(bundle, VerifyOptions(engine_names(engine), device, threads))
+    print_verify(report)
+    write_json(json_file, report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def print_verify(report: VerifyReport) -> None:
+    """A row per artifact and engine, then what was skipped and what failed."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, short_ms
+
+    table = Table(title=f"{report.bundle} on {report.device}, compared with its golden values", **DENSE)
+    for name in ("artifact", "engine"):
+        table.add_column(name, no_wrap=True)
+    for name in ("of limit", "NME %", "drift", "MAE deg", "drift", "ms"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    latency = {(row.artifact, row.engine, row.compute_precision): row.median_ms for row in report.latency}
+    for row in report.accuracy:
+        key = (row.artifact, row.engine, row.compute_precision)
+        checks = [each for each in report.checks if (each.artifact, each.engine, each.compute_precision) == key]
+        used = max((each.tolerance_used for each in checks), default=0.0)
+        mae = ("-", "-") if row.mae is None else (f"{row.mae:.3f}", f"{row.mae_drift:.1e}")
+        passed = all(each.passed for each in checks) and (row.passed or row.accepted)
+        verdict = FAIL if not passed else ACCEPTED if row.accepted else PASS
+        ms = short_ms(latency[key]) if key in latency else "-"
+        nme = (f"{row.nme:.3f}", f"{row.nme_drift:.1e}")
+        table.add_row(row.artifact, row.where, f"{used:.1%}", *nme, *mae, ms, verdict)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"[dim]of limit: largest difference as a share of its tolerance; golden values: {report.golden}[/]")
+    for skipped in report.skipped:
+        console.print(f"[yellow]skipped[/] {escape(skipped)}", soft_wrap=True)
+    for failure in report.failures:
+        print(f"failed: {failure}", file=sys.stderr)

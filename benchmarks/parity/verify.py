@@ -1,0 +1,196 @@
+"""`synergy verify`: replays a bundle's golden values on this machine, without MindSpore and without the checkpoint."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from synergy.benchmarks.accuracy.golden import golden_accuracy
+from synergy.benchmarks.accuracy.report import AccuracyReport
+from synergy.benchmarks.parity.drift import DRIFT_LIMITS, NOMINAL_MAE, NOMINAL_NME
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.bundle import Bundle
+from synergy.runtime.diagnostics.host import Host, describe_host
+from synergy.runtime.engines import Engine
+from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.parity_record import Accuracy, Check
+from synergy.runtime.specs import DYNAMIC, Device
+from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
+from synergy.runtime.verification.golden import Golden, read_golden
+from synergy.runtime.verification.reference import compare, missing_outputs, run_in_batches
+from synergy.runtime.verification.replay import check_decoding, check_picture
+
+# The mean drift of a reduced precision on 32 faces varies more than on the 256 faces of the export: by sqrt(256 / 32).
+SMALL_SET_FACTOR = 3.0
+LATENCY_S = 0.3  # time spent on one variant's latency
+LATENCY_RUNS = 5  # at least
+
+
+class VerifiedLatency(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Median time in ms of one run of one crop, in a child process, data transfer to it included."""
+
+    artifact: str
+    engine: str
+    threads: int
+    batch: int
+    median_ms: float
+    compute_precision: str = msgspec.field(default="fp32", name="computing")
+
+
+class VerifyReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
+    """The JSON of `synergy verify`.
+
+    bundle: its name; source_sha256: of the checkpoint it was exported from; golden: what the golden faces are. checks
+    and accuracy as in parity.json. skipped: artifacts that no engine here ran, with the reason. failures: everything
+    that failed, in words.
+    """
+
+    passed: bool
+    bundle: str
+    source_sha256: str
+    golden: str
+    device: str
+    host: Host
+    checks: tuple[Check, ...]
+    accuracy: tuple[Accuracy, ...]
+    latency: tuple[VerifiedLatency, ...]
+    skipped: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """engines: names, None for all that are here. threads: None for all cores."""
+
+    engines: tuple[str, ...] | None = None
+    device: str = "cpu"
+    threads: int | None = None
+
+
+def verify_bundle(folder: str | Path, options: VerifyOptions) -> VerifyReport:
+    """Replay the golden values on every variant that can run here.
+
+    An engine that fails is named in `failures` and the others go on. Raises BundleError for a bundle that is altered or
+    has no golden values, EngineUnavailableError if no engine here runs it.
+    """
+    bundle, device = Bundle.open(folder), Device.parse(options.device)
+    for entry in bundle.manifest.files:
+        bundle.read(entry)
+    golden = read_golden(bundle)
+    if golden is None:
+        raise BundleError(
+            f"{bundle.folder} has no golden values (schema {bundle.manifest.schema}): export it again with this version"
+        )
+    threads = None if options.threads is None else (options.threads,)
+    found = runnable_variants(bundle.manifest.artifacts, device, options.engines, threads)
+    if not found.variants:
+        reasons = "; ".join(dict.fromkeys(str(each) for each in found.skipped))
+        raise EngineUnavailableError(f"no engine here runs {bundle.folder} on {device}: {reasons}")
+    checks = list(check_decoding(bundle, golden))
+    missing = missing_outputs(bundle.manifest, golden.reference)
+    failures = [f"{name}: the golden values lack this output" for name in missing]
+    cell = golden_accuracy(golden.reference.outputs, bundle, golden)
+    accuracy: list[Accuracy] = []
+    latency: list[VerifiedLatency] = []
+    for variant in found.variants:
+        with VariantEngines(bundle, device) as engines:  # one at a time: a device may not hold several
+            try:
+                engine = engines.engine(variant)
+                runs = _runs(engine, bundle, golden)
+                checks += compare(runs, variant, bundle.manifest, golden.reference)
+                checks += check_picture(FaceAligner(bundle, variant.artifact, engine), variant, golden)
+                accuracy.append(_accuracy_row(variant, golden_accuracy(runs[-1], bundle, golden), cell))
+                latency.append(_latency(engine, variant, golden))
+            except (EngineError, ValueError) as error:
+                failures.append(f"{variant}: {' '.join(str(error).split())}")
+    failures += _failed(checks, accuracy)
+    skipped = [str(each) for each in found.skipped if each.artifact is not None and each.reason != "not asked for"]
+    return VerifyReport(
+        passed=not failures,
+        bundle=bundle.folder.resolve().name,
+        source_sha256=bundle.manifest.source.sha256,
+        golden=bundle.manifest.golden.data if bundle.manifest.golden else "",
+        device=str(device),
+        host=describe_host(),
+        checks=tuple(checks),
+        accuracy=tuple(accuracy),
+        latency=tuple(latency),
+        skipped=tuple(skipped),
+        failures=tuple(failures),
+    )
+
+
+def _runs(engine: Engine, bundle: Bundle, golden: Golden) -> list[dict[str, np.ndarray]]:
+    """The outputs for all golden crops: one by one, and in one batch."""
+    crops, fixed = golden.reference.crops, bundle.manifest.inputs[0].shape[0]
+    return [run_in_batches(engine, crops, size) for size in ((1, len(crops)) if fixed == DYNAMIC else (fixed,))]
+
+
+def _accuracy_row(variant: Variant, found: AccuracyReport, cell: AccuracyReport) -> Accuracy:
+    """Accuracy on the golden faces, and its drift from the Cell's; a drift accepted at export is accepted here."""
+    limit, factor = DRIFT_LIMITS[variant.precision], 1.0 if variant.precision == "fp32" else SMALL_SET_FACTOR
+    nme_drift = abs(found.nme.mean - cell.nme.mean)
+    passed = nme_drift <= limit.nme * factor * max(1.0, cell.nme.mean / NOMINAL_NME)
+    mae = mae_drift = None
+    if found.mae is not None and cell.mae is not None:
+        mae, mae_drift = found.mae.mean, abs(found.mae.mean - cell.mae.mean)
+        passed = passed and mae_drift <= limit.mae * factor * max(1.0, cell.mae.mean / NOMINAL_MAE)
+    return Accuracy(
+        variant.artifact.file,
+        variant.engine,
+        found.nme.mean,
+        nme_drift,
+        mae,
+        mae_drift,
+        passed,
+        accepted=not passed and _accepted(variant),
+        compute_precision=variant.compute_precision,
+    )
+
+
+def _accepted(variant: Variant) -> bool:
+    drifts = [each.drift for each in variant.artifact.compute_precisions if each.precision == variant.compute_precision]
+    drifts += [variant.artifact.drift] if variant.compute_precision == "fp32" else []
+    return any(drift is not None and drift.accepted for drift in drifts)
+
+
+def _latency(engine: Engine, variant: Variant, golden: Golden) -> VerifiedLatency:
+    shape = engine.model.inputs[0].shape
+    batch = 1 if shape[0] == DYNAMIC else shape[0]
+    crops = golden.reference.crops[np.arange(batch) % len(golden.reference.crops)]
+    inputs = {engine.model.inputs[0].name: crops}
+    times: list[float] = []
+    engine.run(inputs)
+    end = time.perf_counter() + LATENCY_S
+    while len(times) < LATENCY_RUNS or time.perf_counter() < end:
+        start = time.perf_counter()
+        engine.run(inputs)
+        times.append(time.perf_counter() - start)
+    median_ms = 1e3 * statistics.median(times)
+    file, precision = variant.artifact.file, variant.compute_precision
+    return VerifiedLatency(file, variant.engine, variant.threads, batch, median_ms, precision)
+
+
+def _failed(checks: Sequence[Check], accuracy: Sequence[Accuracy]) -> Iterator[str]:
+    for check in checks:
+        if not check.passed:
+            if check.max_abs <= check.tolerance:
+                yield (
+                    f"{check.artifact} on {check.where}: {check.output} is nearly constant, so the comparison is "
+                    "meaningless"
+                )
+            else:
+                yield (
+                    f"{check.artifact} on {check.where}: {check.output} differs by {check.max_abs:.3g}, "
+                    f"the limit is {check.tolerance:.3g}"
+                )
+    for row in accuracy:
+        if not (row.passed or row.accepted):
+            mae = "" if row.mae_drift is None else f", MAE by {row.mae_drift:.3f} deg"
+            yield f"{row.artifact} on {row.where}: NME drifts by {row.nme_drift:.3f} points{mae}"

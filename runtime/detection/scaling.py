@@ -1,0 +1,15 @@
+"""Shrink an image before a face detector runs on it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def shrink(image: np.ndarray, long_side: int) -> tuple[np.ndarray, float]:
+    """The image, its longer side at most `long_side` pixels, and the scale: new size over old size, at most 1."""
+    scale = min(1.0, long_side / max(image.shape[:2]))
+    if scale == 1.0:
+        return image, scale
+    size_wh = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), scale
