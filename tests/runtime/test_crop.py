@@ -150,5 +150,5 @@ class TestRoiToImage:
         np.testing.assert_allclose(roi_to_image(reference["lm68"], rois), reference["lm68_image"], atol=1e-3)
 
     def test_numbers_must_fit(self) -> None:
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match="do not match"):
             roi_to_image(np.zeros((2, 3, 68)), np.array([[0, 0, 9, 9]]))

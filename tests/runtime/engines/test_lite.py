@@ -245,7 +245,7 @@ def test_tensorrt_does_not_round(
     after: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name = module.EXACT_PRODUCTS[0]
+    name = module.DISABLE_TF32[0]
     monkeypatch.setenv(name, before or "")  # so that it is restored
     if before is None:
         monkeypatch.delenv(name)

@@ -109,7 +109,7 @@ def test_devices_it_was_not_built_for(model: ModelFile, device: str, provider: s
         pytest.skip("this onnxruntime was built for it")
     with pytest.raises(
         EngineUnavailableError,
-        match=rf"no {provider} for {device}(:0)? .*pip uninstall onnxruntime, then pip install {package}; --device cpu",
+        match=rf"no {provider} for {device}(:0)? .*pip uninstall onnxruntime, then pip install {package}; or use --device cpu",
     ):
         OnnxEngine(model, Device.parse(device), 1)
 
@@ -207,7 +207,7 @@ def test_device_settings(
         assert engine.device == Device.parse(device)
     assert runtime.session == (model.data, [provider], 0)
     assert runtime.entries == {"session.disable_cpu_ep_fallback": "1", "python": "no fallback"}
-    assert runtime.severities[-1] == module.WARNINGS and capfd.readouterr() == ("", "")
+    assert runtime.severities[-1] == module.LOG_WARNINGS and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_threads_are_bound_and_the_callers_is_not(model: ModelFile, tiny: Any) -
 
 
 def test_one_thread_is_the_callers(model: ModelFile) -> None:
-    with pytest.raises(EngineError, match="with 1 thread has none"):
+    with pytest.raises(EngineError, match="with 1 thread there are none"):
         OnnxEngine(model, Device(), 1, EngineOptions(affinity=(max(available_cores()),)))
 
 

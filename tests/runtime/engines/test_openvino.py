@@ -135,7 +135,7 @@ def test_computes_in_less_on_request(
 
 
 @pytest.mark.parametrize(
-    ("able", "precision", "words"),
+    ("capabilities", "precision", "words"),
     [
         (["FP32", "INT8"], "bf16", "does not compute in bfloat16, .*emulate it: use precision fp32$"),
         (["FP32", "BF16"], "fp16", "does not compute in float16, .*: use precision fp32 or bf16$"),
@@ -248,7 +248,7 @@ def test_what_was_loaded_before_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_cpu_only(model: ModelFile, device: str) -> None:
     """Its GPU is Intel's; ours is NVIDIA's."""
     where = Device.parse(device)
-    with pytest.raises(EngineUnavailableError, match=f"openvino runs on cpu only, not on {where}: --device cpu"):
+    with pytest.raises(EngineUnavailableError, match=f"openvino runs on cpu only, not on {where}: use --device cpu"):
         OpenVinoEngine(model, where, 1)
 
 

@@ -119,7 +119,7 @@ def test_the_binding_belongs_to_source_headers_and_place(tmp_path: Path, monkeyp
     assert home.describe_installation(tmp_path / "a").shim in names
 
 
-def test_is_whole(tmp_path: Path) -> None:
+def test_is_complete(tmp_path: Path) -> None:
     assert not is_complete(tmp_path)
     (tmp_path / "lib.so").write_bytes(b"12345")
     record = tmp_path / home.RECORD

@@ -105,7 +105,7 @@ def test_glog_v_shows_the_log(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
 
 
 def test_works_without_a_stderr() -> None:
-    code = "from synergy.runtime.lite.stderr import captured\nwith captured(): pass\nprint('fine')"
+    code = "from synergy.runtime.lite.stderr import capture_stderr\nwith capture_stderr(): pass\nprint('fine')"
     command = f'exec {sys.executable} -c "{code}" 2>&-'
     done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
     assert done.stdout == "fine\n"
