@@ -27,7 +27,7 @@ SERIES = {
     "ours": "#0b7a75",
     "peer": "#a9b4c0",
 }
-POINT, MEDIANS = SERIES["lite"], (INK, "#c2410c", "#0e756d")
+POINT, MEDIANS = SERIES["lite"], (INK, "#c2410c", "#0e756d", SERIES["mindspore"])
 PAPER = "#ffffff"
 # The colours of a dark page, by those of a light one
 DARK = {
