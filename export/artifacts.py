@@ -38,7 +38,7 @@ REDUCED: dict[Precision, dict[str, Format]] = {
 COMPUTE_PRECISIONS: dict[str, tuple[str, str]] = {"bf16": ("onnx", "openvino")}  # in `FORMATS`; the engine
 PRECISIONS = (*REDUCED, *COMPUTE_PRECISIONS)
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -103,24 +103,24 @@ def check_tools(checkpoint: Checkpoint, options: ExportOptions) -> None:
             raise EngineUnavailableError(f"{options.precision} cannot be proved here: {status.detail}: {status.fix}")
 
 
-def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: ExportOptions, say: Say) -> None:
+def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: ExportOptions, log: Log) -> None:
     """Write the artifacts of `checkpoint`, read from `ckpt`, under their names in `FILES` into `folder`."""
     if {"mindir", "lite"} & set(options.formats):
-        say("freezing into MindIR")
+        log("freezing into MindIR")
         write_mindir(deploy_graph(checkpoint, options.head), folder / FILES["mindir"], options.batch)
     if "lite" in options.formats:
-        say("lowering to MindIR 1 and converting to .ms")
+        log("lowering to MindIR 1 and converting to .ms")
         lower_mindir(folder / FILES["mindir"], folder / FILES["mindir_v1"])
         write_ms(folder / FILES["mindir_v1"], folder / FILES["ms"], options.precision_of("ms"))
     if "mindir" not in options.formats:
         (folder / FILES["mindir"]).unlink(missing_ok=True)
     if "onnx" in options.formats:
-        say("freezing into ONNX")
+        log("freezing into ONNX")
         fresh = load_checkpoint(ckpt)  # see synergy.export.formats.onnx: a Cell exports to ONNX once
         path = folder / FILES["onnx"]
         write_onnx(deploy_graph(fresh, options.head), path, options.batch, HEADS[options.head])
         if options.precision_of("onnx") == "int8":
-            say("quantising ONNX to int8")
+            log("quantising ONNX to int8")
             quantize_onnx(path, calibration_crops() if options.calibration is None else options.calibration)
 
 

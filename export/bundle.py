@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from synergy.export.artifacts import FILES, ExportOptions, Say, check_tools, write_artifacts
+from synergy.export.artifacts import FILES, ExportOptions, Log, check_tools, write_artifacts
 from synergy.export.conventions import CONVENTIONS
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
@@ -67,7 +67,7 @@ class GoldenFile:
 
 
 @dataclass(frozen=True)
-class Proof:
+class ParityResult:
     """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name;
     `compute_precisions` has the artifacts' own, with drift, of those that have any."""
 
@@ -77,26 +77,27 @@ class Proof:
     golden: GoldenFile | None = None
 
 
-Prove = Callable[[Path, Checkpoint], Proof]
+ParityGate = Callable[[Path, Checkpoint], ParityResult]
 
 
-def export_bundle(ckpt: Path, target: Path, options: ExportOptions, prove: Prove, say: Say) -> Manifest:
+def export_bundle(ckpt: Path, target: Path, options: ExportOptions, check_parity: ParityGate, log: Log) -> Manifest:
     """Freeze the checkpoint `ckpt` into the new directory `target`.
 
-    `prove` gets the unpublished bundle and the checkpoint, and raises to prevent the bundle. `say` hears each step.
-    Raises BundleError if `target` is in the way, CheckpointError, HeadError, LoweringError,
-    EngineUnavailableError without MindSpore Lite, EngineError: nothing is left behind.
+    `check_parity` is called with the temporary directory of the bundle and the checkpoint; if it raises, no bundle is
+    created. `log` is called with a description of each step.
+    Raises BundleError if `target` exists and may not be replaced, CheckpointError, HeadError, LoweringError,
+    EngineUnavailableError without MindSpore Lite, EngineError. After an error no files remain.
     """
     refuse_existing(target, options.replace)
     checkpoint = load_checkpoint(ckpt)
     check_tools(checkpoint, options)
     with staged_directory(target, options.replace) as stage:
-        write_artifacts(ckpt, checkpoint, stage, options, say)
+        write_artifacts(ckpt, checkpoint, stage, options, log)
         write_morphable(checkpoint, stage / MORPHABLE_NAME)
         manifest = _manifest(ckpt, checkpoint, stage, options)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
-        say("proving every artifact against the Cell")
-        manifest = _with_proof(manifest, prove(stage, checkpoint), stage)
+        log("proving every artifact against the Cell")
+        manifest = _with_parity(manifest, check_parity(stage, checkpoint), stage)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
     return manifest
 
@@ -131,7 +132,7 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
     )
 
 
-def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
+def _with_parity(manifest: Manifest, proof: ParityResult, stage: Path) -> Manifest:
     (stage / PARITY_NAME).write_bytes(proof.report)
     artifacts = tuple(
         msgspec.structs.replace(

@@ -21,7 +21,7 @@ import pytest
 from synergy.benchmarks.parity.gate import gate
 from synergy.export import artifacts, bundle
 from synergy.export.artifacts import FORMATS, ExportOptions
-from synergy.export.bundle import Proof, export_bundle, write_morphable
+from synergy.export.bundle import ParityResult, export_bundle, write_morphable
 from synergy.export.lowering.lower import LoweringError
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.errors import BundleError, EngineUnavailableError
@@ -41,11 +41,11 @@ def quiet(_: str) -> None:
     pass
 
 
-def proved(folder: Path, checkpoint: object) -> Proof:
-    return Proof(b'{"pass": true}')
+def proved(folder: Path, checkpoint: object) -> ParityResult:
+    return ParityResult(b'{"pass": true}')
 
 
-def unproved(folder: Path, checkpoint: object) -> Proof:
+def unproved(folder: Path, checkpoint: object) -> ParityResult:
     raise UnprovedError("the artifacts differ")
 
 
@@ -228,11 +228,11 @@ def test_failure_leaves_nothing(
 def test_the_proof_sees_a_whole_bundle(quick: None, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     seen = {}
 
-    def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
+    def prove(folder: Path, checkpoint: Checkpoint) -> ParityResult:
         opened = Bundle.open(folder)
         seen["files"] = [opened.read(artifact) for artifact in opened.manifest.artifacts]
         seen["arch"], seen["outside"] = checkpoint.network.arch, names(tmp_path)
-        return Proof(b"{}")
+        return ParityResult(b"{}")
 
     export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(), prove, quiet)
     assert len(seen["files"]) == 4 and seen["arch"] == "mb05"
@@ -269,10 +269,10 @@ def test_replacing(quick: None, checkpoints: dict[str, Path], tmp_path: Path) ->
 
 
 def test_a_folder_that_appears_meanwhile_is_kept(quick: None, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    def prove(folder: Path, checkpoint: object) -> Proof:
+    def prove(folder: Path, checkpoint: object) -> ParityResult:
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / "mine.txt").touch()
-        return Proof(b"{}")
+        return ParityResult(b"{}")
 
     with pytest.raises(BundleError):
         export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(replace=True), prove, quiet)
@@ -283,9 +283,9 @@ def test_two_at_once(quick: None, checkpoints: dict[str, Path], tmp_path: Path) 
     """One wins; the other says so, and leaves the winner's alone."""
     meet, outcomes = threading.Barrier(2), []
 
-    def prove(folder: Path, checkpoint: object) -> Proof:
+    def prove(folder: Path, checkpoint: object) -> ParityResult:
         meet.wait()
-        return Proof(b"{}")
+        return ParityResult(b"{}")
 
     def export() -> None:
         try:
@@ -390,8 +390,8 @@ FRESH = """
 import sys
 from pathlib import Path
 from synergy.export.artifacts import ExportOptions
-from synergy.export.bundle import Proof, export_bundle
-export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions(("onnx",), batch=1), lambda *_: Proof(b"{}"), print)
+from synergy.export.bundle import ParityResult, export_bundle
+export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions(("onnx",), batch=1), lambda *_: ParityResult(b"{}"), print)
 """
 
 

@@ -15,7 +15,7 @@ from synergy.benchmarks.parity.check import check_bundle
 from synergy.benchmarks.parity.golden import make_golden
 from synergy.benchmarks.parity.report import summary
 from synergy.export.artifacts import ExportOptions
-from synergy.export.bundle import Proof, export_bundle
+from synergy.export.bundle import ParityResult, export_bundle
 from synergy.export.graph import DeployGraph, HeadError, check_head
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
@@ -49,7 +49,7 @@ def with_mesh(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     return path
 
 
-def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
+def prove(folder: Path, checkpoint: Checkpoint) -> ParityResult:
     """The numbers alone: accuracy is tested elsewhere."""
     with VariantEngines(Bundle.open(folder)) as engines:
         report = check_bundle(engines, checkpoint, make_golden(checkpoint))
@@ -57,7 +57,7 @@ def prove(folder: Path, checkpoint: Checkpoint) -> Proof:
     graphs = [check for check in report.checks if check.artifact.startswith("model")]
     assert len({(check.artifact, check.engine) for check in graphs}) == 4 + available("openvino").ok
     outputs = {check.output for check in graphs} - {"picture_landmarks", "picture_pose"}
-    return Proof(json.dumps(sorted(outputs)).encode())
+    return ParityResult(json.dumps(sorted(outputs)).encode())
 
 
 @pytest.fixture(scope="module")
