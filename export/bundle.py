@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: write every artifact, prove all of them, and only then let the directory appear."""
+"""Write a bundle from a checkpoint: every artifact is exported and compared before the directory is created."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import msgspec
 import numpy as np
 
 from synergy.export.artifacts import FILES, ExportOptions, Log, check_tools, write_artifacts
-from synergy.export.conventions import CONVENTIONS
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
 from synergy.export.staging import refuse_existing, staged_directory
-from synergy.runtime.decode import LandmarkFrame
+from synergy.runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP
+from synergy.runtime.decode import DDFA_V2_POSE, SYNERGYNET_POSE, LandmarkFrame
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
@@ -46,7 +46,10 @@ from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
 MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"
-# what the outputs hold, for people, and the layout of their axes
+# Rules outside the graph, by convention: which square is cropped, how angles are read
+CROP_RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP}
+POSE_RULES = {"synergynet": SYNERGYNET_POSE, "3ddfa_v2": DDFA_V2_POSE}
+# Layout of the axes and description of each output
 MEANINGS = {
     "params": ("NC", "whitened: 12 camera, 40 shape, 10 expression"),
     "landmarks": ("NCP", "x, y, z in crop pixels, y down"),
@@ -68,8 +71,11 @@ class GoldenFile:
 
 @dataclass(frozen=True)
 class ParityResult:
-    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name;
-    `compute_precisions` has the artifacts' own, with drift, of those that have any."""
+    """Result of the parity check of a new bundle.
+
+    report: the content of parity.json. drift: of each artifact, by file name. compute_precisions: by file name, those
+    below float32 that were checked, with their drift.
+    """
 
     report: bytes
     drift: Mapping[str, Drift] = field(default_factory=dict)
@@ -81,7 +87,7 @@ ParityGate = Callable[[Path, Checkpoint], ParityResult]
 
 
 def export_bundle(ckpt: Path, target: Path, options: ExportOptions, check_parity: ParityGate, log: Log) -> Manifest:
-    """Freeze the checkpoint `ckpt` into the new directory `target`.
+    """Export the checkpoint `ckpt` into the new directory `target`.
 
     `check_parity` is called with the temporary directory of the bundle and the checkpoint; if it raises, no bundle is
     created. `log` is called with a description of each step.
@@ -96,14 +102,14 @@ def export_bundle(ckpt: Path, target: Path, options: ExportOptions, check_parity
         write_morphable(checkpoint, stage / MORPHABLE_NAME)
         manifest = _manifest(ckpt, checkpoint, stage, options)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
-        log("proving every artifact against the Cell")
+        log("comparing every artifact with the Cell")
         manifest = _with_parity(manifest, check_parity(stage, checkpoint), stage)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
     return manifest
 
 
 def write_morphable(checkpoint: Checkpoint, path: Path) -> None:
-    """Whitening and bases as plain arrays, dense ones where the checkpoint has them."""
+    """Write whitening and bases as an .npz file, with the dense bases if the checkpoint has them."""
     arrays = {name: getattr(checkpoint.network.morphable, name).asnumpy() for name in MorphableModel.ARRAYS}
     if checkpoint.dense is not None:
         arrays.update({key: getattr(checkpoint.dense, key) for key in DENSE_KEYS})
@@ -122,8 +128,8 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
         inputs=(_images(batch),),
         outputs=tuple(_output(name, batch, checkpoint) for name in HEADS[options.head]),
         preprocessing=Preprocessing(IMAGE_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True),
-        crop=CONVENTIONS[convention].crop,
-        pose=CONVENTIONS[convention].pose,
+        crop=CROP_RULES[convention],
+        pose=POSE_RULES[convention],
         landmark_frame=LandmarkFrame(**asdict(FRAMES[convention])),
         toolchain=_toolchain(options),
         source=Source(ckpt.name, _sha256(ckpt)),
@@ -132,13 +138,13 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
     )
 
 
-def _with_parity(manifest: Manifest, proof: ParityResult, stage: Path) -> Manifest:
-    (stage / PARITY_NAME).write_bytes(proof.report)
+def _with_parity(manifest: Manifest, result: ParityResult, stage: Path) -> Manifest:
+    (stage / PARITY_NAME).write_bytes(result.report)
     artifacts = tuple(
         msgspec.structs.replace(
             artifact,
-            drift=proof.drift.get(artifact.file),
-            compute_precisions=proof.compute_precisions.get(artifact.file, ()),
+            drift=result.drift.get(artifact.file),
+            compute_precisions=result.compute_precisions.get(artifact.file, ()),
         )
         for artifact in manifest.artifacts
     )
@@ -187,6 +193,6 @@ def _sha256(path: Path) -> str:
 def _toolchain(options: ExportOptions) -> dict[str, str]:
     packages = [PACKAGE, "mindspore", "onnx", "numpy"]
     if options.precision_of("onnx") == "int8" and "onnx" in options.formats:
-        packages.append("onnxruntime")  # which quantised
+        packages.append("onnxruntime")  # it quantises
     tools = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     return {**tools, "mindspore-lite": locate().version} if "lite" in options.formats else tools
