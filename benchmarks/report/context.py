@@ -14,7 +14,7 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.report import OVERALL
 from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart, scatter_by_yaw
-from synergy.benchmarks.report.collect import ReportData, Run
+from synergy.benchmarks.report.collect import ReportData, VariantResult
 from synergy.benchmarks.report.limits import limits
 from synergy.benchmarks.report.pictures import FacePicture
 from synergy.benchmarks.speed.latency import BenchReport, Row
@@ -98,9 +98,9 @@ def headline(manifest: Manifest, verdict: ParityVerdict) -> str:
     return f"✓ {'The only artifact' if count == 1 else f'All {count} artifacts'} {agree}"
 
 
-def one_per_precision(runs: Sequence[Run]) -> list[Run]:
+def one_per_precision(runs: Sequence[VariantResult]) -> list[VariantResult]:
     """The first run of each precision: runs of one precision agree within parity, so their lines would overlap."""
-    first: dict[str, Run] = {}
+    first: dict[str, VariantResult] = {}
     for run in runs:
         first.setdefault(run.variant.precision, run)
     return list(first.values())

@@ -1,4 +1,4 @@
-"""The report: its numbers are those that were measured, nothing in a bundle becomes markup, and browsers show it."""
+"""The report: it shows the measured numbers, text from a bundle never becomes markup, and browsers display it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from synergy.benchmarks.report.charts import (
     scatter_by_yaw,
     yaw_figure,
 )
-from synergy.benchmarks.report.collect import ReportData, ReportOptions, Run, collect, read_bench, verify
+from synergy.benchmarks.report.collect import ReportData, ReportOptions, VariantResult, collect, read_bench, verify
 from synergy.benchmarks.report.context import one_per_precision, outline
 from synergy.benchmarks.report.limits import limits
 from synergy.benchmarks.report.page import render, write_report
@@ -127,13 +127,13 @@ def faces() -> EvaluationData:
 
 @pytest.fixture(scope="module")
 def data(faces: EvaluationData) -> ReportData:
-    """What `collect` would give for a good bundle: face i is off by i/10 px to the right."""
+    """The result of `collect` for a good bundle: face i has an error of i/10 px to the right."""
     shift = np.zeros((FACES, 3, 68))
     shift[:, 0] = np.arange(FACES)[:, None] / 10
     predictions = Predictions(faces.landmarks + shift, faces.pose_deg + 1.25)
     report = evaluate(lambda crops: predictions, faces)
     pairs = zip(manifest().artifacts, ("onnx", "lite"), strict=True)
-    runs = tuple(Run(Variant(each, engine, 1), report) for each, engine in pairs)
+    runs = tuple(VariantResult(Variant(each, engine, 1), report) for each, engine in pairs)
     return ReportData(
         name="my-bundle",
         manifest=manifest(),
@@ -326,7 +326,7 @@ class TestPage:
                 "model.onnx on onnx: params changes by only 0.001 when the input changes, "
                 "so the comparison is meaningless",
             ),
-            (  # it says pass, which cannot be
+            (  # its result contradicts its numbers
                 parity(check(max_abs=0.5), check("model.ms")),
                 "model.onnx on onnx: params differs by 0.5, the limit is 0.0002",
             ),
@@ -344,7 +344,7 @@ class TestPage:
             (None, "the bundle has no parity report"),
         ],
     )
-    def test_bundle_that_is_not_proved(self, data: ReportData, proof: ParityReport | None, reason: str) -> None:
+    def test_bundle_that_is_not_verified(self, data: ReportData, proof: ParityReport | None, reason: str) -> None:
         found = page(data, parity=proof)
         assert found.all("div", "bad") and not found.all("div", "good")
         assert "Not verified" in found.text and reason in found.text and "agree with the Cell" not in found.text
@@ -368,7 +368,7 @@ class TestPage:
         )
         assert "it drifts from the Cell by 0.310 points of NME (256 faces). This is beyond the limit" in found.text
 
-    def test_what_is_computed_in_less_has_its_own_drift(self, data: ReportData) -> None:
+    def test_compute_precision_has_its_own_drift(self, data: ReportData) -> None:
         drift = {"nme": 0.02, "mae": 0.1, "data": "256 faces"}
         compute_precision = [{"engine": "openvino", "precision": "bf16", "drift": drift}]
         proved = manifest(
@@ -379,11 +379,11 @@ class TestPage:
         assert "may be computed in bf16 on openvino: it drifts from the Cell by 0.020 points of NME" in found.text
         assert "openvino bf16" in found.text and "params in bf16 0.1 whitened units" in found.text
 
-    def test_failure_now_is_said_at_the_top(self, data: ReportData) -> None:
+    def test_failures_are_at_the_top(self, data: ReportData) -> None:
         found = page(data, failures=("model.ms on lite: it broke",))
         assert found.text.index("it broke") < found.text.index("Properties")
 
-    def test_nothing_could_be_run(self, data: ReportData) -> None:
+    def test_no_engine_is_present(self, data: ReportData) -> None:
         found = page(data, runs=(), pictures=(), portrait_bgr=None, bench=None, not_run=("model.ms on lite: absent",))
         assert "No engine on this machine ran the bundle" in found.text and "Latency was not measured" in found.text
         assert "Not run: model.ms on lite: absent." in found.text and found.all("svg", "chart")
@@ -401,7 +401,7 @@ class TestPage:
 
     def test_one_line_per_precision(self, data: ReportData) -> None:
         int8 = msgspec.structs.replace(data.runs[0].variant.artifact, precision="int8", file="model.int8.onnx")
-        runs = (*data.runs, Run(Variant(int8, "onnx", 1), data.runs[0].report))
+        runs = (*data.runs, VariantResult(Variant(int8, "onnx", 1), data.runs[0].report))
         assert one_per_precision(runs) == [runs[0], runs[2]]
         assert "median, model.int8.onnx on onnx" in page(data, runs=runs, yaw_deg=np.linspace(-25, 25, FACES)).text
 
@@ -424,7 +424,7 @@ class TestPage:
         assert not found.all("script") and found.text.count("alert(") > 20
         assert not [key for _, each in found.elements for key in each if key.startswith("on")]
 
-    def test_numbers_that_no_one_measured(self, data: ReportData) -> None:
+    def test_extreme_numbers(self, data: ReportData) -> None:
         wild = parity(check(max_abs=1e300, tolerance=1e-300), check("model.ms", max_abs=0.0, tolerance=5e-324))
         found = page(data, parity=wild)
         assert "beyond the limit" in found.text and "no difference" in found.text
@@ -448,9 +448,9 @@ class TestLimits:
         text = self.said(data, parity=proof)
         assert "params in fp32 0.0002 whitened units; landmarks in fp32 0.01 crop px; vertices in fp32 0.01" in text
 
-    def test_synthetic_faces_are_no_photographs(self, data: ReportData) -> None:
-        assert "nothing of accuracy on photographs" in self.said(data)
-        assert "nothing of accuracy on photographs" not in self.said(data, synthetic=False)
+    def test_synthetic_faces_do_not_show_accuracy_on_photographs(self, data: ReportData) -> None:
+        assert "accuracy on photographs" in self.said(data)
+        assert "accuracy on photographs" not in self.said(data, synthetic=False)
 
     def test_few_faces(self, data: ReportData) -> None:
         assert "Fewer than 30 faces have a yaw of 0 to 30°, 30 to 60° and 60 to 90°" in self.said(data)
@@ -462,7 +462,7 @@ class TestLimits:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A bundle on disk whose files hash to what its manifest says; its model is no model."""
+    """A bundle on disk with matching hashes, whose model file is not a model."""
     contents = {"model.onnx": b"no model", "morphable.npz": b"x", "parity.json": msgspec.json.encode(parity(check()))}
     entries = {
         name: {"file": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
@@ -490,7 +490,7 @@ class TestCollect:
         assert read_parity(Bundle.open(folder)) == parity(check())
 
     @pytest.mark.parametrize("content", [b"{}", b"\xff\xfe", b'{"pass": 1e999, "checks": []}', b"[" * 100_000])
-    def test_parity_that_is_none(self, folder: Path, content: bytes) -> None:
+    def test_other_content_is_not_a_parity_report(self, folder: Path, content: bytes) -> None:
         bundle = Bundle.open(folder)
         entry = {"file": "parity.json", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         (folder / "parity.json").write_bytes(content)
@@ -505,7 +505,7 @@ class TestCollect:
         (tmp_path / "bench.json").write_bytes(msgspec.json.encode(expected))
         assert read_bench(tmp_path / "bench.json", Bundle.open(folder)) == expected
 
-    def test_peers_sessions_are_not_the_bundles(self, folder: Path, tmp_path: Path) -> None:
+    def test_rows_of_other_libraries_are_left_out(self, folder: Path, tmp_path: Path) -> None:
         ours, theirs = row("onnx", "model.onnx", 1.0), row("openvino bf16 (bare)", "model.onnx", 0.5)
         (tmp_path / "bench.json").write_bytes(msgspec.json.encode(BenchReport(HOST, (theirs, ours))))
         assert read_bench(tmp_path / "bench.json", Bundle.open(folder)).rows == (ours,)
@@ -515,8 +515,8 @@ class TestCollect:
         [
             ([], "but nothing"),
             ([row("lite", "other.ms", 1.0)], r"but other\.ms"),
-            ([row("onnx", "model.onnx", 1.0, median_ms=-1.0)], "cannot be"),
-            ([row("onnx", "model.onnx", 1.0, batch=0)], "cannot be"),
+            ([row("onnx", "model.onnx", 1.0, median_ms=-1.0)], "impossible"),
+            ([row("onnx", "model.onnx", 1.0, batch=0)], "impossible"),
         ],
     )
     def test_bench_file_of_something_else(self, folder: Path, tmp_path: Path, rows: list[Row], words: str) -> None:
@@ -525,7 +525,7 @@ class TestCollect:
             read_bench(tmp_path / "bench.json", Bundle.open(folder))
 
     @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000])
-    def test_bench_file_that_is_none(self, folder: Path, tmp_path: Path, content: bytes) -> None:
+    def test_other_content_is_not_a_bench_file(self, folder: Path, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "bench.json").write_bytes(content)
         with pytest.raises(ValueError, match="is not what `synergy bench --json` writes"):
             read_bench(tmp_path / "bench.json", Bundle.open(folder))
@@ -576,7 +576,7 @@ class TestCollect:
             write_report(folder, tmp_path, ReportOptions(), lambda part, doing: None)
 
 
-def test_the_whole_road_on_real_faces(
+def test_report_command_on_real_faces(
     bundles: dict[str, Path],
     shared: Path,
     tmp_path: Path,
