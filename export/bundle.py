@@ -60,7 +60,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class GoldenFile:
-    """The content of golden.npz, and what the manifest says about it (as in `GoldenEntry`)."""
+    """The content of golden.npz, and its entry in the manifest (see `GoldenEntry`)."""
 
     content: bytes
     data: str
@@ -74,7 +74,7 @@ class ParityResult:
     """Result of the parity check of a new bundle.
 
     report: the content of parity.json. drift: of each artifact, by file name. compute_precisions: by file name, those
-    below float32 that were checked, with their drift.
+    below float32 that were checked, with their drift. golden: the golden values, None for a bundle without.
     """
 
     report: bytes
@@ -150,9 +150,9 @@ def _with_parity(manifest: Manifest, result: ParityResult, stage: Path) -> Manif
     )
     parity = FileEntry(**_entry(stage / PARITY_NAME))
     golden = None
-    if proof.golden is not None:
-        (stage / GOLDEN_NAME).write_bytes(proof.golden.content)
-        known = {name: getattr(proof.golden, name) for name in ("data", "real_faces", "nme", "mae")}
+    if result.golden is not None:
+        (stage / GOLDEN_NAME).write_bytes(result.golden.content)
+        known = {name: getattr(result.golden, name) for name in ("data", "real_faces", "nme", "mae")}
         golden = GoldenEntry(**_entry(stage / GOLDEN_NAME), **known)
     return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity, golden=golden)
 

@@ -231,6 +231,8 @@ def _files(manifest: Manifest) -> Iterator[tuple[FileEntry, str]]:
     yield manifest.morphable, "bases and whitening"
     if manifest.parity is not None:
         yield manifest.parity, "parity report"
+    if manifest.golden is not None:
+        yield manifest.golden, f"golden values: {manifest.golden.data}"
 
 
 def _versions(exported: dict[str, str], here: dict[str, str]) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ from synergy.runtime.manifest import Drift, Manifest
 from synergy.runtime.parity_record import ParityReport
 
 FEW_FACES = 30  # per yaw bin; with fewer, the mean may change by a fifth with other faces
-UNITS = {"params": "whitened units"}  # every other output is in crop pixels
+UNITS = {"params": "whitened units", "picture_landmarks": "image px", "picture_pose": "degrees"}  # others: OTHER_UNIT
 OTHER_UNIT = "crop px"
 
 
@@ -22,6 +22,8 @@ def limits(data: ReportData) -> Iterator[str]:
         yield _tolerances(data.manifest, data.parity)
     yield from _drifts(data.manifest)
     yield from _faces(data)
+    if data.manifest.golden is not None and data.manifest.golden.real_faces:
+        yield f"{data.manifest.golden.file} contains photographs of people: {data.manifest.golden.data}."
     if data.bench is not None:
         yield _latency(data)
 

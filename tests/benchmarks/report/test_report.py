@@ -448,6 +448,13 @@ class TestLimits:
         text = self.said(data, parity=proof)
         assert "params in fp32 0.0002 whitened units; landmarks in fp32 0.01 crop px; vertices in fp32 0.01" in text
 
+    def test_golden_values_of_real_faces(self, data: ReportData) -> None:
+        entry = {"file": "golden.npz", "sha256": SHA, "bytes": 99, "data": "8 raw samples", "nme": 3.2, "mae": None}
+        for real, said in ((True, True), (False, False)):
+            found = page(data, manifest=manifest(golden={**entry, "real_faces": real}))
+            assert "golden values: 8 raw samples" in found.text
+            assert ("golden.npz contains photographs of people" in found.text) == said
+
     def test_synthetic_faces_do_not_show_accuracy_on_photographs(self, data: ReportData) -> None:
         assert "accuracy on photographs" in self.said(data)
         assert "accuracy on photographs" not in self.said(data, synthetic=False)
