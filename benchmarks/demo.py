@@ -16,7 +16,7 @@ from synergy.benchmarks.parity.gate import gate_and_measure
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
 from synergy.export.artifacts import ExportOptions
-from synergy.export.bundle import Proof, export_bundle
+from synergy.export.bundle import ParityResult, export_bundle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import default_threads
@@ -61,7 +61,7 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
     folder = out / "demo"
     measured: list[VariantAccuracy] = []
 
-    def prove(unpublished: Path, checkpoint: Checkpoint) -> Proof:
+    def prove(unpublished: Path, checkpoint: Checkpoint) -> ParityResult:
         proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(ACCURACY_FACES))
         measured.extend(rows)
         return proof

@@ -78,7 +78,7 @@ def bundles(checkpoints: dict[str, Path], lite_home: Path, tmp_path_factory: pyt
 
     folder = tmp_path_factory.mktemp("bundles")
     for arch, ckpt in checkpoints.items():
-        export_bundle(ckpt, folder / arch, ExportOptions(), gate, say=lambda _: None)
+        export_bundle(ckpt, folder / arch, ExportOptions(), gate, log=lambda _: None)
     return {arch: folder / arch for arch in checkpoints}
 
 

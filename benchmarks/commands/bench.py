@@ -106,10 +106,13 @@ def _tune(wanted: Wanted) -> int:
 def _peers(wanted: Wanted) -> int:
     from synergy.benchmarks.commands.peer_tables import print_peers
     from synergy.benchmarks.peers.compare import bench_peers
+    from synergy.benchmarks.report.charts import require_packages
     from synergy.benchmarks.report.peer_chart import peers_chart
     from synergy.runtime.commands.progress import progress
     from synergy.runtime.media.inputs import write_file
 
+    if wanted.chart is not None:
+        require_packages("matplotlib")
     with progress() as say:
         report = bench_peers(wanted.bundle, wanted.options, say)
     print_peers(report)

@@ -71,7 +71,7 @@ def export(
     wanted = ExportOptions(formats_here(formats), _batch(batch), force, head.value, precision.value, crops)
     proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift, golden_real=golden_real)
     try:
-        manifest = export_bundle(ckpt, bundle, wanted, proof, say=print)
+        manifest = export_bundle(ckpt, bundle, wanted, proof, log=print)
     except ParityError as error:
         print_parity(error.report)
         raise
