@@ -1,4 +1,4 @@
-"""What `synergy bench --peers` prints: tables of 80 columns, peers first, and what they amount to."""
+"""Tables of `synergy bench peers`, for terminals of 80 columns."""
 
 from __future__ import annotations
 

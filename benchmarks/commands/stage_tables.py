@@ -1,4 +1,4 @@
-"""What `synergy bench --stages`, `--throughput` and `--start` print."""
+"""Tables of `synergy bench stages`, `throughput` and `startup`."""
 
 from __future__ import annotations
 

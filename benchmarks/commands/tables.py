@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,12 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, short_ms
-from synergy.runtime.engines.base import engine_label
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport
     from synergy.benchmarks.speed.latency import BenchReport
-    from synergy.runtime.autotune import MeasuredVariant
+    from synergy.benchmarks.speed.tuning import TuneReport
     from synergy.runtime.parity_record import ParityReport
 
 
@@ -98,18 +96,17 @@ def print_bench(report: BenchReport) -> None:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
 
-def print_tuning(title: str, ranking: Sequence[MeasuredVariant]) -> None:
-    """What was measured for `--engine auto`, fastest first: it takes the first."""
-    table = Table(title=title, **STYLE)
-    for name in ("engine", "artifact"):
-        table.add_column(name, no_wrap=True)
-    for name in ("threads", "ms"):
-        table.add_column(name, justify="right")
-    for choice in ranking:
-        table.add_row(
-            engine_label(choice.engine, choice.compute_precision),
-            choice.artifact,
-            str(choice.threads),
-            short_ms(choice.median_ms),
-        )
-    Console().print(table)
+def print_tuning(report: TuneReport) -> None:
+    """A table for each purpose, fastest first: `--engine auto` selects the first row."""
+    console = Console(highlight=False)
+    for purpose in dict.fromkeys(row.purpose for row in report.rows):
+        rows = [row for row in report.rows if row.purpose == purpose]
+        table = Table(title=f"tuning result, {purpose}, batch {rows[0].batch}", **STYLE)
+        for name in ("engine", "artifact"):
+            table.add_column(name, no_wrap=True)
+        for name in ("threads", "ms"):
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(row.where, row.artifact, str(row.threads), short_ms(row.median_ms))
+        console.print(table)
+    console.print("[dim]--engine auto selects the first row of each table[/]")

@@ -1,4 +1,4 @@
-"""What `synergy bench --peers` found, and how it follows from the turns that were taken."""
+"""What `synergy bench peers` found, and how it follows from the turns that were taken."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class StageRow(msgspec.Struct, frozen=True):
 
 
 class StageReport(msgspec.Struct, frozen=True):
-    """What `synergy bench --stages` found."""
+    """The JSON of `synergy bench stages`."""
 
     host: Host
     engine: str

@@ -53,7 +53,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(first_face, "ROUNDS", 1)
     monkeypatch.setattr(first_face, "tune", lambda *_: [MeasuredVariant("onnx", "model.onnx", 1, 1.0)])
     bundle = shutil.copytree(bundles["mb05"], tmp_path / "bundle")  # what auto takes is written beside it
-    code, out, err = synergy("bench", bundle, "--start", "--threads", 1, "--json", tmp_path / "s.json")
+    code, out, err = synergy("bench", "startup", bundle, "--threads", 1, "--json", tmp_path / "s.json")
     assert code == 0, err
     report = msgspec.json.decode((tmp_path / "s.json").read_bytes(), type=StartupReport)
     assert report.failures == () and report.threads == 1
@@ -63,12 +63,3 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     assert found[PICTURE, "onnxruntime (bare)", "onnx"].ratio == found[CROP, "OpenVINO (bare)", "openvino"].ratio == 1
     assert all(0.05 < row.seconds < 60 and row.ratio and row.ratio > 0.3 for row in report.rows)
     assert "synergy infer" in out and "a picture" in out
-
-
-def test_what_it_does_not_take(synergy, tmp_path: Path) -> None:
-    code, _, err = synergy("bench", tmp_path, "--start", "--rounds", 3)
-    assert code == 2 and "--start takes no --rounds" in " ".join(err.split())
-    code, _, err = synergy("bench", tmp_path, "--start", "--threads", 1, "--threads", 2)
-    assert code == 2 and "--start takes one --threads" in " ".join(err.split())
-    code, _, err = synergy("bench", tmp_path, "--start", "--device-precision", "bf16")
-    assert code == 1 and "plain scripts know no --device-precision" in err

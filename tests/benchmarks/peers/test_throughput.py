@@ -74,7 +74,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(throughput, "PICTURE_SIDE", 256)
     monkeypatch.setattr(FaceAligner, "detect", lambda *_: [Detection(np.array([90.0, 36, 135, 92]), 1.0)])
     bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")  # what auto finds lies beside it
-    assert synergy("bench", bundle, "--throughput", "--json", tmp_path / "t.json")[0] == 0
+    assert synergy("bench", "throughput", bundle, "--json", tmp_path / "t.json")[0] == 0
     report = msgspec.json.decode((tmp_path / "t.json").read_bytes(), type=ThroughputReport)
     assert not report.failures and {row.work for row in report.rows} == {CROPS, PICTURES, PHOTOS}
     assert [row.workers for row in report.rows if row.who == POOL] == [throughput.default_workers()] * 3

@@ -37,7 +37,7 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     monkeypatch.setattr(following, "FRAMES", 30)
     monkeypatch.setattr(FaceAligner, "detect", lambda *_: [])
     code, out, _ = synergy(
-        "bench", bundles["mb05"], "--stages", "--engine", "onnx", "--threads", 1, "--json", tmp_path / "s.json"
+        "bench", "stages", bundles["mb05"], "--engine", "onnx", "--threads", 1, "--json", tmp_path / "s.json"
     )
     report = msgspec.json.decode((tmp_path / "s.json").read_bytes(), type=StageReport)
     assert code == 0 and (report.engine, report.artifact, report.threads) == ("onnx", "model.onnx", 1)
@@ -47,8 +47,3 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     one, many = report.rows[1].ms, report.rows[3].ms
     assert many["network"] > 2 * one["network"] and "encode png" in out
     assert report.following.frame_ms > report.following.network_ms > 0 and "following one face" in out
-
-
-def test_one_subject_at_a_time(synergy, tmp_path: Path) -> None:
-    code, _, err = synergy("bench", tmp_path, "--stages", "--throughput")
-    assert code == 2 and "measure different things" in " ".join(err.split())
