@@ -64,7 +64,7 @@ def bench_tuning(folder: str | Path, device: str = "cpu", options: EngineOptions
             each.threads,
             request.batch if fixed == DYNAMIC else fixed,
             each.median_ms,
-            each.precision,
+            each.compute_precision,
         )
         for purpose, request in requests.items()
         for each in tune(bundle, target, request, again=True)
