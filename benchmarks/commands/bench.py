@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -23,9 +23,6 @@ from synergy.runtime.commands.options import (
     write_json,
 )
 
-if TYPE_CHECKING:
-    import click
-
 DEFAULT_COMMAND = "latency"
 
 EnginesOption = Annotated[
@@ -40,7 +37,7 @@ RoundsOption = Annotated[int, typer.Option(min=1, help="Samples per configuratio
 class BenchGroup(TyperGroup):
     """Runs `latency` where the first argument is not a command: `synergy bench BUNDLE`."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the default command."""
         is_help = bool(args) and args[0] in ctx.help_option_names
         if args and not is_help and args[0] not in self.commands:
