@@ -192,7 +192,7 @@ def _start_peaks(threads: Sequence[int], failures: list[str], stack: ExitStack) 
         try:
             peak = PeakCase(count)
         except EngineError as error:
-            failures.append(f"matrix product, {count} threads: {error}")
+            failures.append(f"matrix product, {count} thread{'' if count == 1 else 's'}: {error}")
         else:
             stack.callback(peak.close)
             yield peak

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,9 +14,9 @@ from synergy.benchmarks.peers.compare import DEFAULT_BATCHES, bench_peers
 from synergy.benchmarks.peers.report import PeerReport
 from synergy.benchmarks.peers.sessions import PEERS
 from synergy.benchmarks.speed import cases
-from synergy.benchmarks.speed.engine_process import SessionInputs, SessionProcess, SessionSpec
+from synergy.benchmarks.speed.engine_process import ISOLATED, OVERHEAD, SessionInputs, SessionSpec, Workload
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport
-from synergy.benchmarks.speed.peak_flops import multiply_adds
+from synergy.benchmarks.speed.peak_flops import PeakCase, multiply_adds
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import EngineOptions, available
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
@@ -37,6 +38,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_small_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real run, with real processes."""
     only(monkeypatch, "onnxruntime")
     heard: list[float] = []
     report = bench_peers(tiny_bundle, dataclasses.replace(QUICK, batches=(1, 4)), lambda part, _: heard.append(part))
@@ -55,11 +57,10 @@ def test_a_small_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert report.jitter is None and "loses a face" in report.notes[-1]
     assert heard == sorted(heard) and heard[0] == 0
+    check_json(report)
 
 
-def test_json_is_the_contract_and_more(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "onnxruntime")
-    report = bench_peers(tiny_bundle, QUICK)
+def check_json(report: PeerReport) -> None:
     data = msgspec.json.encode(report)
     decoded = msgspec.json.decode(data)
     assert list(decoded) == (
@@ -68,7 +69,7 @@ def test_json_is_the_contract_and_more(tiny_bundle: Path, monkeypatch: pytest.Mo
     assert " ".join(decoded["rows"][0]) == ROW
     assert msgspec.json.decode(data, type=PeerReport) == report
     plain = msgspec.json.decode(data, type=BenchReport)  # as `synergy report --bench FILE` reads it
-    assert [row.engine for row in plain.rows] == ["onnxruntime (bare)", "onnx"]
+    assert [row.engine for row in plain.rows] == [row.engine for row in report.rows]
 
 
 def test_openvino_in_its_default_precision_and_in_float32(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +106,9 @@ def test_isolated_engines_and_pictures_are_measured_with_most_threads(tiny_bundl
     ]
 
 
-def test_library_without_a_file_is_a_note(tiny_bundle: Path) -> None:
-    pytest.importorskip("mindspore")
+def test_library_without_a_file_is_a_note(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch)
+    monkeypatch.setitem(PEERS, "mindspore", dataclasses.replace(PEERS["mindspore"], package="numpy"))  # any package
     bundle = Bundle.open(tiny_bundle)
     package, _ = compare._package_specs(bundle, QUICK)
     specs, notes = compare.library_specs(bundle, (1,), package[0].batches, tuple(compare.PEERS))
@@ -116,17 +118,29 @@ def test_library_without_a_file_is_a_note(tiny_bundle: Path) -> None:
 
 def test_session_that_does_not_start_is_a_failure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "onnxruntime")
-    start = cases.start_repeatedly
 
-    def refuse(spec: SessionSpec, inputs: SessionInputs) -> list[SessionProcess]:
+    def sample(workload: Workload) -> list[list[float]]:
+        return [[0.002], [0.001]] if workload.kind in (OVERHEAD, ISOLATED) else [[0.004]]
+
+    def start(spec: SessionSpec, inputs: SessionInputs) -> list[SimpleNamespace]:
         if spec.is_bare:
             raise EngineError("out of\n memory")
-        return start(spec, inputs)
+        return [SimpleNamespace(sample=sample, close=lambda: None, cold_start_s=0.5, rss_mb=100.0)]
 
-    monkeypatch.setattr(cases, "start_repeatedly", refuse)
+    def no_peak(case: PeakCase, threads: int) -> None:
+        raise EngineError("no NumPy")
+
+    monkeypatch.setattr(cases, "start_repeatedly", start)
+    monkeypatch.setattr(PeakCase, "__init__", no_peak)
+    monkeypatch.setattr(compare, "_jitter", lambda *_: None)
     report = bench_peers(tiny_bundle, QUICK)
-    assert report.failures == ("tiny/model.onnx on onnxruntime (bare), 1 thread, batch 1: out of memory",)
-    assert [(row.engine, row.ratio_to_onnxruntime) for row in report.rows] == [("onnx", None)]
+    assert report.failures == (
+        "tiny/model.onnx on onnxruntime (bare), 1 thread, batch 1: out of memory",
+        "matrix product, 1 thread: no NumPy",
+    )
+    assert [(row.engine, row.median_ms, row.ratio_to_onnxruntime) for row in report.rows] == [("onnx", 2.0, None)]
+    assert [(row.isolated, row.ratio, row.added_ms) for row in report.overhead] == [(False, 2.0, 1.0), (True, 2.0, 1.0)]
+    assert [(row.engine, row.median_ms) for row in report.pipeline] == [("onnx", 4.0)]
 
 
 def test_operations_that_cannot_be_counted_are_a_note(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
