@@ -75,7 +75,7 @@ PACKAGE_INPUTS = {
     CROP: "aligner.predict(np.zeros((1, given['size'], given['size'], 3), np.uint8)).landmarks",
     PICTURE: "import cv2; aligner.align(cv2.imread(given['picture']), [given['box']])[0].landmarks",
 }
-COMMAND_CODE = "import sys; from cli import main; main()"
+COMMAND_CODE = "from synergy.cli import main; main()"
 
 
 class StartupRow(msgspec.Struct, frozen=True):

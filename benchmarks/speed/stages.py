@@ -122,6 +122,6 @@ def median_ms(stages: Mapping[str, Callable[[], object]], clock: Clock = CLOCK) 
     rounds: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(ROUNDS):
         for name, run in stages.items():
-            if sum(rounds[name]) < ROUNDS * SAMPLE_S:
+            if not rounds[name] or sum(rounds[name]) < ROUNDS * SAMPLE_S:
                 rounds[name].append(statistics.median(time_runs([run], SAMPLE_S, clock)[0]))
     return {name: 1e3 * statistics.median(times) for name, times in rounds.items()}
