@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 def print_stages(report: StageReport) -> None:
     """A row for each stage, a column for each picture."""
-    table = Table(
-        title=f"time of each stage in ms: {report.artifact} on {report.engine}, {counted(report.threads, 'thread')}",
-        **STYLE,
-    )
+    table = Table(title="time per stage in ms", **STYLE)
     table.add_column("picture", no_wrap=True)
     for row in report.rows:
         table.add_column(f"{row.side}²", justify="right", no_wrap=True)
@@ -31,7 +28,10 @@ def print_stages(report: StageReport) -> None:
         table.add_row(stage, *(short_ms(row.ms[stage]) for row in report.rows))
     console = Console(highlight=False)
     console.print(table)
-    console.print("[dim]each stage measured separately; geometry: network outputs to faces in image pixels[/]")
+    console.print(
+        f"[dim]{report.artifact} on {report.engine}, {counted(report.threads, 'thread')}; each stage measured separately; "
+        "geometry: network outputs to faces in image pixels[/]"
+    )
     video = report.tracking
     console.print(
         f"tracking one face in 640 x 480 video: {short_ms(video.frame_ms)} ms per frame; network alone "
