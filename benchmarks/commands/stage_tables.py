@@ -29,8 +29,8 @@ def print_stages(report: StageReport) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        f"[dim]{report.artifact} on {report.engine}, {counted(report.threads, 'thread')}; each stage measured separately; "
-        "geometry: network outputs to faces in image pixels[/]"
+        f"[dim]{report.artifact} on {report.engine}, {counted(report.threads, 'thread')}; each stage is measured "
+        "separately; geometry: network outputs to faces in image pixels[/]"
     )
     video = report.tracking
     console.print(
