@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from synergy.benchmarks.commands.bench import bench
+from synergy.benchmarks.commands.bench import bench_app
 from synergy.benchmarks.commands.evaluate import evaluate, prepare
 from synergy.benchmarks.commands.export import export, parity
 from synergy.benchmarks.commands.report import demo, report
@@ -30,11 +30,12 @@ def options() -> None:
     """Freeze SynergyNet into MindIR, ONNX and MindSpore Lite, prove every artifact, and run it."""
 
 
-for command in (convert, export, inspect, infer, parity, verify, bench, report, doctor, demo, train):
+for command in (convert, export, inspect, infer, parity, verify, report, doctor, demo, train):
     app.command()(command)
 app.command("eval")(evaluate)
 aflw2000_app.command()(prepare)
 lite_app.command("install")(lite_install)
+app.add_typer(bench_app, name="bench")
 app.add_typer(lite_app, name="lite")
 detector_app.command("install")(detector_install)
 app.add_typer(detector_app, name="detector")

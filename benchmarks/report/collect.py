@@ -14,8 +14,8 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData
 from synergy.benchmarks.accuracy.evaluate import EvalOptions, load_data
 from synergy.benchmarks.accuracy.predictions import Predictions, bundle_predictor
 from synergy.benchmarks.accuracy.report import AccuracyReport, run_predictor, score
-from synergy.benchmarks.peers.process import BARE
 from synergy.benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
+from synergy.benchmarks.speed.engine_process import BARE
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle

@@ -86,7 +86,11 @@ def test_table_fits_a_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     print_demo(report)
     out = capsys.readouterr().out
-    lines = {line.split()[0]: line.split() for line in out.split("the same network")[1].splitlines() if line.split()}
+    lines = {
+        line.split()[0]: line.split()
+        for line in out.split("accuracy, latency and size")[1].splitlines()
+        if line.split()
+    }
     assert "…" not in out and all(len(line) <= 80 for line in out.splitlines())
     assert "on 16 held-out faces" in out
     assert lines["artifact"] == ["artifact", "engine", "0-30", "30-60", "60-90", "NME", "drift", "MAE", "ms", "MB"]
