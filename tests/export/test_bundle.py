@@ -28,7 +28,7 @@ from synergy.runtime.errors import BundleError, EngineUnavailableError
 from synergy.runtime.manifest import MANIFEST_NAME
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, load_checkpoint
 
-ARCHS = ("mb05", "mobilenet_v2", "mobilenet_1")
+ARCHS = ("mb05", "mobilenet_v2")
 FILES = ["manifest.json", "model.mindir", "model.ms", "model.onnx", "model.v1.mindir", "morphable.npz", "parity.json"]
 PARAMS_ATOL, LANDMARKS_ATOL = 2e-4, 0.01
 
@@ -75,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_files(bundles: dict[str, Path], arch: str) -> None:
     assert names(bundles[arch]) == FILES
     assert all((bundles[arch] / name).stat().st_mode & 0o444 == 0o444 for name in FILES)
-    assert names(bundles[arch].parent) == sorted(bundles)  # no temporary folder is left
+    assert names(bundles[arch].parent) == [arch]  # no temporary folder is left
 
 
 @pytest.mark.parametrize("arch", ARCHS)

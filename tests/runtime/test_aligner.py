@@ -24,7 +24,7 @@ from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableEr
 from synergy.runtime.faces import Detection, Face, Prediction
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
-ARCHS = ("mb05", "mobilenet_v2", "mobilenet_1")
+ARCHS = ("mb05", "mobilenet_v2")
 
 # What the official codes meet against themselves
 PARAMS_ATOL, LANDMARKS_ATOL, EULER_ATOL = 2e-4, 0.01, 0.01
