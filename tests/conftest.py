@@ -23,6 +23,12 @@ SHARED_FOLDER = "SYNERGY_TEST_SHARED_FOLDER"  # the environment variable that na
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with end-to-end tests first: started last, they would run alone while the other processes are idle."""
+    slow = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def _absent(reason: str, required_by: str) -> None:
     if os.environ.get(required_by) == "1":
         pytest.fail(f"{reason}, and {required_by}=1 forbids skipping", pytrace=False)
