@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# each needs up to 2 GB
+TEST_PROCESSES ?= 2
 READY := $(VENV)/.ready
 PACKAGES := runtime synergy_model export benchmarks
 # the installed layout as links: in it types are checked across packages
@@ -30,7 +32,7 @@ demo: setup
 	$(VENV)/bin/synergy demo
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -56,13 +56,22 @@ class DemoReport(msgspec.Struct, frozen=True):
     pictures: tuple[str, ...]
 
 
-def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> DemoReport:
-    """Make the bundle `out/demo` and pictures beside it. An earlier demo there is replaced."""
+def run_demo(
+    out: Path,
+    formats: tuple[str, ...],
+    say: Callable[[str], None],
+    faces: int = ACCURACY_FACES,
+    rounds: int = BENCH_ROUNDS,
+) -> DemoReport:
+    """Make the bundle `out/demo` and pictures beside it. An earlier demo there is replaced.
+
+    `faces`: held-out faces on which accuracy is measured. `rounds`: samples of latency per engine and artifact.
+    """
     folder = out / "demo"
     measured: list[VariantAccuracy] = []
 
     def prove(unpublished: Path, checkpoint: Checkpoint) -> ParityResult:
-        proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(ACCURACY_FACES))
+        proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(faces))
         measured.extend(rows)
         return proof
 
@@ -71,7 +80,7 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
     parity = msgspec.json.decode((folder / "parity.json").read_bytes(), type=ParityReport)
     pictures = (_draw_sheet(folder, out / "demo-faces.png"), _draw_portrait(folder, out / "demo-portrait.png"))
     say("measuring latency")
-    options = BenchOptions(all_artifacts=True, threads=(default_threads(),), batches=(1,), rounds=BENCH_ROUNDS)
+    options = BenchOptions(all_artifacts=True, threads=(default_threads(),), batches=(1,), rounds=rounds)
     bench = bench_bundle(folder, options)
     rows = accuracy_rows(measured, bench, Bundle.open(folder).manifest)
     return DemoReport(str(folder), parity, rows, bench, tuple(str(picture) for picture in pictures))

@@ -21,6 +21,7 @@ from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.build import find_compiler
 from synergy.runtime.media.image import read_image
 
+pytestmark = pytest.mark.e2e
 SOURCES = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 ATOL = 1e-3  # image pixels; the same Lite runs on both sides, and four decimals are printed
 RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP}

@@ -22,6 +22,7 @@ from synergy.runtime.inference.ray_pool import FaceActor, RayWorker, _Actor, ray
 from synergy.runtime.inference.worker import WorkerSetup
 
 ray = pytest.importorskip("ray", reason="pip install 'synergy-mindir[ray]'")
+pytestmark = pytest.mark.e2e
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
 
 
