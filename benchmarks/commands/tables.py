@@ -95,8 +95,9 @@ def print_bench(report: BenchReport) -> None:
     console = Console()
     console.print(table)
     console.print(
-        "thr: threads; fps: crops per second; start: process start to first output; MB: peak memory;\n"
-        "ratio: time divided by onnxruntime's in the same rounds"
+        "[dim]thr: threads; fps: crops per second; start: process start to first output; MB: peak memory; ratio: time "
+        "divided by onnxruntime's in the same rounds[/]",
+        highlight=False,
     )
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
