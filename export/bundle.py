@@ -17,8 +17,8 @@ from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
 from synergy.export.staging import refuse_existing, staged_directory
-from synergy.runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP
-from synergy.runtime.decode import DDFA_V2_POSE, LANDMARK_FRAMES, SYNERGYNET_POSE
+from synergy.runtime.crop import CROP_RULES
+from synergy.runtime.decode import LANDMARK_FRAMES, POSE_RULES
 from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
@@ -46,9 +46,6 @@ from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
 MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"
-# Rules outside the graph, by convention: which square is cropped, how angles are read
-CROP_RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP}
-POSE_RULES = {"synergynet": SYNERGYNET_POSE, "3ddfa_v2": DDFA_V2_POSE}
 # Layout of the axes and description of each output
 MEANINGS = {
     "params": ("NC", "whitened: 12 camera, 40 shape, 10 expression"),

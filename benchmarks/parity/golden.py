@@ -8,9 +8,8 @@ import numpy as np
 from synergy.benchmarks.accuracy.data import EvaluationData, synthetic_data, to_crop_px
 from synergy.benchmarks.parity.cell import cell_outputs, cell_vertices
 from synergy.benchmarks.sample_crops import noise_crops
-from synergy.export.bundle import CROP_RULES, POSE_RULES
-from synergy.runtime.crop import crop_resize, roi_from_box, roi_to_image
-from synergy.runtime.decode import dewhiten, euler_deg
+from synergy.runtime.crop import CROP_RULES, crop_resize, roi_from_box, roi_to_image
+from synergy.runtime.decode import POSE_RULES, dewhiten, euler_deg
 from synergy.runtime.verification.golden import Golden, GoldenPicture
 from synergy.runtime.verification.reference import Reference
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
