@@ -99,7 +99,7 @@ def test_bound_threads_stay_in_one_process(
     assert (tmp_path / "faces.json").read_bytes() == plain
     for several in (("--workers", 2), ("--ray", "local")):
         code, _, err = synergy(*arguments, *bound, *several)
-        assert code == 1 and "not of several workers: say --workers 1" in err
+        assert code == 1 and "not to several workers: add --workers 1" in err
 
 
 def test_no_more_workers_than_pictures(monkeypatch: pytest.MonkeyPatch, bundles: dict[str, Path]) -> None:
@@ -140,7 +140,7 @@ def test_nothing_left_to_do_starts_nobody(synergy, arguments: list[str], plain: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WorkerSetup, "open", None)
         code, out, _ = synergy(*good)
-    assert code == 0 and "5 of 5 pictures were done before" in out
+    assert code == 0 and "5 of 5 images were done before" in out
     assert len(json.loads((tmp_path / "f.json").read_text())["images"]) == 5
 
 
@@ -168,7 +168,7 @@ def test_a_stopped_run_goes_on(arguments: list[str], plain: bytes, tmp_path: Pat
     if number != signal.SIGKILL:
         assert running.returncode == 130 and "run the same command again to continue" in err
     again = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 1 and "pictures were done before" in again.stdout
+    assert again.returncode == 1 and "images were done before" in again.stdout
     assert path.read_bytes() == plain and not partial.exists()
 
 
@@ -213,7 +213,7 @@ def test_workers_do_not_outlive_the_command(arguments: list[str], tmp_path: Path
 def test_options_that_are_not_for_videos(synergy, bundles: dict[str, Path]) -> None:
     for option in (["--workers", 2], ["--ray", "auto"]):
         code, _, err = synergy("infer", bundles["mb05"], "clip.mp4", *option)
-        assert code == 1 and "are for pictures, not for videos" in err
+        assert code == 1 and "do not apply to videos" in err
     assert synergy("infer", bundles["mb05"], "x.jpg", "--workers", 0)[0] == 2
 
 
@@ -240,7 +240,7 @@ def test_a_bar_on_the_terminal_leaves_stdout_alone(arguments: list[str], tmp_pat
         while part := os.read(main, 4096):
             shown += part
     os.close(main)
-    assert done.wait() == 0 and b"pictures" in shown and b"1 face" not in shown
+    assert done.wait() == 0 and b"images" in shown and b"1 face" not in shown
     assert (tmp_path / "out.txt").read_text().count(": 1 face\n") == 3
 
 
