@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -21,6 +22,14 @@ from synergy.synergy_model.commands import convert, train
 
 # packages that a base install lacks, and the extra that installs them
 EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openvino": "openvino"}
+
+# heading in the help: its commands
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (demo, infer),
+    "Make a bundle": (train, convert, export, inspect),
+    "Measure and verify": (parity, verify, evaluate, bench, report),
+    "This machine": (doctor,),
+}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,15 +64,10 @@ aflw2000_app.command()(prepare)
 lite_app.command("install")(lite_install)
 detector_app.command("install")(detector_install)
 
-for command in (demo, infer):
-    app.command(rich_help_panel="Run")(command)
-for command in (train, convert, export, inspect):
-    app.command(rich_help_panel="Make a bundle")(command)
-for command in (parity, verify, bench, report):
-    app.command(rich_help_panel="Measure and verify")(command)
-app.command("eval", rich_help_panel="Measure and verify")(evaluate)
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command("eval" if command is evaluate else None, rich_help_panel=panel)(command)
 app.add_typer(aflw2000_app, name="aflw2000", rich_help_panel="Measure and verify")
-app.command(rich_help_panel="This machine")(doctor)
 app.add_typer(lite_app, name="lite", rich_help_panel="This machine")
 add_common_options(app)
 
