@@ -27,7 +27,7 @@ EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openv
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (demo, infer),
     "Make a bundle": (train, convert, export, inspect),
-    "Measure and verify": (parity, verify, evaluate, bench, report),
+    "Measure and verify": (parity, verify, evaluate, report),
     "This machine": (doctor,),
 }
 
@@ -67,8 +67,10 @@ detector_app.command("install")(detector_install)
 for panel, commands in PANELS.items():
     for command in commands:
         app.command("eval" if command is evaluate else None, rich_help_panel=panel)(command)
+app.add_typer(bench_app, name="bench", rich_help_panel="Measure and verify")
 app.add_typer(aflw2000_app, name="aflw2000", rich_help_panel="Measure and verify")
 app.add_typer(lite_app, name="lite", rich_help_panel="This machine")
+app.add_typer(detector_app, name="detector", rich_help_panel="This machine")
 add_common_options(app)
 
 
