@@ -1,19 +1,23 @@
-"""The commands as a stranger types them: results, exit codes, and one line for every mistake."""
+"""The command line: results, exit codes, and one line for every error."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from typer.main import get_command
 
-from synergy import cli
+from synergy import __version__, cli
 from synergy.benchmarks import demo
 from synergy.benchmarks.parity import gate
 from synergy.export.bundle import ParityResult
@@ -21,6 +25,16 @@ from synergy.runtime.diagnostics import doctor
 from synergy.runtime.diagnostics.doctor import CheckResult, DoctorReport
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The program, its groups and its commands, each with the words that select it."""
+    yield words, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, (*words, name))
+
+
+COMMANDS = dict(commands(get_command(cli.app)))
 
 
 def one_line_error(result: tuple[int, str, str], *words: str) -> None:
@@ -51,9 +65,94 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_cli_file_runs_as_a_script() -> None:
-    done = subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "export" in done.stdout
+@pytest.mark.parametrize("program", [["cli.py"], ["-m", "synergy"]], ids=" ".join)
+def test_version_of_a_source_tree(program: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *program, "--version"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"synergy {__version__}\n")
+
+
+def test_no_command_prints_the_help(synergy) -> None:
+    code, out, err = synergy()
+    assert code == 2 and "COMMAND" in out + err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_page(synergy, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    code, page, err = synergy(*command, "-h")
+    assert code == 0 and err == "" and page == synergy(*command, "--help")[1]
+    assert max(map(len, page.splitlines())) <= 100
+    for parameter in COMMANDS[command].params:
+        assert getattr(parameter, "help", None), f"{parameter.name} has no help text"
+    names = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+    if not hasattr(COMMANDS[command], "commands"):
+        assert {"-q", "--quiet", "--debug"} <= names
+
+
+def test_completion_lists_the_commands() -> None:
+    environment = {**os.environ, "_SYNERGY_COMPLETE": "complete_bash", "COMP_WORDS": "synergy in", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'synergy'; from synergy.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == {"inspect", "infer"}, done
+
+
+def test_debug_shows_the_traceback(synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["inspect", str(tmp_path)]
+    for words in (["--debug", *command], [*command, "--debug"]):
+        with pytest.raises(ValueError):
+            synergy(*words)
+    one_line_error(synergy(*command), "synergy export")
+    monkeypatch.setenv("SYNERGY_DEBUG", "1")
+    with pytest.raises(ValueError):
+        synergy(*command)
+
+
+class TestOutput:
+    """`--json -` and `--quiet`, in a process of their own: native libraries write to the file descriptor."""
+
+    @staticmethod
+    def run(*words: object) -> tuple[int, str, str]:
+        command = [sys.executable, "cli.py", *map(str, words)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_json_on_stdout(self, tiny_bundle: Path) -> None:
+        code, out, err = self.run("inspect", tiny_bundle, "--json", "-")
+        assert code == 0 and json.loads(out)["bundle"]["arch"] == "tiny" and "network" in err
+
+    def test_json_and_quiet(self, tiny_bundle: Path) -> None:
+        code, out, err = self.run("inspect", tiny_bundle, "--json", "-", "-q")
+        assert code == 0 and json.loads(out)["models"] and err == ""
+
+    def test_in_process_too(self, synergy, tiny_bundle: Path) -> None:
+        code, out, err = synergy("inspect", tiny_bundle, "--json", "-")
+        assert code == 0 and json.loads(out)["models"] and "network" in err
+        assert synergy("inspect", tiny_bundle, "--quiet") == (0, "", "")
+
+    def test_quiet_shows_errors(self, tmp_path: Path) -> None:
+        one_line_error(self.run("inspect", tmp_path, "--quiet"), "synergy export")
+
+    def test_pictures(self, tiny_bundle: Path, tmp_path: Path) -> None:
+        photo, boxes = ROOT / "benchmarks" / "assets" / "astronaut.jpg", tmp_path / "boxes.json"
+        boxes.write_text(json.dumps({"astronaut.jpg": [[180, 72, 270, 184]]}))
+        infer = ("infer", tiny_bundle, photo, "--engine", "onnx", "--boxes", boxes)
+        code, out, err = self.run(*infer, "--json", "-")
+        (image,) = json.loads(out)["images"]
+        assert code == 0 and len(image["faces"]) == 1 and "1 face" in err
+        assert self.run(*infer, "--quiet") == (0, "", "")
+
+    def test_native_output_is_no_part_of_the_report(self) -> None:
+        code = (
+            "import os; from synergy.runtime.commands.output import STDOUT, command_output, write_report\n"
+            "with command_output(STDOUT):\n    os.write(1, b'native'); print('python'); write_report('report')\n"
+            "print('after')"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.stdout, sorted(done.stderr.split())) == ("reportafter\n", ["nativepython"]), done
 
 
 class TestConvert:
@@ -191,11 +290,6 @@ class TestInfer:
     def test_unknown_engine_is_a_usage_error(self, synergy, bundles) -> None:
         code, _, err = synergy("infer", bundles["mb05"], "x.jpg", "--engine", "tflite")
         assert code == 2 and "lite" in err
-
-    def test_debug_shows_the_traceback(self, synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "argv", ["synergy", "infer", str(tmp_path), "x.jpg", "--debug"])
-        with pytest.raises(ValueError):
-            cli.main()
 
 
 class TestParity:

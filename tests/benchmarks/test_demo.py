@@ -122,7 +122,7 @@ def test_the_accuracy_shown_is_that_of_the_proof(
     fakes |= {"bench_bundle": lambda folder, options: report.bench}
     for name, fake in fakes.items():
         monkeypatch.setattr(demo, name, fake)
-    done = demo.run_demo(tmp_path, ("lite",), say=lambda _: None)
+    done = demo.run_demo(tmp_path, ("lite",), log=lambda _: None)
     assert steps == [f"gate unpublished {demo.ACCURACY_FACES}"]
     assert [(row.artifact, row.nme_drift, row.passed) for row in done.accuracy] == [
         (CELL, 0.0, True),
