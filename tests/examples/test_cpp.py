@@ -406,7 +406,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a line break": (lambda bundle: (bundle / "manifest.json").write_text('{"a\nb": 1}'), "not JSON"),
     "deep JSON": (lambda bundle: (bundle / "manifest.json").write_text("[" * 10**6), "not JSON"),
     "twice": (lambda bundle: (bundle / "manifest.json").write_text('{"a": 1, "a": 2}'), "a stands twice"),
-    "schema": (edit("schema", 99), "schema is not 1 to 2"),
+    "schema": (edit("schema", 99), "schema is not 1 to 3"),
     "no schema": (edit("schema", None), "schema is no number"),
     "no number": (edit("crop.scale", "1.2"), "crop.scale is no number"),
     "no integer": (edit("crop.round_to", 1.5), "crop.round_to is no integer"),

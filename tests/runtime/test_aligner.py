@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from synergy.runtime import autotune as tuning
+from synergy.runtime import variants
 from synergy.runtime.aligner import MAX_BATCH, FaceAligner
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
@@ -374,7 +374,7 @@ def test_auto_goes_by_the_artifact_and_the_threads(bundles: dict[str, Path]) -> 
 
 
 def test_auto_without_any_engine_names_all_reasons(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is not here", f"get {name}"))
+    monkeypatch.setattr(variants, "available", lambda name: Availability(False, f"{name} is not here", f"get {name}"))
     with pytest.raises(EngineUnavailableError) as raised:
         FaceAligner.load(bundles["mb05"])
     assert all(f"{name} is not here, get {name}" in str(raised.value) for name in ENGINES)

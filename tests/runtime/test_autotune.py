@@ -271,7 +271,7 @@ def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, mo
 
 
 def test_no_engine_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
+    monkeypatch.setattr(variants, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     with pytest.raises(EngineUnavailableError, match="lite is missing, get lite; onnx: onnx is missing, get onnx"):
         tune(bundle, CPU, TuneRequest())
 
@@ -292,7 +292,7 @@ def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: li
 @pytest.mark.parametrize(("others", "more"), [([1.1], True), ([1.3], False), ([1.05, 2.0], True)])
 def test_those_near_the_best_take_more_turns(monkeypatch: pytest.MonkeyPatch, others: list[float], more: bool) -> None:
     """A busy moment must not decide; who is far behind need not wait for it."""
-    monkeypatch.setattr(tuning, "_turn", lambda engine, crop: engine)
+    monkeypatch.setattr(tuning, "_sample", lambda engine, crop: engine)
     times = tuning._interleaved_times([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
     long, short = tuning.ROUNDS + tuning.FINAL_ROUNDS, tuning.ROUNDS
     assert [len(samples) for samples in times] == [

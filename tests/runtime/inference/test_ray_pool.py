@@ -44,7 +44,7 @@ def expected(bundles: dict[str, Path], jobs: list[PictureJob]) -> list:
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """With room for the pool and for Ray Data's own tasks, however few the cores."""
-    ray.init("local", num_cpus=6, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
