@@ -16,7 +16,6 @@ import typer
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.options import (
     AffinityOption,
-    BundleArgument,
     DeviceOption,
     DevicePrecisionOption,
     EngineName,
@@ -54,11 +53,12 @@ class DetectorName(str, Enum):
 
 
 def infer(
-    bundle: BundleArgument,
-    images: Annotated[
+    inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders, patterns such as 'a/**/*.jpg', videos, or camera:N.", metavar="IMAGES"
+            help="A bundle (without one, the built-in bundle is used), then image files, folders, patterns such as "
+            "'a/**/*.jpg', videos, or camera:N.",
+            metavar="[BUNDLE] IMAGES",
         ),
     ],
     engine: EngineOption = EngineName.auto,
@@ -127,6 +127,7 @@ def infer(
 
     if mesh and out is None:
         raise typer.BadParameter("--mesh needs --out DIR")
+    bundle, images = _bundle_and_images(inputs)
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
     if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
@@ -148,6 +149,21 @@ def infer(
         mark = ", NOT verified" if aligner.unverified else ""
         print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
+
+
+def _bundle_and_images(inputs: list[str]) -> tuple[Path, list[str]]:
+    """The first argument is a bundle if it is a folder with a manifest, or names a folder that does not exist."""
+    from synergy.runtime.bundle import BUILTIN
+    from synergy.runtime.manifest import MANIFEST_NAME
+
+    first = Path(inputs[0])
+    is_bundle = (first / MANIFEST_NAME).is_file()
+    is_missing_folder = len(inputs) > 1 and not first.exists() and not first.suffix and first.name.isidentifier()
+    if not is_bundle and not is_missing_folder:
+        return BUILTIN, inputs
+    if len(inputs) == 1:
+        raise typer.BadParameter(f"{first} is a bundle: name images, folders, videos or camera:N after it")
+    return first, inputs[1:]
 
 
 def _video_options(json_lines: Path | None, redetect: int, smooth: bool) -> VideoOptions:
