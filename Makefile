@@ -1,9 +1,12 @@
-# make demo   set up, then the whole road on the demo checkpoint
-# make test   set up, then the tests
-# make setup  what both share: .venv here, pinned packages, MindSpore Lite and its binding
+# make demo   set up, then export, verify and measure the demo network
+# make test   set up, then run the tests
+# make check  set up, then check style and types
+# make setup  .venv here, pinned packages, MindSpore Lite with its binding, the YuNet face detector
 
 PYTHON ?= python3
 VENV := .venv
+# each needs up to 2 GB
+TEST_PROCESSES ?= 2
 READY := $(VENV)/.ready
 PACKAGES := runtime synergy_model export benchmarks
 # the installed layout as links: in it types are checked across packages
@@ -15,6 +18,8 @@ setup: $(READY)
 	@$(VENV)/bin/synergy lite install || { \
 		echo "MindSpore Lite is not ready (see above); all else works. Then run: make setup"; \
 		test "$(SYNERGY_REQUIRE_LITE)" != 1; }
+	@$(VENV)/bin/synergy detector install || \
+		echo "OpenCV's cascades detect faces until YuNet is installed. Then run: make setup"
 
 $(READY): constraints.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
@@ -30,7 +35,7 @@ demo: setup
 	$(VENV)/bin/synergy demo
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(VENV)/bin/ruff check .

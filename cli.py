@@ -1,54 +1,86 @@
-"""The command line: which commands there are, and how a failure is said."""
+"""The command line: composes the commands and reports errors in one line."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from synergy.benchmarks.commands.bench import bench
+import synergy
+from synergy.benchmarks.commands.bench import bench_app
 from synergy.benchmarks.commands.evaluate import evaluate, prepare
 from synergy.benchmarks.commands.export import export, parity
 from synergy.benchmarks.commands.report import demo, report
 from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
-from synergy.runtime.commands.infer import infer, with_address
+from synergy.runtime.commands.infer import infer
 from synergy.runtime.commands.machine import detector_install, doctor, lite_install
+from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
 from synergy.synergy_model.commands import convert, train
 
-# packages that a base install lacks, and the extra that brings them
+# packages that a base install lacks, and the extra that installs them
 EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openvino": "openvino"}
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-lite_app = typer.Typer(help="MindSpore Lite on this machine.", no_args_is_help=True)
-detector_app = typer.Typer(help="The face detector on this machine.", no_args_is_help=True)
-aflw2000_app = typer.Typer(help="The AFLW2000-3D benchmark's data.", no_args_is_help=True)
+# heading in the help: its commands
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (demo, infer),
+    "Make a bundle": (train, convert, export, inspect),
+    "Measure and verify": (parity, verify, evaluate, report),
+    "This machine": (doctor,),
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+lite_app = typer.Typer(help="Install MindSpore Lite on this machine.", no_args_is_help=True)
+detector_app = typer.Typer(help="Install the YuNet face detector on this machine.", no_args_is_help=True)
+aflw2000_app = typer.Typer(help="Prepare the AFLW2000-3D data set.", no_args_is_help=True)
 
 
-@app.callback(epilog="--debug, anywhere, shows the traceback of an error.")
-def options() -> None:
-    """Freeze SynergyNet into MindIR, ONNX and MindSpore Lite, prove every artifact, and run it."""
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"synergy {synergy.__version__}")
+        raise typer.Exit()
 
 
-for command in (convert, export, inspect, infer, parity, verify, bench, report, doctor, demo, train):
-    app.command()(command)
-app.command("eval")(evaluate)
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="SYNERGY_DEBUG", callback=set_debug, help="Show the traceback of an error."),
+    ] = False,
+) -> None:
+    """Export SynergyNet face networks to MindIR, ONNX and MindSpore Lite, verify every artifact, and run them."""
+
+
 aflw2000_app.command()(prepare)
 lite_app.command("install")(lite_install)
-app.add_typer(lite_app, name="lite")
 detector_app.command("install")(detector_install)
-app.add_typer(detector_app, name="detector")
-app.add_typer(aflw2000_app, name="aflw2000")
+
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command("eval" if command is evaluate else None, rich_help_panel=panel)(command)
+app.add_typer(bench_app, name="bench", rich_help_panel="Measure and verify")
+app.add_typer(aflw2000_app, name="aflw2000", rich_help_panel="Measure and verify")
+app.add_typer(lite_app, name="lite", rich_help_panel="This machine")
+app.add_typer(detector_app, name="detector", rich_help_panel="This machine")
+add_common_options(app)
 
 
 def main() -> None:
-    """Run a command; a failure is one line and exit 1, without a traceback unless --debug."""
-    debug = "--debug" in sys.argv  # wherever it stands
-    sys.argv = with_address([argument for argument in sys.argv if argument != "--debug"])
+    """Run a command. An error is one line on stderr and exit status 1; with --debug, a traceback."""
+    state = CommandState()
     try:
-        app()
+        app(obj=state)
     except Exception as error:
-        if debug:
+        if state.debug:
             raise
         expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
         print(f"error: {_one_line(error) if expected else _unexpected(error)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The whole road in one call, on the demo checkpoint: export, proof, faces, latency. Nothing is downloaded."""
+"""Runs every step on the demo checkpoint: export, parity check, faces in a photo, latency. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from synergy.benchmarks.parity.gate import gate_and_measure
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
 from synergy.export.artifacts import ExportOptions
-from synergy.export.bundle import Proof, export_bundle
+from synergy.export.bundle import ParityResult, export_bundle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import default_threads
@@ -32,13 +32,13 @@ ACCURACY_FACES = 128  # enough for a mean in every yaw bin, few enough for a dem
 BENCH_ROUNDS = 20
 SHEET_COLUMNS, SHEET_ROWS = 6, 3
 SHEET_LAYERS = Layers(box=False, label=False)
-SHEET_TILE = 240  # pixels; the crops have 120, at which lines hide what they show
+SHEET_TILE = 240  # pixels; at the 120 of the crops, the drawn lines would hide the face
 
 
 class DemoAccuracy(Accuracy, frozen=True):
-    """As parity's, with NME by yaw, and beside it what the artifact costs: median ms of a crop and bytes.
+    """The accuracy row of a parity report with NME per yaw bin, median latency per crop (ms) and file size (bytes).
 
-    median_ms is None for the Cell, which is timed as its frozen self, model.mindir.
+    median_ms is None for the Cell: its exported graph model.mindir is timed instead.
     """
 
     bins: tuple[NmeBinRecord, ...] = ()
@@ -47,7 +47,7 @@ class DemoAccuracy(Accuracy, frozen=True):
 
 
 class DemoReport(msgspec.Struct, frozen=True):
-    """The JSON of `synergy demo`, in the forms that parity, eval and bench have on their own."""
+    """The JSON of `synergy demo`; its parts have the same form as those of parity, eval and bench."""
 
     bundle: str
     parity: ParityReport
@@ -56,22 +56,31 @@ class DemoReport(msgspec.Struct, frozen=True):
     pictures: tuple[str, ...]
 
 
-def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> DemoReport:
-    """Make the bundle `out/demo` and pictures beside it. An earlier demo there is replaced."""
+def run_demo(
+    out: Path,
+    formats: tuple[str, ...],
+    log: Callable[[str], None],
+    faces: int = ACCURACY_FACES,
+    rounds: int = BENCH_ROUNDS,
+) -> DemoReport:
+    """Make the bundle `out/demo` and the images next to it; an earlier demo is replaced. `log` gets a line per step.
+
+    `faces`: held-out faces on which accuracy is measured. `rounds`: samples of latency per engine and artifact.
+    """
     folder = out / "demo"
     measured: list[VariantAccuracy] = []
 
-    def prove(unpublished: Path, checkpoint: Checkpoint) -> Proof:
-        proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(ACCURACY_FACES))
+    def verify(unpublished: Path, checkpoint: Checkpoint) -> ParityResult:
+        proof, rows = gate_and_measure(unpublished, checkpoint, synthetic_data(faces))
         measured.extend(rows)
         return proof
 
-    say("the demo network is MobileNetV2, trained on procedural faces only (docs/training.md)")
-    export_bundle(DEMO_CHECKPOINT, folder, ExportOptions(formats=formats, replace=True), prove, say)
+    log("the demo network is MobileNetV2, trained on procedural faces only (docs/training.md)")
+    export_bundle(DEMO_CHECKPOINT, folder, ExportOptions(formats=formats, replace=True), verify, log)
     parity = msgspec.json.decode((folder / "parity.json").read_bytes(), type=ParityReport)
     pictures = (_draw_sheet(folder, out / "demo-faces.png"), _draw_portrait(folder, out / "demo-portrait.png"))
-    say("measuring latency")
-    options = BenchOptions(all_artifacts=True, threads=(default_threads(),), batches=(1,), rounds=BENCH_ROUNDS)
+    log("measuring latency")
+    options = BenchOptions(all_artifacts=True, threads=(default_threads(),), batches=(1,), rounds=rounds)
     bench = bench_bundle(folder, options)
     rows = accuracy_rows(measured, bench, Bundle.open(folder).manifest)
     return DemoReport(str(folder), parity, rows, bench, tuple(str(picture) for picture in pictures))
@@ -80,7 +89,7 @@ def run_demo(out: Path, formats: tuple[str, ...], say: Callable[[str], None]) ->
 def accuracy_rows(
     measured: Sequence[VariantAccuracy], bench: BenchReport, manifest: Manifest
 ) -> tuple[DemoAccuracy, ...]:
-    """The Cell, then every artifact on every engine, each with all that is known of it."""
+    """One row for the Cell, then one per artifact and engine: accuracy, latency and size."""
     times = {(row.artifact, row.where): row.median_ms for row in bench.rows}
     sizes = {artifact.file: artifact.bytes for artifact in manifest.artifacts}
     sizes[CELL] = DEMO_CHECKPOINT.stat().st_size
@@ -96,7 +105,7 @@ def accuracy_rows(
 
 
 def _draw_sheet(folder: Path, picture: Path) -> Path:
-    """Held-out procedural faces with what the network finds in them."""
+    """An image of held-out procedural faces with the landmarks and pose that the network finds."""
     crops = SyntheticFaces(HELD_OUT_SEED).batch(range(SHEET_COLUMNS * SHEET_ROWS)).images
     tiles = [cv2.resize(crop, (SHEET_TILE, SHEET_TILE), interpolation=cv2.INTER_CUBIC) for crop in crops]
     with FaceAligner.load(folder) as aligner:

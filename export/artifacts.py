@@ -1,4 +1,4 @@
-"""Checkpoint -> model files: one per format, in the wanted precision where the format has it."""
+"""Write the model files of a checkpoint: one per format, in the requested precision where the format supports it."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ FILES: dict[Format, str] = {
     "onnx": "model.onnx",
     "ms": "model.ms",
 }
-# What a reduced precision is stored in, by `FORMATS`; other artifacts of the bundle stay fp32.
+# Formats that can store a reduced precision, by their names in `FORMATS`; other artifacts of the bundle stay fp32.
 REDUCED: dict[Precision, dict[str, Format]] = {
     "fp32": {},
     "fp16": {"lite": "ms"},
     "int8": {"onnx": "onnx"},  # Lite 2.0 runs no int8 convolutions (docs/precision.md)
 }
-# What is not stored, but computed in by an engine, on artifacts that stay fp32.
-COMPUTE_PRECISIONS: dict[str, tuple[str, str]] = {"bf16": ("onnx", "openvino")}  # in `FORMATS`; the engine
+# Precisions in which an engine computes an artifact that is stored in fp32: the format (of `FORMATS`) and the engine
+COMPUTE_PRECISIONS: dict[str, tuple[str, str]] = {"bf16": ("onnx", "openvino")}
 PRECISIONS = (*REDUCED, *COMPUTE_PRECISIONS)
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to write.
+    """What to export.
 
-    formats: a subset of `FORMATS`; batch: crops per run, None for any number; replace: an existing bundle may go;
+    formats: a subset of `FORMATS`; batch: crops per run, None for a dynamic batch; replace: replace an existing bundle;
     head: one of `runtime.manifest.HEADS`; precision: one of `PRECISIONS`; calibration: crops (N,120,120,3) uint8 BGR
-    from which int8 learns its ranges, None for synthetic faces.
+    that set the ranges of int8 activations, None for synthetic faces.
     """
 
     formats: tuple[str, ...] = FORMATS
@@ -80,20 +80,21 @@ class ExportOptions:
         return self.precision if kind in self._stored.values() else "fp32"  # type: ignore[return-value] # a key of it
 
     def compute_precisions_of(self, kind: Format) -> tuple[ComputePrecision, ...]:
-        """What the artifact of that format is to be proved in beside float32."""
+        """Compute precisions, besides float32, in which the artifact of that format is compared with the Cell."""
         if self.precision not in COMPUTE_PRECISIONS or COMPUTE_PRECISIONS[self.precision][0] != kind:
             return ()
-        return (ComputePrecision(COMPUTE_PRECISIONS[self.precision][1], self.precision),)  # type: ignore[arg-type] # a key of COMPUTED
+        return (ComputePrecision(COMPUTE_PRECISIONS[self.precision][1], self.precision),)  # type: ignore[arg-type] # a key of COMPUTE_PRECISIONS
 
     @property
     def _stored(self) -> dict[str, Format]:
-        return REDUCED.get(self.precision, {})  # type: ignore[call-overload] # none of what is only computed
+        return REDUCED.get(self.precision, {})  # type: ignore[call-overload] # COMPUTE_PRECISIONS are not in it
 
 
 def check_tools(checkpoint: Checkpoint, options: ExportOptions) -> None:
-    """What can be known before minutes of work.
+    """Check requirements before the export, which takes minutes.
 
-    Raises HeadError, EngineUnavailableError without MindSpore Lite, or where nothing here computes in the precision.
+    Raises HeadError, EngineUnavailableError without MindSpore Lite, or if no engine on this machine can compute in the
+    requested precision.
     """
     check_head(checkpoint, options.head)
     if "lite" in options.formats:
@@ -101,32 +102,34 @@ def check_tools(checkpoint: Checkpoint, options: ExportOptions) -> None:
     if options.precision in COMPUTE_PRECISIONS:
         status = engine_class(COMPUTE_PRECISIONS[options.precision][1]).computes(options.precision, Device())
         if not status.ok:
-            raise EngineUnavailableError(f"{options.precision} cannot be proved here: {status.detail}: {status.fix}")
+            raise EngineUnavailableError(
+                f"{options.precision} cannot be verified on this machine: {status.detail}: {status.fix}"
+            )
 
 
-def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: ExportOptions, say: Say) -> None:
+def write_artifacts(ckpt: Path, checkpoint: Checkpoint, folder: Path, options: ExportOptions, log: Log) -> None:
     """Write the artifacts of `checkpoint`, read from `ckpt`, under their names in `FILES` into `folder`."""
     if {"mindir", "lite"} & set(options.formats):
-        say("freezing into MindIR")
+        log("exporting to MindIR")
         write_mindir(deploy_graph(checkpoint, options.head), folder / FILES["mindir"], options.batch)
     if "lite" in options.formats:
-        say("lowering to MindIR 1 and converting to .ms")
+        log("lowering to MindIR 1 and converting to .ms")
         lower_mindir(folder / FILES["mindir"], folder / FILES["mindir_v1"])
         write_ms(folder / FILES["mindir_v1"], folder / FILES["ms"], options.precision_of("ms"))
     if "mindir" not in options.formats:
         (folder / FILES["mindir"]).unlink(missing_ok=True)
     if "onnx" in options.formats:
-        say("freezing into ONNX")
-        fresh = load_checkpoint(ckpt)  # see synergy.export.formats.onnx: a Cell exports to ONNX once
+        log("exporting to ONNX")
+        fresh = load_checkpoint(ckpt)  # a Cell can be exported to ONNX only once, see synergy.export.formats.onnx
         path = folder / FILES["onnx"]
         write_onnx(deploy_graph(fresh, options.head), path, options.batch, HEADS[options.head])
         if options.precision_of("onnx") == "int8":
-            say("quantising ONNX to int8")
+            log("quantising ONNX to int8")
             quantize_onnx(path, calibration_crops() if options.calibration is None else options.calibration)
 
 
 def kept_fp32(options: ExportOptions) -> tuple[str, ...]:
-    """Files that stay fp32 though another precision was asked for: their formats have no other."""
+    """Files that stay fp32 because their formats cannot store the requested precision."""
     if options.precision == "fp32" or options.precision in COMPUTE_PRECISIONS:
         return ()
     written: dict[str, tuple[Format, ...]] = {"mindir": ("mindir",), "onnx": ("onnx",), "lite": ("mindir_v1", "ms")}

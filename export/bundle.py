@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: write every artifact, prove all of them, and only then let the directory appear."""
+"""Write a bundle from a checkpoint: every artifact is exported and compared before the directory is created."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from synergy.export.artifacts import FILES, ExportOptions, Say, check_tools, write_artifacts
-from synergy.export.conventions import CONVENTIONS
+from synergy.export.artifacts import FILES, ExportOptions, Log, check_tools, write_artifacts
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
-from synergy.runtime.decode import LANDMARK_FRAMES
+from synergy.runtime.crop import CROP_RULES
+from synergy.runtime.decode import LANDMARK_FRAMES, POSE_RULES
 from synergy.runtime.files import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
@@ -46,7 +46,7 @@ from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
 MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"
-# what the outputs hold, for people, and the layout of their axes
+# Layout of the axes and description of each output
 MEANINGS = {
     "params": ("NC", "whitened: 12 camera, 40 shape, 10 expression"),
     "landmarks": ("NCP", "x, y, z in crop pixels, y down"),
@@ -57,7 +57,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class GoldenFile:
-    """The content of golden.npz, and what the manifest says about it (as in `GoldenEntry`)."""
+    """The content of golden.npz, and its entry in the manifest (see `GoldenEntry`)."""
 
     content: bytes
     data: str
@@ -67,9 +67,12 @@ class GoldenFile:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What proving a bundle gave: the content of parity.json, and each artifact's drift by file name;
-    `compute_precisions` has the artifacts' own, with drift, of those that have any."""
+class ParityResult:
+    """Result of the parity check of a new bundle.
+
+    report: the content of parity.json. drift: of each artifact, by file name. compute_precisions: by file name, those
+    below float32 that were checked, with their drift. golden: the golden values, None for a bundle without.
+    """
 
     report: bytes
     drift: Mapping[str, Drift] = field(default_factory=dict)
@@ -77,32 +80,33 @@ class Proof:
     golden: GoldenFile | None = None
 
 
-Prove = Callable[[Path, Checkpoint], Proof]
+ParityGate = Callable[[Path, Checkpoint], ParityResult]
 
 
-def export_bundle(ckpt: Path, target: Path, options: ExportOptions, prove: Prove, say: Say) -> Manifest:
-    """Freeze the checkpoint `ckpt` into the new directory `target`.
+def export_bundle(ckpt: Path, target: Path, options: ExportOptions, check_parity: ParityGate, log: Log) -> Manifest:
+    """Export the checkpoint `ckpt` into the new directory `target`.
 
-    `prove` gets the unpublished bundle and the checkpoint, and raises to prevent the bundle. `say` hears each step.
-    Raises BundleError if `target` is in the way, CheckpointError, HeadError, LoweringError,
-    EngineUnavailableError without MindSpore Lite, EngineError: nothing is left behind.
+    `check_parity` is called with the temporary directory of the bundle and the checkpoint; if it raises, no bundle is
+    created. `log` is called with a description of each step.
+    Raises BundleError if `target` exists and may not be replaced, CheckpointError, HeadError, LoweringError,
+    EngineUnavailableError without MindSpore Lite, EngineError. After an error no files remain.
     """
     refuse_existing(target, options.replace)
     checkpoint = load_checkpoint(ckpt)
     check_tools(checkpoint, options)
     with staged_directory(target, options.replace) as stage:
-        write_artifacts(ckpt, checkpoint, stage, options, say)
+        write_artifacts(ckpt, checkpoint, stage, options, log)
         write_morphable(checkpoint, stage / MORPHABLE_NAME)
         manifest = _manifest(ckpt, checkpoint, stage, options)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
-        say("proving every artifact against the Cell")
-        manifest = _with_proof(manifest, prove(stage, checkpoint), stage)
+        log("comparing every artifact with the Cell")
+        manifest = _with_parity(manifest, check_parity(stage, checkpoint), stage)
         (stage / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
     return manifest
 
 
 def write_morphable(checkpoint: Checkpoint, path: Path) -> None:
-    """Whitening and bases as plain arrays, dense ones where the checkpoint has them."""
+    """Write whitening and bases as an .npz file, with the dense bases if the checkpoint has them."""
     arrays = {name: getattr(checkpoint.network.morphable, name).asnumpy() for name in MorphableModel.ARRAYS}
     if checkpoint.dense is not None:
         arrays.update({key: getattr(checkpoint.dense, key) for key in DENSE_KEYS})
@@ -121,8 +125,8 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
         inputs=(_images(batch),),
         outputs=tuple(_output(name, batch, checkpoint) for name in HEADS[options.head]),
         preprocessing=Preprocessing(IMAGE_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True),
-        crop=CONVENTIONS[convention].crop,
-        pose=CONVENTIONS[convention].pose,
+        crop=CROP_RULES[convention],
+        pose=POSE_RULES[convention],
         landmark_frame=LANDMARK_FRAMES[convention],
         toolchain=_toolchain(options),
         source=Source(ckpt.name, _sha256(ckpt)),
@@ -131,21 +135,21 @@ def _manifest(ckpt: Path, checkpoint: Checkpoint, stage: Path, options: ExportOp
     )
 
 
-def _with_proof(manifest: Manifest, proof: Proof, stage: Path) -> Manifest:
-    (stage / PARITY_NAME).write_bytes(proof.report)
+def _with_parity(manifest: Manifest, result: ParityResult, stage: Path) -> Manifest:
+    (stage / PARITY_NAME).write_bytes(result.report)
     artifacts = tuple(
         msgspec.structs.replace(
             artifact,
-            drift=proof.drift.get(artifact.file),
-            compute_precisions=proof.compute_precisions.get(artifact.file, ()),
+            drift=result.drift.get(artifact.file),
+            compute_precisions=result.compute_precisions.get(artifact.file, ()),
         )
         for artifact in manifest.artifacts
     )
     parity = FileEntry(**_entry(stage / PARITY_NAME))
     golden = None
-    if proof.golden is not None:
-        (stage / GOLDEN_NAME).write_bytes(proof.golden.content)
-        known = {name: getattr(proof.golden, name) for name in ("data", "real_faces", "nme", "mae")}
+    if result.golden is not None:
+        (stage / GOLDEN_NAME).write_bytes(result.golden.content)
+        known = {name: getattr(result.golden, name) for name in ("data", "real_faces", "nme", "mae")}
         golden = GoldenEntry(**_entry(stage / GOLDEN_NAME), **known)
     return msgspec.structs.replace(manifest, artifacts=artifacts, parity=parity, golden=golden)
 
@@ -186,6 +190,6 @@ def _sha256(path: Path) -> str:
 def _toolchain(options: ExportOptions) -> dict[str, str]:
     packages = [PACKAGE, "mindspore", "onnx", "numpy"]
     if options.precision_of("onnx") == "int8" and "onnx" in options.formats:
-        packages.append("onnxruntime")  # which quantised
+        packages.append("onnxruntime")  # it quantises
     tools = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     return {**tools, "mindspore-lite": locate().version} if "lite" in options.formats else tools

@@ -1,4 +1,4 @@
-"""`synergy inspect`: what a model file or a bundle holds."""
+"""`synergy inspect`: the contents of a model file or a bundle."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FILE|BUNDLE", help="A .mindir, .onnx or .ms file, or a bundle.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|BUNDLE", help="A .mindir, .onnx or .ms file, or a bundle folder.")
+    ],
     json_file: JsonOption = None,
 ) -> None:
-    """What a model file or a bundle is, and which engines here can run it. Hashes of a bundle are verified."""
+    """Show what a model file or a bundle contains and which engines can run it.
+
+    Prints inputs, outputs, operators, weights and versions. The hashes of
+    a bundle are verified.
+    """
     from synergy.export.inspection.inspect import inspect_path
 
     found = inspect_path(path)
@@ -27,7 +33,7 @@ def inspect(
 
 
 def print_inspection(found: Inspection) -> None:
-    """The bundle's promises, then a block per model file."""
+    """Print the facts of the bundle, if it is one, then a block per model file."""
     if found.bundle is not None:
         _print_facts(found.bundle.folder, _bundle_facts(found.bundle))
     for model in found.models:
@@ -50,13 +56,13 @@ def _print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _bundle_facts(bundle: BundleInfo) -> Iterator[tuple[str, str]]:
-    proved = {None: "no parity report", True: "every artifact was proved against the Cell", False: "FAILED"}
+    parity = {None: "no parity report", True: "every artifact passed against the checkpoint", False: "FAILED"}
     yield "network", f"{bundle.arch}, {bundle.convention} conventions, head {bundle.head}"
     yield "from", f"{bundle.source}, sha256 {bundle.source_sha256[:12]}"
     yield from _tensor_facts(bundle.inputs, bundle.outputs)
     yield "made with", ", ".join(f"{name} {version}" for name, version in bundle.toolchain.items())
     yield "verified", ", ".join(bundle.verified)
-    yield "parity", proved[bundle.proved]
+    yield "parity", parity[bundle.proved]
 
 
 def _model_facts(model: ModelInfo) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""Parts of the network with everything constant folded in: fewer operators, and numbers that half precision can hold.
+"""Parts of the network with constants folded in: fewer operators, and values within the range of float16.
 
-The Cell's 3DMM works in the bases' own unit, micrometres, and whitening multiplies by up to 1e5 of them: beyond
-float16's largest number, 65504, so a model with float16 weights would answer infinity.
+The Cell's 3DMM works in micrometres, the unit of its bases, and the whitening multiplies by up to 1e5. That is beyond
+65504, the largest float16 number, so a model with float16 weights would output infinity.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from synergy.runtime.decode import LANDMARK_FRAMES
 from synergy.synergy_model.landmark_networks import GLOBAL_DIM, LOCAL_DIM, LandmarkRefiner, PointLayer
 from synergy.synergy_model.morphable import CAMERA, POINTS, MorphableModel, nearest_z_to_zero
 
-LARGEST = 100.0  # coordinates of the mean face after the change of unit: as if in millimetres
+LARGEST = 100.0  # largest coordinate of the mean face after the change of unit (about millimetres)
 
 
 class FoldedMorphable(nn.Cell):
     """Whitened parameters (N,62) -> P points (N,3,P) in crop px, y down, as `morphable` places its landmarks.
 
     `u` (3P,1), `w_shp` (3P,40), `w_exp` (3P,10), x, y, z interleaved: the sparse basis or the dense one. With
-    3DDFA_V2's frame the least z of the given points is 0, as in its code: a mesh's z differs from the landmarks' by
-    a constant. Folding is done in float64.
+    3DDFA_V2's frame the smallest z of the given points is 0, as in its code, so the z of a mesh and of the landmarks
+    differ by a constant. Folding is done in float64.
     """
 
     def __init__(self, morphable: MorphableModel, u: np.ndarray, w_shp: np.ndarray, w_exp: np.ndarray) -> None:
@@ -31,8 +31,8 @@ class FoldedMorphable(nn.Cell):
         mean, std = (getattr(morphable, name).asnumpy().astype(np.float64) for name in ("param_mean", "param_std"))
         bases = np.concatenate([w_shp, w_exp], axis=1).astype(np.float64)
         centre = u[:, 0] + bases @ mean[CAMERA:]
-        unit = 2.0 ** np.ceil(np.log2(np.abs(centre).max() / LARGEST))  # a power of two rounds nothing
-        camera = np.repeat([[unit, unit, unit, 1.0]], 3, axis=0) * np.array([[1.0], [-1.0], [1.0]])  # y turns down
+        unit = 2.0 ** np.ceil(np.log2(np.abs(centre).max() / LARGEST))  # a power of two: no rounding
+        camera = np.repeat([[unit, unit, unit, 1.0]], 3, axis=0) * np.array([[1.0], [-1.0], [1.0]])  # y points down
         frame = LANDMARK_FRAMES[morphable.convention]
         shift = np.zeros((3, 4))
         shift[:, 3] = frame.x_shift, frame.y_from, frame.z_shift
@@ -51,10 +51,10 @@ class FoldedMorphable(nn.Cell):
 
 
 class FoldedRefiner(nn.Cell):
-    """What `LandmarkRefiner` computes, with batch normalisation folded in and every layer a matrix product.
+    """The same function as `LandmarkRefiner`, with batch normalisation folded in and every layer a matrix product.
 
-    What all 68 points share goes through the widest layer once, not 68 times: a quarter of the arithmetic. And
-    MindSpore Lite 2.0's converter fails on 1x1 convolutions of points, but not on products.
+    Features that all 68 points share pass the widest layer once instead of 68 times, which needs a quarter of the
+    arithmetic. The converter of MindSpore Lite 2.0 fails on 1x1 convolutions over points, but not on matrix products.
     """
 
     def __init__(self, refiner: LandmarkRefiner) -> None:
@@ -70,7 +70,9 @@ class FoldedRefiner(nn.Cell):
     def construct(self, landmarks: Tensor, pooled: Tensor, params: Tensor) -> Tensor:
         local = self.local(ops.reshape(ops.transpose(landmarks, (0, 2, 1)), (-1, 3)))
         deep = ops.reshape(self.deep(local), (-1, POINTS, GLOBAL_DIM))
-        shared = ops.amax(ops.transpose(deep, (0, 2, 1)), (2,))  # Lite 2.0: a maximum is right over the last axis alone
+        shared = ops.amax(
+            ops.transpose(deep, (0, 2, 1)), (2,)
+        )  # Lite 2.0 computes a maximum correctly over the last axis only
         codes = ops.concat((shared, pooled, params[:, CAMERA:]), 1)
         common = ops.reshape(ops.matmul(codes, self.wide_shared) + self.bias, (-1, 1, self.width))
         fused = ops.relu(ops.reshape(ops.matmul(local, self.wide_local), (-1, POINTS, self.width)) + common)
@@ -79,7 +81,7 @@ class FoldedRefiner(nn.Cell):
 
 
 class PointLayers(nn.Cell):
-    """Points (M,inp) through layers of weight (inp,out), bias (out,) and ReLU -> (M,out)."""
+    """Dense layers with ReLU: points (M,inp) -> (M,out); each layer has a weight (inp,out) and a bias (out,)."""
 
     def __init__(self, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The graph that is deployed: camera pixels in, named outputs out. The Cell itself has no export branch."""
+"""The graph that is exported: uint8 pixels to named outputs. The training network has no code for export."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ INPUT_NAME = "images"
 
 
 class HeadError(ValueError):
-    """The checkpoint lacks what the wanted head needs."""
+    """The checkpoint lacks a part that the requested head needs."""
 
 
 class DeployGraph(nn.Cell):
     """uint8 BGR crops (N,120,120,3) -> the outputs that `runtime.manifest.HEADS` lists for `head`.
 
     params (N,62) whitened; landmarks and refined_landmarks (N,3,68), vertices (N,3,V) in crop px, y down. `dense`
-    is for the mesh head only. Preprocessing is inside, so that no device can get it wrong. Only operators of
-    `export.lowering.lower.OPERATORS` are used here.
+    is for the mesh head only. Preprocessing is part of the graph, so a device cannot apply a different one. Only
+    operators of `export.lowering.operators.OPERATORS` are used.
     """
 
     def __init__(self, network: SynergyNet, head: str = "landmarks", dense: DenseMorphable | None = None) -> None:
@@ -52,12 +52,12 @@ class DeployGraph(nn.Cell):
 
 
 def deploy_graph(checkpoint: Checkpoint, head: str) -> DeployGraph:
-    """The graph of a checkpoint that has what `head` needs, as `check_head` finds out."""
+    """The graph of a checkpoint for a head that `check_head` accepts."""
     return DeployGraph(checkpoint.network, head, checkpoint.dense if head == "mesh" else None)
 
 
 def check_head(checkpoint: Checkpoint, head: str) -> None:
-    """Raise ValueError for an unknown head, HeadError for one that the checkpoint cannot have, with the cure."""
+    """Raise ValueError for an unknown head, HeadError for one that the checkpoint does not support, with the fix."""
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}: use {', '.join(HEADS)}")
     if head == "refined" and checkpoint.network.refiner is None:
@@ -73,7 +73,7 @@ def check_head(checkpoint: Checkpoint, head: str) -> None:
 
 
 def example_input(batch: int | None) -> Tensor:
-    """What to trace the graph with: `batch` crops, or a dynamic batch for None."""
+    """An input to trace the graph with: `batch` crops, or a dynamic batch for None."""
     crop = (IMAGE_SIZE, IMAGE_SIZE, 3)
     if batch is None:
         return Tensor(shape=[None, *crop], dtype=ms.uint8)

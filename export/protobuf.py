@@ -1,17 +1,17 @@
-"""What the two protobuf formats, MindIR and ONNX, have in common."""
+"""Parsing that MindIR and ONNX share: both are protobuf formats."""
 
 from __future__ import annotations
 
 import struct
 from typing import Any
 
-NUMPY_NAMES = {"float": "float32", "double": "float64"}  # of types, where protobuf's differ
+NUMPY_NAMES = {"float": "float32", "double": "float64"}  # of types that protobuf names differently
 
 
 def parse(message: Any, data: bytes) -> bool:
-    """Fill an empty message; False where `data` is no such message, or a damaged one.
+    """Parse `data` into an empty message; False if it is not such a message or is damaged.
 
-    Protobuf's Python implementation, which some installations use, lets more errors out than the one it documents.
+    The pure Python implementation of protobuf, which some installations use, raises more than the documented error.
     """
     from google.protobuf.message import DecodeError
 
@@ -23,7 +23,7 @@ def parse(message: Any, data: bytes) -> bool:
 
 
 def _texts_are_text(message: Any) -> bool:
-    """Protobuf's Python implementation leaves a text that is no UTF-8 as bytes, in messages of the older syntax."""
+    """The pure Python implementation returns text that is not UTF-8 as bytes, in messages of the proto2 syntax."""
     for field, value in message.ListFields():
         single = isinstance(value, (str, bytes)) or hasattr(value, "ListFields")
         values = (value,) if single else value
@@ -35,7 +35,7 @@ def _texts_are_text(message: Any) -> bool:
 
 
 def dtype_name(tensor: Any, kind: int) -> str:
-    """NumPy's name for type `kind` of `tensor`, a TensorProto or that class: both formats number types themselves."""
+    """NumPy's name of type number `kind`. `tensor` is a TensorProto or its class; each format has its own numbers."""
     if kind not in tensor.DataType.values():
         return f"type {kind}"
     name = tensor.DataType.Name(kind).lower()

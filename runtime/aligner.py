@@ -27,7 +27,26 @@ MAX_BATCH = 64  # crops per engine run; more saves nothing and costs memory
 
 
 class FaceAligner:
-    """A bundle opened on one engine. Use as a context manager, or call `close`."""
+    """Finds faces, 68 3-D landmarks and head pose with a bundle opened on one engine.
+
+    Use it as a context manager, or call `close`. Images are uint8 arrays (H,W,3) in BGR order, as from `cv2.imread`.
+    Coordinates are pixels of the image: x to the right, y down.
+
+    Attributes:
+        bundle: The bundle that was opened.
+        artifact: The model file in use.
+        engine: The engine that runs it; `engine.label` is its name and compute precision.
+        unverified: True if the device is not a CPU and its results were not compared with the golden values.
+
+    Example:
+        >>> with FaceAligner.load(bundle, engine="onnx") as aligner:
+        ...     faces = aligner.align(image_bgr, [[180, 72, 270, 184]])
+        ...     prediction = aligner.predict(np.zeros((2, 120, 120, 3), np.uint8))
+        >>> faces[0].landmarks.shape, faces[0].params.shape
+        ((68, 3), (62,))
+        >>> prediction.landmarks.shape, prediction.euler_deg.shape
+        ((2, 3, 68), (2, 3))
+    """
 
     def __init__(self, bundle: Bundle, artifact: Artifact, engine: Engine, detector: Detector | None = None) -> None:
         self.bundle = bundle
@@ -54,14 +73,28 @@ class FaceAligner:
     ) -> FaceAligner:
         """Open the bundle in `folder`; without one, the built-in bundle.
 
-        engine: lite, onnx, openvino, mindspore, or auto for the fastest engine, artifact, number of threads and proved
-        precision, measured once per machine and bundle (`runtime.autotune`). device: cpu, gpu[:N] or ascend[:N].
-        threads: None for all cores. artifact: a file or format of the bundle instead of the engine's preferred one.
-        isolated: run the engine in a child process. options: precision, cores, Lite's own settings.
-        verify: replay the bundle's golden values before the first answer, and refuse an engine that disagrees. None:
-        on every device other than the CPU, because cards and their libraries were seen to give wrong numbers without
-        an error; there a bundle without golden values is refused. False: never; `unverified` is then True.
-        Raises BundleError, EngineUnavailableError, EngineError, or ValueError for an unknown engine or device.
+        Args:
+            folder: Folder that `synergy export` made; None for the built-in bundle.
+            engine: "lite", "onnx", "openvino", "mindspore", or "auto" for the fastest engine, artifact, number of
+                threads and verified compute precision, measured once per machine and bundle.
+            device: "cpu", "gpu[:N]" or "ascend[:N]".
+            threads: CPU threads; None for all cores.
+            artifact: File name or format of the model in the bundle; None for the one that the engine prefers.
+            detector: Face detector for `detect`; None for YuNet if it is installed, else the cascades of OpenCV.
+            isolated: Run the engine in a child process, so that a crash in a native library is an EngineError.
+            options: Compute precision, CPU cores and MindSpore Lite settings.
+            verify: Compare the engine with the golden values of the bundle before the first result, and refuse it if
+                they differ. None: only on GPU and Ascend, whose libraries can give wrong numbers without an error; a
+                bundle without golden values is refused there. False: never; `unverified` is then True.
+
+        Returns:
+            An open aligner.
+
+        Raises:
+            BundleError: The folder is no bundle, or a file in it was changed.
+            EngineUnavailableError: The engine or the device is not available; the message says how to install it.
+            EngineError: The engine cannot run the model, or its results differ from the golden values.
+            ValueError: The engine, the device or the artifact is unknown.
         """
         bundle = Bundle.open(BUILTIN if folder is None else folder)
         where = Device.parse(device)
@@ -90,9 +123,18 @@ class FaceAligner:
             raise
 
     def __call__(self, image: np.ndarray | str | Path) -> list[Face]:
-        """Detect and align all faces of an image (H,W,3) uint8 BGR, or of a picture file.
+        """Detect and align all faces of an image.
 
-        Raises MediaError for a file that is no picture, ValueError for an array of another form.
+        Args:
+            image: Image (H,W,3) uint8, BGR, or the path of an image file.
+
+        Returns:
+            The faces, best detection first; an empty list if there are none.
+
+        Raises:
+            MediaError: The file cannot be read.
+            ValueError: The array has another shape or dtype.
+            EngineError: The engine failed.
         """
         if isinstance(image, (str, Path)):
             from synergy.runtime.media.image import read_image  # images in memory need no decoder
@@ -103,7 +145,17 @@ class FaceAligner:
         return self.align_crops([self.cut(image_bgr, self.detect(image_bgr))])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
-        """Face boxes by the detector that was given, else by YuNet if it is installed, else by OpenCV's cascades."""
+        """Detect faces with the detector that was given, else with YuNet if it is installed, else OpenCV's cascades.
+
+        Args:
+            image_bgr: Image (H,W,3) uint8, BGR.
+
+        Returns:
+            Boxes (4,) x1, y1, x2, y2 in image pixels, with a score from 0 to 1.
+
+        Raises:
+            ValueError: The image has another shape or dtype.
+        """
         check_image(image_bgr)
         if self.detector is None:
             from synergy.runtime.detection.detector import make_detector  # known boxes and ready crops need none
@@ -112,11 +164,37 @@ class FaceAligner:
         return self.detector.detect(image_bgr)
 
     def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
-        """Align faces whose boxes (F,4) are known, in image px; a fifth column, a score, is ignored."""
+        """Align faces whose boxes are known.
+
+        Args:
+            image_bgr: Image (H,W,3) uint8, BGR.
+            boxes_xyxy: Boxes (F,4) x1, y1, x2, y2 in image pixels, tight around the face. A fifth column (score) is
+                ignored.
+
+        Returns:
+            One face per box, in the same order.
+
+        Raises:
+            ValueError: The image or the boxes have another shape, or a box is empty or not finite.
+            EngineError: The engine failed.
+        """
         return self.align_crops([self.cut(image_bgr, detections_from_boxes(boxes_xyxy))])[0]
 
     def align_rois(self, image_bgr: np.ndarray, rois_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
-        """Align faces whose square regions (F,4) are known, in image px: the crop rule is not applied to them."""
+        """Align faces whose crop regions are known.
+
+        Args:
+            image_bgr: Image (H,W,3) uint8, BGR.
+            rois_xyxy: Square regions (F,4) x1, y1, x2, y2 in image pixels. They are cropped as they are; the crop rule
+                of the bundle is not applied.
+
+        Returns:
+            One face per region, in the same order.
+
+        Raises:
+            ValueError: The image or the regions have another shape, or a region is empty or not finite.
+            EngineError: The engine failed.
+        """
         check_image(image_bgr)
         rois = np.array(rois_xyxy, np.float64)
         if rois.size == 0:
@@ -127,7 +205,19 @@ class FaceAligner:
         return self.align_crops([self._cut(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])])[0]
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
-        """Run ready crops (N,120,120,3) uint8 BGR; N may be any number from 0."""
+        """Run the network on face crops.
+
+        Args:
+            crops_bgr_u8: Crops (N,120,120,3) uint8, BGR, not normalised. N may be 0.
+
+        Returns:
+            For N crops: `params` (N,62) float32 whitened, `landmarks` (N,3,68) float32 in crop pixels, `euler_deg`
+            (N,3) yaw, pitch, roll in degrees.
+
+        Raises:
+            ValueError: The crops have another shape or dtype.
+            EngineError: The engine failed.
+        """
         crops = np.asarray(crops_bgr_u8)
         if crops.ndim != 4 or crops.shape[1:] != self.input.shape[1:] or crops.dtype != np.uint8:
             wanted = ", ".join(str(size) for size in self.input.shape[1:])
@@ -138,7 +228,17 @@ class FaceAligner:
         return Prediction(pose=self.pose, **outputs)
 
     def mesh(self, face: Face) -> np.ndarray:
-        """Dense vertices (V,3) float32 in image px, as `Face.landmarks`. Raises BundleError without a dense basis."""
+        """The dense mesh of a face.
+
+        Args:
+            face: A face from this aligner.
+
+        Returns:
+            Vertices (V,3) float32 in image pixels, as `Face.landmarks`.
+
+        Raises:
+            BundleError: The bundle has no dense basis.
+        """
         if face.vertices is not None:
             return face.vertices
         basis = self.dense_basis()

@@ -54,6 +54,7 @@ class LandmarkFrame(msgspec.Struct, frozen=True):
 
 SYNERGYNET_POSE = PoseRule(pitch_rc=(1, 2), roll_rc=(0, 1))
 DDFA_V2_POSE = PoseRule(pitch_rc=(2, 1), roll_rc=(1, 0))
+POSE_RULES = {"synergynet": SYNERGYNET_POSE, "3ddfa_v2": DDFA_V2_POSE}  # by convention
 SYNERGYNET_FRAME = LandmarkFrame(y_from=121.0)
 DDFA_V2_FRAME = LandmarkFrame(y_from=120.0, x_shift=-1.0, z_shift=-1.0, z_min_to_zero=True)
 # The official codes differ by one crop pixel: SynergyNet keeps the 1-based pixels of its MATLAB labels.

@@ -14,13 +14,28 @@ if TYPE_CHECKING:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Official .pth or .pth.tar file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="PyTorch checkpoint: .pth or .pth.tar of SynergyNet or 3DDFA_V2.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write.")],
-    arch: Annotated[str | None, typer.Option(help="Architecture, if the keys do not tell.")] = None,
-    whitening: Annotated[Path | None, typer.Option(help=".npz or .pkl with param_mean and param_std.")] = None,
-    morphable: Annotated[Path | None, typer.Option(help=".npz with u_base, w_shp_base, w_exp_base ...")] = None,
+    arch: Annotated[
+        str | None, typer.Option(show_default="found from the keys", help="Architecture, e.g. mobilenet_v2.")
+    ] = None,
+    whitening: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Mean and standard deviation of the parameters, if SRC has none: .npz or .pkl."
+        ),
+    ] = None,
+    morphable: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="3DMM bases, if SRC has none: .npz with u_base, w_shp_base, w_exp_base."),
+    ] = None,
 ) -> None:
-    """Official PyTorch checkpoint to MindSpore, without PyTorch and without running anything in the file."""
+    """Convert an official PyTorch checkpoint to MindSpore.
+
+    PyTorch is not needed, and no code in the file is executed.
+    """
     from synergy.synergy_model.checkpoints.checkpoint import save_checkpoint
     from synergy.synergy_model.checkpoints.torch_conversion import convert_checkpoint
 
@@ -33,31 +48,66 @@ def convert(
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run; a killed run goes on from there.")],
-    synthetic: Annotated[int | None, typer.Option(min=2, help="Train on this many synthetic faces.")] = None,
-    image_list: Annotated[Path | None, typer.Option("--list", help="3DDFA's list of training pictures.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the listed pictures.")] = None,
-    params: Annotated[Path | None, typer.Option(help="Parameters of the listed pictures, .pkl or .npy.")] = None,
-    held_out_list: Annotated[Path | None, typer.Option(help="For --list: pictures to validate on.")] = None,
-    held_out_params: Annotated[Path | None, typer.Option(help="Their parameters.")] = None,
-    whitening: Annotated[Path | None, typer.Option(help="For --list: .npz or .pkl.")] = None,
-    morphable: Annotated[Path | None, typer.Option(help="For --list: .npz with the sparse bases.")] = None,
-    held_out: Annotated[int, typer.Option(min=2, help="Faces to validate on.")] = 500,
-    arch: Annotated[str, typer.Option(help="Backbone.")] = "mobilenet_v2",
-    steps: Annotated[int, typer.Option(min=1)] = 20000,
-    batch: Annotated[int, typer.Option(min=2)] = 32,
-    rate: Annotated[float, typer.Option(help="Learning rate after warm-up.")] = 0.03,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps of warm-up.")] = 100,
-    milestones: Annotated[str, typer.Option(help="Steps at which the rate drops, e.g. 12000,16000.")] = "",
-    optimizer: Annotated[str, typer.Option(help="sgd (Nesterov) or adam.")] = "sgd",
-    head_rate: Annotated[float, typer.Option(help="Share of the rate for the last layers.")] = 0.02,
-    weight_decay: Annotated[float, typer.Option()] = 5e-4,
-    official_codes: Annotated[bool, typer.Option(help="Repeat the official slip in the 3DMM loss.")] = False,
-    keep_refiner: Annotated[bool, typer.Option("--keep-refiner", help="For the refined head: 6 MB more.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of the run. A run that was stopped continues from its last state."),
+    ],
+    synthetic: Annotated[
+        int | None, typer.Option(min=2, help="Train on N procedural face images.", metavar="N")
+    ] = None,
+    image_list: Annotated[
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="Train on these images: a text file, one path per line (300W-LP)."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="For --list: folder of the images.")] = None,
+    params: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --list: 3DMM parameters of the images, .pkl or .npy.")
+    ] = None,
+    held_out_list: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --list: list of validation images.")
+    ] = None,
+    held_out_params: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --list: parameters of the validation images.")
+    ] = None,
+    whitening: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For --list: mean and standard deviation of the parameters, .npz or .pkl."),
+    ] = None,
+    morphable: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --list: .npz with u_base, w_shp_base, w_exp_base.")
+    ] = None,
+    held_out: Annotated[int, typer.Option(min=2, help="Number of faces for validation.")] = 500,
+    arch: Annotated[str, typer.Option(help="Architecture of the backbone.")] = "mobilenet_v2",
+    steps: Annotated[int, typer.Option(min=1, help="Training steps (batches).")] = 20000,
+    batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
+    rate: Annotated[float, typer.Option(help="Learning rate after the warm-up.")] = 0.03,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises to --rate.")] = 100,
+    milestones: Annotated[
+        str, typer.Option(metavar="STEPS", help="Steps at which the learning rate drops, e.g. 12000,16000.")
+    ] = "",
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help="Optimizer: sgd (Nesterov momentum) or adam.")] = "sgd",
+    head_rate: Annotated[float, typer.Option(help="Learning rate of the head layers, as a factor of --rate.")] = 0.02,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 5e-4,
+    official_codes: Annotated[
+        bool,
+        typer.Option(
+            "--official-codes", help="Repeat a mistake of the official code in the 3DMM loss (docs/training.md)."
+        ),
+    ] = False,
+    keep_refiner: Annotated[
+        bool,
+        typer.Option(
+            "--keep-refiner", help="Keep the landmark refiner in the checkpoint, for `export --head refined` (6 MB)."
+        ),
+    ] = False,
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 100,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Train a network; the best checkpoint, a log and the learning curve appear in RUN."""
+    """Train a network.
+
+    Writes the best checkpoint, the state to continue from, a log and the
+    learning curve to RUN.
+    """
     from synergy.synergy_model.losses import LossOptions
     from synergy.synergy_model.training.data import ListedFiles, listed_data, synthetic_data
     from synergy.synergy_model.training.loop import train as run
@@ -81,22 +131,22 @@ def train(
             "give --synthetic N, or all of --list, --params, --root, --held-out-list, "
             "--held-out-params, --whitening and --morphable"
         )
-    with training_progress() as say:
-        result = run(chosen, data.source, data.arrays, data.validation, say)
+    with training_progress() as show:
+        result = run(chosen, data.source, data.arrays, data.validation, show)
     print(f"{result.checkpoint}: NME {result.best_nme:.3f} %; learning curve: {result.curve}")
 
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[TrainingStep], None]]:
-    """A bar that is told every step, and a line for each validation."""
+    """Yield a function that updates a progress bar after each step and prints a line after each validation."""
     from synergy.runtime.commands.progress import progress
 
-    with progress() as say:
+    with progress() as update:
 
-        def tell(step: TrainingStep) -> None:
-            say(step.step / step.steps, f"step {step.step} of {step.steps}, loss {step.loss:.3f}")
+        def show(step: TrainingStep) -> None:
+            update(step.step / step.steps, f"step {step.step} of {step.steps}, loss {step.loss:.3f}")
             if step.validation is not None:
-                found = step.validation
-                print(f"step {step.step}: loss {step.loss:.3f}, NME {found.nme:.3f} %, MAE {found.mae:.3f} deg")
+                nme, mae = step.validation.nme, step.validation.mae
+                print(f"step {step.step}: loss {step.loss:.3f}, NME {nme:.3f} %, MAE {mae:.3f} deg")
 
-        yield tell
+        yield show

@@ -1,12 +1,17 @@
-"""Shared fixtures: reference data, converted checkpoints and exported bundles, each made once per session."""
+"""Shared fixtures: reference data, converted checkpoints and exported bundles, each made once per test run.
+
+A run may have several processes (`pytest -n 2`, and the child processes of tests/runtime/conftest.py). They share one
+folder, and a file lock per path lets the first process that needs a file make it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +24,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 REFERENCE_ARCHS = ("mobilenet_v2", "mobilenet_1")
+SHARED_FOLDER = "SYNERGY_TEST_SHARED_FOLDER"  # the environment variable that names the folder of this run
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with end-to-end tests first: started last, they would run alone while the other processes are idle."""
+    slow = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def _absent(reason: str, required_by: str) -> None:
@@ -49,37 +63,93 @@ def lite_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of this test run share."""
+    if SHARED_FOLDER not in os.environ:
+        base = tmp_path_factory.getbasetemp()  # of an xdist worker: a folder inside that of the run
+        folder = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
+        folder.mkdir(exist_ok=True)
+        os.environ[SHARED_FOLDER] = str(folder)  # for child processes that run tests
+    return Path(os.environ[SHARED_FOLDER])
+
+
+@pytest.fixture(scope="session")
+def make_once(shared_folder: Path) -> MakeOnce:
+    """`make_once(name, make)` returns the path that `make(path)` has written, in this process or in another.
+
+    A failure is kept too: every later call raises at once.
+    """
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared_folder / name.replace("/", "-")
+        folder.mkdir(exist_ok=True)
+        path, made, failed = folder / Path(name).name, folder.with_suffix(".made"), folder.with_suffix(".failed")
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if failed.exists():
+                pytest.fail(f"{name} could not be made: {failed.read_text()}", pytrace=False)
+            if not made.exists():
+                try:
+                    make(path)
+                except Exception as error:
+                    failed.write_text(repr(error))
+                    raise
+                made.touch()
+        return path
+
+    return get
+
+
+class PathsByName(Mapping[str, Path]):
+    """Paths that are made when they are first read."""
+
+    def __init__(self, names: tuple[str, ...], get: Callable[[str], Path]) -> None:
+        self._names, self._get = names, get
+
+    def __getitem__(self, name: str) -> Path:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(shared: Path, make_once: MakeOnce) -> Mapping[str, Path]:
     """Converted checkpoints by architecture: mb05 (real weights), mobilenet_v2 and mobilenet_1 (random)."""
     from synergy.synergy_model.checkpoints.checkpoint import save_checkpoint
     from synergy.synergy_model.checkpoints.torch_conversion import convert_checkpoint
 
-    folder = tmp_path_factory.mktemp("ckpt")
-    morphable = shared / "morphable" / "sparse68.npz"
-    real = shared / "checkpoints" / "real"
-    paths = {}
-    for arch in ("mb05", *REFERENCE_ARCHS):
-        if arch == "mb05":
+    def convert(path: Path) -> None:
+        if path.stem == "mb05":
+            real, morphable = shared / "checkpoints" / "real", shared / "morphable" / "sparse68.npz"
             whitening = real / "param_mean_std_62d_120x120.pkl"
             done = convert_checkpoint(real / "mb05_120x120.pth", whitening=whitening, morphable=morphable)
         else:
-            done = convert_checkpoint(shared / "checkpoints" / "reference" / f"synergynet_{arch}.pth.tar")
-        paths[arch] = folder / f"{arch}.ckpt"
-        save_checkpoint(paths[arch], done.checkpoint)
-    return paths
+            done = convert_checkpoint(shared / "checkpoints" / "reference" / f"synergynet_{path.stem}.pth.tar")
+        save_checkpoint(path, done.checkpoint)
+
+    return PathsByName(("mb05", *REFERENCE_ARCHS), lambda arch: make_once(f"checkpoint/{arch}.ckpt", convert))
 
 
 @pytest.fixture(scope="session")
-def bundles(checkpoints: dict[str, Path], lite_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Proved bundles with every format, by architecture."""
+def bundles(checkpoints: Mapping[str, Path], lite_home: Path, make_once: MakeOnce) -> Mapping[str, Path]:
+    """Bundles with every format, by architecture: mb05 with its full parity report, mobilenet_v2 without one."""
     from synergy.benchmarks.parity.gate import gate
     from synergy.export.artifacts import ExportOptions
-    from synergy.export.bundle import export_bundle
+    from synergy.export.bundle import ParityResult, export_bundle
 
-    folder = tmp_path_factory.mktemp("bundles")
-    for arch, ckpt in checkpoints.items():
-        export_bundle(ckpt, folder / arch, ExportOptions(), gate, say=lambda _: None)
-    return {arch: folder / arch for arch in checkpoints}
+    def export(folder: Path) -> None:
+        verify = gate if folder.name == "mb05" else lambda *_: ParityResult(b"{}")
+        export_bundle(checkpoints[folder.name], folder, ExportOptions(), verify, lambda _: None)
+
+    found = PathsByName(("mb05", "mobilenet_v2"), lambda arch: make_once(f"bundle/{arch}", export))
+    assert found["mb05"].is_dir()  # nearly all tests with bundles use it: make it before they change the environment
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,40 @@
-"""The commands as a stranger types them: results, exit codes, and one line for every mistake."""
+"""The command line: results, exit codes, and one line for every error."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from typer.main import get_command
 
-from synergy import cli
+from synergy import __version__, cli
+from synergy.benchmarks import demo
+from synergy.benchmarks.parity import gate
+from synergy.export.bundle import ParityResult
+from synergy.runtime.diagnostics import doctor
+from synergy.runtime.diagnostics.doctor import CheckResult, DoctorReport
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The program, its groups and its commands, each with the words that select it."""
+    yield words, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, (*words, name))
+
+
+COMMANDS = dict(commands(get_command(cli.app)))
 
 
 def one_line_error(result: tuple[int, str, str], *words: str) -> None:
@@ -45,9 +65,94 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_cli_file_runs_as_a_script() -> None:
-    done = subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "export" in done.stdout
+@pytest.mark.parametrize("program", [["cli.py"], ["-m", "synergy"]], ids=" ".join)
+def test_version_of_a_source_tree(program: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *program, "--version"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"synergy {__version__}\n")
+
+
+def test_no_command_prints_the_help(synergy) -> None:
+    code, out, err = synergy()
+    assert code == 2 and "COMMAND" in out + err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_page(synergy, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    code, page, err = synergy(*command, "-h")
+    assert code == 0 and err == "" and page == synergy(*command, "--help")[1]
+    assert max(map(len, page.splitlines())) <= 100
+    for parameter in COMMANDS[command].params:
+        assert getattr(parameter, "help", None), f"{parameter.name} has no help text"
+    names = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+    if not hasattr(COMMANDS[command], "commands"):
+        assert {"-q", "--quiet", "--debug"} <= names
+
+
+def test_completion_lists_the_commands() -> None:
+    environment = {**os.environ, "_SYNERGY_COMPLETE": "complete_bash", "COMP_WORDS": "synergy in", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'synergy'; from synergy.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == {"inspect", "infer"}, done
+
+
+def test_debug_shows_the_traceback(synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["inspect", str(tmp_path)]
+    for words in (["--debug", *command], [*command, "--debug"]):
+        with pytest.raises(ValueError):
+            synergy(*words)
+    one_line_error(synergy(*command), "synergy export")
+    monkeypatch.setenv("SYNERGY_DEBUG", "1")
+    with pytest.raises(ValueError):
+        synergy(*command)
+
+
+class TestOutput:
+    """`--json -` and `--quiet`, in a process of their own: native libraries write to the file descriptor."""
+
+    @staticmethod
+    def run(*words: object) -> tuple[int, str, str]:
+        command = [sys.executable, "cli.py", *map(str, words)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_json_on_stdout(self, tiny_bundle: Path) -> None:
+        code, out, err = self.run("inspect", tiny_bundle, "--json", "-")
+        assert code == 0 and json.loads(out)["bundle"]["arch"] == "tiny" and "network" in err
+
+    def test_json_and_quiet(self, tiny_bundle: Path) -> None:
+        code, out, err = self.run("inspect", tiny_bundle, "--json", "-", "-q")
+        assert code == 0 and json.loads(out)["models"] and err == ""
+
+    def test_in_process_too(self, synergy, tiny_bundle: Path) -> None:
+        code, out, err = synergy("inspect", tiny_bundle, "--json", "-")
+        assert code == 0 and json.loads(out)["models"] and "network" in err
+        assert synergy("inspect", tiny_bundle, "--quiet") == (0, "", "")
+
+    def test_quiet_shows_errors(self, tmp_path: Path) -> None:
+        one_line_error(self.run("inspect", tmp_path, "--quiet"), "synergy export")
+
+    def test_pictures(self, tiny_bundle: Path, tmp_path: Path) -> None:
+        photo, boxes = ROOT / "benchmarks" / "assets" / "astronaut.jpg", tmp_path / "boxes.json"
+        boxes.write_text(json.dumps({"astronaut.jpg": [[180, 72, 270, 184]]}))
+        infer = ("infer", tiny_bundle, photo, "--engine", "onnx", "--boxes", boxes)
+        code, out, err = self.run(*infer, "--json", "-")
+        (image,) = json.loads(out)["images"]
+        assert code == 0 and len(image["faces"]) == 1 and "1 face" in err
+        assert self.run(*infer, "--quiet") == (0, "", "")
+
+    def test_native_output_is_no_part_of_the_report(self) -> None:
+        code = (
+            "import os; from synergy.runtime.commands.output import STDOUT, command_output, write_report\n"
+            "with command_output(STDOUT):\n    os.write(1, b'native'); print('python'); write_report('report')\n"
+            "print('after')"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.stdout, sorted(done.stderr.split())) == ("reportafter\n", ["nativepython"]), done
 
 
 class TestConvert:
@@ -92,7 +197,9 @@ class TestExport:
     def test_without_lite_the_rest_is_made_and_said(
         self, synergy, checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """The parity check takes most of an export's time, and other tests run it."""
         monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path / "empty"))
+        monkeypatch.setattr(gate, "gate", lambda *_, **__: ParityResult(b'{"pass": false, "checks": []}'))
         code, _out, err = synergy("export", checkpoints["mb05"], tmp_path / "b")
         assert code == 0 and "synergy lite install" in err, err
         assert (tmp_path / "b" / "model.onnx").is_file() and not (tmp_path / "b" / "model.ms").exists()
@@ -184,11 +291,6 @@ class TestInfer:
         code, _, err = synergy("infer", bundles["mb05"], "x.jpg", "--engine", "tflite")
         assert code == 2 and "lite" in err
 
-    def test_debug_shows_the_traceback(self, synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "argv", ["synergy", "infer", str(tmp_path), "x.jpg", "--debug"])
-        with pytest.raises(ValueError):
-            cli.main()
-
 
 class TestParity:
     def test_passes_again_and_writes_the_contract(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:
@@ -202,8 +304,13 @@ class TestParity:
             "model.mindir", "model.v1.mindir", "model.onnx", "model.ms"
         }  # fmt: skip
 
-    def test_other_checkpoint_fails(self, synergy, bundles, checkpoints) -> None:
-        code, out, _ = synergy("parity", bundles["mobilenet_v2"], "--ckpt", checkpoints["mobilenet_1"])
+    def test_other_checkpoint_fails(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:
+        """One artifact is enough."""
+        bundle = shutil.copytree(bundles["mobilenet_v2"], tmp_path / "b")
+        content = json.loads((bundle / "manifest.json").read_text())
+        content["artifacts"] = [each for each in content["artifacts"] if each["format"] == "onnx"]
+        (bundle / "manifest.json").write_text(json.dumps(content))
+        code, out, _ = synergy("parity", bundle, "--ckpt", checkpoints["mb05"])
         assert code == 1 and "FAIL" in out and "must not be used" in out
 
 
@@ -227,7 +334,10 @@ class TestBench:
         one_line_error(synergy("bench", bundles["mb05"], "--threads", 0), "threads")
 
 
-def test_demo_walks_the_whole_road(synergy, lite_home: Path, tmp_path: Path) -> None:
+@pytest.mark.e2e
+def test_demo_runs_every_step(synergy, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer faces and samples than the command has; every format, engine and picture."""
+    monkeypatch.setattr(demo, "run_demo", partial(demo.run_demo, faces=16, rounds=2))
     code, out, _ = synergy("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
     content = json.loads((tmp_path / "demo.json").read_text())
     assert code == 0 and content["parity"]["pass"] and content["bench"]["rows"]
@@ -236,14 +346,17 @@ def test_demo_walks_the_whole_road(synergy, lite_home: Path, tmp_path: Path) -> 
         assert cv2.imread(picture) is not None and picture in out
 
 
-def test_doctor_json(synergy, tmp_path: Path) -> None:
-    _, out, _ = synergy("doctor", "--json")
-    printed = json.loads(out)
-    synergy("doctor", "--json", tmp_path / "doctor.json")
-    written = json.loads((tmp_path / "doctor.json").read_text())
-    for content in (printed, written):
-        assert all(set(check) == {"name", "ok", "detail", "fix"} for check in content["checks"])
-        assert all(check["ok"] or check["fix"] for check in content["checks"])
+def test_doctor_json(synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/runtime/diagnostics/test_doctor.py runs the checks themselves."""
+    checks = (CheckResult("python", True, "3.11"), CheckResult("engine", False, "none", "install one"))
+    monkeypatch.setattr(doctor, "run_doctor", lambda: DoctorReport(checks))
+    code, out, _ = synergy("doctor", "--json")
+    assert synergy("doctor", "--json", tmp_path / "doctor.json")[0] == code == 1
+    for content in (json.loads(out), json.loads((tmp_path / "doctor.json").read_text())):
+        assert content["checks"] == [
+            {"name": "python", "ok": True, "detail": "3.11", "fix": ""},
+            {"name": "engine", "ok": False, "detail": "none", "fix": "install one"},
+        ]
 
 
 def test_lite_install_twice(synergy, lite_home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,13 +87,21 @@ def package(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+parsed = functools.cache(lambda path: ast.parse(path.read_text()))
+
+
+@functools.cache
+def imports(path: Path) -> list[tuple[str, int]]:
     """Full names of all that a file imports, anywhere in it, with the line."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return list(_imports(parsed(path)))
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.level == 0, f"line {node.lineno}: relative import"
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             yield from ((str(text.value), node.lineno) for text in node.args if isinstance(text, ast.Constant))
@@ -137,17 +146,8 @@ def test_each_heavy_package_has_one_place(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in sources() if package(path) == "runtime"], ids=ids)
 def test_engines_are_imported_when_chosen(path: Path) -> None:
     """Not at the top of a module: a device has one of them, and loading two breaks both."""
-    top = {
-        name.name.split(".")[0]
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Import)
-        for name in node.names
-    }
-    top |= {
-        (node.module or "").split(".")[0]
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.ImportFrom)
-    }
+    top = {name.name.split(".")[0] for node in parsed(path).body if isinstance(node, ast.Import) for name in node.names}
+    top |= {(node.module or "").split(".")[0] for node in parsed(path).body if isinstance(node, ast.ImportFrom)}
     assert not top & set(PLACES)
 
 
@@ -166,42 +166,25 @@ def loaded_after(statement: str, blocked: tuple[str, ...] = ()) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import synergy",
-        "import synergy.cli",
-        "import synergy.runtime.engines, synergy.runtime.errors",
-        "import synergy.runtime.aligner, synergy.runtime.autotune",
-    ],
-)
-def test_light_imports(statement: str) -> None:
-    """What every start, and every child process, pays for."""
-    assert not loaded_after(statement) & set(HEAVY)
+def test_light_imports() -> None:
+    """Every start, and every child process, imports these modules, and tests which engines are available."""
+    assert not loaded_after(
+        "import synergy, synergy.cli, synergy.runtime.aligner, synergy.runtime.autotune, synergy.runtime.errors\n"
+        "from synergy import FaceAligner\n"
+        "from synergy.runtime.engines import ENGINES, available; [available(name) for name in ENGINES]"
+    ) & set(HEAVY)
 
 
-@pytest.mark.parametrize("name", ["lite", "onnx", "openvino", "mindspore"])
-def test_looking_for_an_engine_loads_none(name: str) -> None:
-    assert not loaded_after(f"from synergy.runtime.engines import available; available({name!r})") & set(HEAVY)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import synergy.cli",
-        "import synergy; [getattr(synergy, name) for name in synergy.__all__]",
-        "from synergy.runtime.inference import pictures, videos; import synergy.runtime.detection.detector",
+def test_a_base_install_is_enough() -> None:
+    """numpy, OpenCV, typer and their dependencies; no extra."""
+    loaded_after(
+        "import synergy, synergy.cli, synergy.runtime.detection.detector, synergy.runtime.diagnostics.doctor\n"
+        "import synergy.benchmarks.speed.latency\n"
+        "[getattr(synergy, name) for name in synergy.__all__]\n"
+        "from synergy.runtime.inference import pictures, videos\n"
         "from synergy.runtime.engines import ENGINES, available; [available(name) for name in ENGINES]",
-        "import synergy.runtime.diagnostics.doctor, synergy.benchmarks.speed.latency",
-    ],
-)
-def test_a_base_install_is_enough(statement: str) -> None:
-    """numpy, OpenCV, typer and what they bring; no extra."""
-    loaded_after(statement, EXTRAS)
-
-
-def test_the_aligner_loads_no_engine() -> None:
-    assert not loaded_after("from synergy import FaceAligner") & set(PLACES)
+        EXTRAS,
+    )
 
 
 FIRST_FACE = """
@@ -261,11 +244,15 @@ def test_the_first_face_loads_what_it_uses(bundles: dict[str, Path], face: str, 
     assert not set(done.stdout.split()) & unused
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("infer", "--help"), ("bench", "--help"), ("lite", "--help")])
-def test_help_loads_nothing_of_the_work(arguments: tuple[str, ...]) -> None:
-    ask = f"from synergy import cli; import contextlib, io; sys.argv[1:] = {list(arguments)!r}\n"
-    ask += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said: cli.main()\n"
-    loaded = loaded_after(ask + "assert 'Usage' in said.getvalue()")
+def test_help_imports_no_heavy_package() -> None:
+    loaded = loaded_after(
+        "import contextlib, io\n"
+        "from synergy import cli\n"
+        "for command in ([], ['infer'], ['bench'], ['lite']):\n"
+        "    sys.argv[1:] = [*command, '--help']\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed: cli.main()\n"
+        "    assert 'Usage' in printed.getvalue(), command\n"
+    )
     assert not loaded & {*HEAVY, *EXTRAS, "numpy", "msgspec", "platformdirs"}
 
 

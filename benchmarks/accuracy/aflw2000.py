@@ -1,6 +1,6 @@
-"""AFLW2000-3D: its official evaluation layout, raw samples of it, and the way from these to that.
+"""AFLW2000-3D: load the official evaluation layout or raw samples, and build the layout from raw samples.
 
-The layout, as the official code of SynergyNet reads it (the misspelt names are the official ones):
+The layout that the official code of SynergyNet reads (the misspelt names are official):
 
     ROOT/AFLW2000-3D_crop/*.jpg     crops, 120x120
     ROOT/AFLW2000-3D_crop.list      their names in row order
@@ -26,11 +26,11 @@ from synergy.runtime.media.image import read_image
 TITLE = "AFLW2000-3D"
 CROPS, LIST, EVAL = "AFLW2000-3D_crop", "AFLW2000-3D_crop.list", "eval"
 LABELS = {"original": "AFLW2000-3D.pts68.npy", "reannotated": "AFLW2000-3D-Reannotated.pts68.npy"}
-YAW = "AFLW2000-3D.pose.npy"  # degrees; sets the bins, also for the re-annotated landmarks
+YAW = "AFLW2000-3D.pose.npy"  # degrees; defines the yaw bins, also for the re-annotated landmarks
 ROI = "AFLW2000-3D_crop.roi_box.npy"
-SKIP = "ALFW2000-3D_pose_3ANG_skip.npy"  # rows, from 0, whose pose is not scored
-EXCL = "ALFW2000-3D_pose_3ANG_excl.npy"  # pitch, yaw, roll in degrees of the other rows
-OFFICIAL_BORDER = 5  # the official benchmark blackens the crops' outer 5 pixels, its demos do not
+SKIP = "ALFW2000-3D_pose_3ANG_skip.npy"  # indices of the rows whose pose is not scored
+EXCL = "ALFW2000-3D_pose_3ANG_excl.npy"  # pitch, yaw, roll of the other rows, degrees
+OFFICIAL_BORDER = 5  # the official benchmark sets the outer 5 pixels of crops to black, the official demos do not
 JPEG_QUALITY = 95
 
 Progress = Callable[[float, str], None]
@@ -39,10 +39,10 @@ Progress = Callable[[float, str], None]
 def load_official(
     root: Path, border: int = OFFICIAL_BORDER, labels: str = "original", pictures: bool = True
 ) -> EvaluationData:
-    """The official layout. Without the two pose files the landmarks alone can be scored.
+    """Load the official layout. Without the two pose files only landmarks can be scored.
 
-    labels: original or reannotated landmarks. pictures: False reads the labels alone, to score predictions made
-    elsewhere; then neither the crops nor their list need be there, and the data has no crops.
+    border: width in pixels of the black border of crops. labels: original or reannotated landmarks. pictures: False
+    reads only labels, to score predictions from a file; then crops and their list are not needed.
     Raises DataError naming the file, and the line or row, that is missing or wrong.
     """
     if labels not in LABELS:
@@ -61,7 +61,7 @@ def load_official(
 
 
 def load_raw(folder: Path, border: int = 0) -> EvaluationData:
-    """A folder of raw samples: crops are cut from the photos by the published boxes' rule and resized linearly.
+    """Load a folder of raw samples: crops are cut by the rule of the published boxes and resized linearly.
 
     Raises DataError naming the file that is missing or wrong.
     """
@@ -84,11 +84,10 @@ def load_raw(folder: Path, border: int = 0) -> EvaluationData:
 
 
 def prepare(raw: Path, out: Path, progress: Progress) -> int:
-    """Build the official layout `out` from the raw dataset, whole or not at all; returns the number of samples.
+    """Build the official layout `out` from the raw dataset, completely or not at all; returns the number of samples.
 
-    Left out are the two files that need data from elsewhere: the re-annotated landmarks and their yaw.
-    `progress` is told the part done, 0 to 1, and what is being done. Raises DataError for bad data, and if `out`
-    exists.
+    The re-annotated landmarks are not written: the raw dataset does not have them. `progress` is called with the
+    completed fraction, 0 to 1, and a description. Raises DataError for bad data, and if `out` exists.
     """
     if out.exists():
         raise DataError(f"{out} exists: choose another name, or remove it first")
@@ -107,7 +106,7 @@ def prepare(raw: Path, out: Path, progress: Progress) -> int:
 
 
 def matlab_crop(image_bgr: np.ndarray, roi_xyxy: np.ndarray) -> np.ndarray:
-    """Pixels x1..x2, y1..y2, counted from 1 and both ends included: the official cut. Outside the image is black."""
+    """The official crop: pixels x1..x2, y1..y2, counted from 1, both ends included. Outside the image is black."""
     left, top, right, bottom = (int(edge) for edge in roi_xyxy - [1, 1, 0, 0])
     height, width = image_bgr.shape[:2]
     canvas = np.zeros((bottom - top, right - left, 3), np.uint8)
@@ -124,7 +123,7 @@ def _raw_crop(sample: RawSample, image_bgr: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _write_crop(sample: RawSample, folder: Path) -> np.ndarray:
-    """Writes the crop, cut by the whole region, and returns the region clipped, as published."""
+    """Write the crop of the whole region; returns the region clipped to the image, as published."""
     image = sample.image_bgr()
     crop = imresize(matlab_crop(image, sample.roi_xyxy), CROP_SIZE)
     _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -147,7 +146,7 @@ def _write_labels(folder: Path, samples: list[RawSample], rois: np.ndarray) -> N
 
 
 def _load_landmarks(root: Path, name: str) -> np.ndarray:
-    """The labels, whose number of rows all other files must have."""
+    """The landmarks. All other files must have the same number of rows."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: `synergy aflw2000 prepare` builds it from the raw data")
     truth = _load(root, name)
@@ -158,7 +157,7 @@ def _load_landmarks(root: Path, name: str) -> np.ndarray:
 
 
 def _read_list(path: Path, count: int, optional: bool) -> tuple[str, ...]:
-    """The names in the list, one per row of the labels; blank lines at its end do not count."""
+    """The file names in the list, one per row of the labels; blank lines at its end are ignored."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except FileNotFoundError:
@@ -179,7 +178,7 @@ def _read_crops(root: Path, names: tuple[str, ...]) -> np.ndarray:
 def _read_crop(root: Path, name: str, line: int) -> np.ndarray:
     where = f"{root / LIST}, line {line}"
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{where}: {name!r} is no picture inside {CROPS}")
+        raise DataError(f"{where}: {name!r} is not a picture inside {CROPS}")
     try:
         image = read_image(root / CROPS / name)
     except MediaError as error:
@@ -190,17 +189,17 @@ def _read_crop(root: Path, name: str, line: int) -> np.ndarray:
 
 
 def _load(root: Path, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """An array of numbers, of `shape` if that is given."""
+    """Load a numeric array; check its shape if `shape` is given."""
     path = root / EVAL / name
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is no .npy file of plain numbers: {error}") from None
+        raise DataError(f"{path} is not an .npy file of numbers: {error}") from None
     if array.dtype.kind not in "fiu" or (shape is not None and array.shape != shape):
         wanted = "numbers" if shape is None else f"numbers {shape}, a row per sample"
-        raise DataError(f"{path} is {array.dtype} {array.shape}: needed are {wanted}")
+        raise DataError(f"{path} is {array.dtype} {array.shape}: expected {wanted}")
     return array
 
 
@@ -212,7 +211,7 @@ def _check_rois(rois: np.ndarray, path: Path) -> None:
 
 
 def _load_pose(root: Path, count: int) -> tuple[np.ndarray | None, np.ndarray | None, str | None]:
-    """yaw, pitch, roll (N,3) with NaN where not scored, which rows are, and the reason where files are missing."""
+    """Angles (N,3) yaw, pitch, roll, NaN where not scored; scored rows (N,) bool; names of missing files, if any."""
     missing = [str(root / EVAL / name) for name in (EXCL, SKIP) if not (root / EVAL / name).is_file()]
     if missing:
         return None, None, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"

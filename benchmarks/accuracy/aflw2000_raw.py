@@ -1,4 +1,4 @@
-"""Raw AFLW2000-3D samples as they are downloaded: imageNNNNN.jpg beside imageNNNNN.mat."""
+"""Raw AFLW2000-3D samples as downloaded: pairs of imageNNNNN.jpg and imageNNNNN.mat."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from synergy.runtime.errors import MediaError
 from synergy.runtime.media.image import read_image
 
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
-ROI_FACTOR = np.sqrt(2)  # side of the crop over the longer side of the landmarks' box
-MAX_POSE_DEG = 99.0  # faces with a larger angle are left out of the pose error (FSA-Net's protocol)
+ROI_FACTOR = np.sqrt(2)  # side of the crop, relative to the longer side of the landmarks' bounding box
+MAX_POSE_DEG = 99.0  # faces with a larger angle are excluded from the pose error (protocol of FSA-Net)
 FARTHEST = 8192  # pixels; larger coordinates come from damaged labels and would need huge crops
 MAT_FILE_LIMIT = 1 << 20  # bytes; the label files of AFLW2000-3D have about 4,000
 MAT_NUMBERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"single", "double"}
@@ -30,7 +30,7 @@ MAT_ARRAY_LIMIT = 1 << 16  # values of one array; pt3d_68 has 204
 class RawSample:
     """One photo and its labels: landmarks (3,68) float32 image px, y down; euler_deg (3,) yaw, pitch, roll.
 
-    roi_xyxy (4,) is the crop's region by the rule of the published boxes; it may reach outside the photo.
+    roi_xyxy (4,) is the crop region by the rule of the published boxes; it may extend beyond the photo.
     """
 
     picture: Path
@@ -46,9 +46,9 @@ class RawSample:
             raise DataError(str(error)) from None
 
     def published_roi(self, image_bgr: np.ndarray) -> np.ndarray:
-        """The region (4,) clipped to MATLAB's pixels, 1..width and 1..height, as the official file has it.
+        """The region (4,) clipped to 1..width and 1..height (MATLAB's pixel numbers), as in the official file.
 
-        55 of the 2000 are clipped and so not square; results are mapped back by the clipped box all the same.
+        55 of the 2000 regions are clipped and not square. The protocol maps results back by the clipped region.
         """
         height, width = image_bgr.shape[:2]
         clipped = self.roi_xyxy.clip(1, [width, height, width, height])
@@ -58,16 +58,18 @@ class RawSample:
 
 
 def read_raw_samples(folder: Path) -> list[RawSample]:
-    """Every sample of the folder, by name, labels only. Raises DataError naming the file that is wrong or missing."""
+    """Labels of all samples in the folder, sorted by name. Raises DataError naming a wrong or missing file."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder: name the one with image*.jpg and image*.mat")
+        raise DataError(f"{folder} is not a folder: give the one with image*.jpg and image*.mat")
     labels, pictures = ({path.stem for path in folder.glob(f"*.{suffix}")} for suffix in ("mat", "jpg"))
     for stems, suffix in ((pictures - labels, "mat"), (labels - pictures, "jpg")):
         if stems:
             more = f" (and {len(stems) - 1} more)" if len(stems) > 1 else ""
-            raise DataError(f"{folder / min(stems)}.{suffix} is missing{more}: every sample is a .jpg with a .mat")
+            raise DataError(
+                f"{folder / min(stems)}.{suffix} is missing{more}: every sample needs a .jpg and a .mat file"
+            )
     if not labels:
-        raise DataError(f"{folder} has no samples: name the folder with image*.jpg and image*.mat")
+        raise DataError(f"{folder} has no samples: give the folder with image*.jpg and image*.mat")
     return [read_raw_sample(folder / f"{stem}.mat") for stem in sorted(labels)]
 
 
@@ -129,9 +131,9 @@ def _check_arrays(path: Path, listed: dict[str, tuple[tuple[int, ...], str]], na
 
 
 def roi_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (2 or 3,68) image px -> the crop's region (4,) x1, y1, x2, y2: whole pixels, a square.
+    """Landmarks (2 or 3,68) image px -> square crop region (4,) x1, y1, x2, y2 in whole pixels.
 
-    Clipped, it is the published box for each of the 2000 samples. The far corner starts from the rounded near one.
+    Clipped, it equals the published box for each of the 2000 samples. x2, y2 are computed from the rounded x1, y1.
     """
     points = landmarks[:2].astype(np.float64)
     low, high = points.min(axis=1), points.max(axis=1)
@@ -141,10 +143,10 @@ def roi_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
 
 
 def pose_counts(euler_deg: np.ndarray) -> np.ndarray:
-    """Angles (N,3) -> (N,) bool: the faces whose pose is scored."""
+    """Angles (N,3) in degrees -> (N,) bool: whether the pose of a face is scored."""
     return (np.abs(euler_deg) <= MAX_POSE_DEG).all(axis=1)
 
 
 def _round_half_away(values: np.ndarray) -> np.ndarray:
-    """MATLAB's round; NumPy's goes to the even neighbour."""
+    """Round like MATLAB: halves away from zero. NumPy rounds halves to even."""
     return np.copysign(np.floor(np.abs(values) + 0.5), values)

@@ -1,4 +1,4 @@
-"""What accuracy is measured on: crops with their true landmarks and head poses, from any source."""
+"""Evaluation data: crops with their true landmarks and head poses, from any source."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ HELD_OUT_FACES = 512
 
 
 class DataError(ValueError):
-    """Labels or pictures cannot be used; the message names the file and the line or row."""
+    """Labels or pictures are missing or wrong; the message names the file and the line or row."""
 
 
 @dataclass(frozen=True)
 class EvaluationData:
     """N faces.
 
-    title: the data set's name, for headings; source: one line on where it is from and what was done to it.
-    crops (N,120,120,3) uint8 BGR, as the network is to see them, or (0,120,120,3) where labels alone were read.
-    landmarks (N,2 or 3,68) original image px, y down.
-    yaw_deg (N,), by whose size faces are put into bins. roi_xyxy (N,4), the image region each crop maps back to.
-    pose_deg (N,3) yaw, pitch, roll in degrees and `scored` (N,) bool, the faces whose pose counts; None where there
-    is no true pose, and `pose_missing` says why.
+    title: name of the data set, for headings. source: one line on its origin and preparation. names: one per face.
+    crops: (N,120,120,3) uint8 BGR, the network's input, or (0,120,120,3) if only labels were read.
+    landmarks: (N,2 or 3,68) original image px, y down. yaw_deg: (N,), its absolute value selects the yaw bin.
+    roi_xyxy: (N,4), the image region of each crop. pose_deg: (N,3) yaw, pitch, roll in degrees. scored: (N,) bool,
+    whether the pose of a face is scored. Both are None without true poses; pose_missing: the reason.
     """
 
     title: str
@@ -45,7 +44,7 @@ class EvaluationData:
         return len(self.names)
 
     def with_border(self, width: int) -> EvaluationData:
-        """The same with the outer `width` pixels of every crop black, as the official benchmark has it with 5."""
+        """A copy whose crops have a black border of `width` pixels; the official benchmark uses 5."""
         if not 0 <= width < CROP_SIZE // 2:
             raise ValueError(f"the border is {width} pixels: give 0 to {CROP_SIZE // 2 - 1}")
         said = f"{width}-pixel black border" if width else "no black border"
@@ -53,7 +52,7 @@ class EvaluationData:
 
 
 def blacken_border(crops: np.ndarray, width: int) -> np.ndarray:
-    """Crops (N,H,W,3) with the outer `width` pixels 0: a new array."""
+    """A copy of crops (N,H,W,3) with the outer `width` pixels set to 0."""
     inner = slice(width, -width or None)
     framed = np.zeros_like(crops)
     framed[:, inner, inner] = crops[:, inner, inner]
@@ -61,7 +60,7 @@ def blacken_border(crops: np.ndarray, width: int) -> np.ndarray:
 
 
 def to_image_px(landmarks: np.ndarray, roi_xyxy: np.ndarray) -> np.ndarray:
-    """Crop px (N,2 or 3,P) -> image px (N,2,P) float64 by the unrounded regions (N,4)."""
+    """Crop px (N,2 or 3,P) -> image px (N,2,P) float64, by regions (N,4) x1, y1, x2, y2."""
     corner, scale = _corner_and_scale(roi_xyxy)
     return landmarks[:, :2] * scale + corner
 
@@ -73,7 +72,10 @@ def to_crop_px(landmarks: np.ndarray, roi_xyxy: np.ndarray) -> np.ndarray:
 
 
 def check_labels(landmarks: np.ndarray, source: str, place: str = ", row {}") -> None:
-    """Raise DataError unless labels (N,2 or 3,68) are finite and span a box; `place` is its index in words."""
+    """Raise DataError unless landmarks (N,2 or 3,68) are finite and not on one line.
+
+    `place` formats the index of a wrong row for the message.
+    """
     if landmarks.ndim != 3 or landmarks.shape[1] not in (2, 3) or landmarks.shape[2] != POINTS:
         raise DataError(f"{source} has shape {landmarks.shape}: landmarks are (N, 2 or 3, {POINTS})")
     check_finite(landmarks, source, place)
@@ -91,9 +93,9 @@ def check_finite(values: np.ndarray, source: str, place: str = ", row {}") -> No
 
 
 def synthetic_data(count: int = HELD_OUT_FACES, seed: int = HELD_OUT_SEED) -> EvaluationData:
-    """Synthetic faces that no training saw, with exact labels: no file is needed. About 100 faces a second."""
+    """Synthetic faces that are not used in training, with exact labels; about 100 faces per second."""
     if count < 1:
-        raise ValueError(f"{count} synthetic faces: ask for at least one")
+        raise ValueError(f"the number of synthetic faces is {count}: use at least one")
     batch = SyntheticFaces(seed).batch(range(count))
     return EvaluationData(
         title="synthetic faces",

@@ -1,4 +1,4 @@
-"""`synergy eval`: which predictor, on which data."""
+"""`synergy eval`: choose predictor and data, and evaluate."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Data: `root` (official layout), `raw` (raw samples), or neither for held-out synthetic faces.
+    """Predictor and data of an evaluation.
 
-    border: black pixels around each crop; None is the official benchmark's 5 for `root`, none elsewhere.
-    predictions: a file that is scored in place of a network; whitening and morphable decode its parameters.
+    root: folder in the official layout; raw: folder of raw samples; without both, held-out synthetic faces.
+    border: width in pixels of the black border of crops; None: 5 for `root` as in the official benchmark, else 0.
+    predictions: a file to score instead of a network; whitening and morphable decode its parameters.
     """
 
     engine: str = "auto"
@@ -39,14 +40,14 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         if self.root and self.raw:
-            raise ValueError("--root and --raw name two data sets: give one")
+            raise ValueError("--root and --raw are two data sets: give only one")
         if self.predictions and not self.root:
             raise ValueError("--predictions are scored against the labels of --root: give it")
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The report, and what it was made from; `by` says which artifact and engine of a bundle."""
+    """The report with its predictions and data; `by`: artifact and engine, empty unless a bundle was evaluated."""
 
     report: AccuracyReport
     predictions: Predictions
@@ -55,7 +56,7 @@ class EvalResult:
 
 
 def load_data(options: EvalOptions) -> EvaluationData:
-    """Labels and crops, checked. Raises DataError naming file and line or row."""
+    """Load and check labels and crops. Raises DataError naming the file and the line or row."""
     if options.root:
         border = OFFICIAL_BORDER if options.border is None else options.border
         return load_official(options.root, border, options.labels, pictures=options.predictions is None)
@@ -65,9 +66,9 @@ def load_data(options: EvalOptions) -> EvaluationData:
 
 
 def run_eval(subject: Path | None, options: EvalOptions, progress: Progress) -> EvalResult:
-    """Evaluate a bundle, a checkpoint's Cell, or with `options.predictions` a file. Bad data is said first."""
+    """Evaluate a bundle, the Cell of a checkpoint, or the file `options.predictions`. Data is checked first."""
     if (subject is None) == (options.predictions is None):
-        raise ValueError("give a bundle or a checkpoint, or else --predictions FILE.npz")
+        raise ValueError("give either a bundle or checkpoint, or --predictions FILE.npz")
     data = load_data(options)
     if subject is not None and not subject.is_file():
         loaded = FaceAligner.load(
@@ -82,7 +83,7 @@ def run_eval(subject: Path | None, options: EvalOptions, progress: Progress) -> 
 
 
 def _predict(subject: Path | None, options: EvalOptions, data: EvaluationData, progress: Progress) -> Predictions:
-    """Of a checkpoint's Cell, or of a file."""
+    """Predictions of the Cell of a checkpoint, or from a file."""
     if subject is None:
         assert options.predictions is not None
         return predictions_from_npz(options.predictions, len(data), options.whitening, options.morphable)

@@ -1,4 +1,4 @@
-"""MATLAB's `imresize` with its defaults (bicubic, anti-aliased), which made the official crops."""
+"""MATLAB's `imresize` with default settings (bicubic, anti-aliased), with which the official crops were made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ SUPPORT = 4.0  # input pixels that the cubic kernel spans at scale 1
 
 
 def imresize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H,W,C) uint8 to (size,size,C). Like MATLAB's, each of the two passes rounds to uint8; the one that
-    shrinks more comes first."""
+    """Resize (H,W,C) uint8 to (size,size,C). As in MATLAB, each of the two passes rounds to uint8, and the pass that
+    shrinks more is first."""
     axes = (0, 1) if image.shape[0] >= image.shape[1] else (1, 0)
     for axis in axes:
         resized = np.tensordot(resize_weights(image.shape[axis], size), image, axes=(1, axis))
@@ -18,9 +18,9 @@ def imresize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_weights(length: int, size: int) -> np.ndarray:
-    """(size, length): what each input pixel adds to each output pixel. Pixels beyond an end are mirrored."""
+    """Weights (size, length) of input pixels in output pixels. Pixels beyond the border are mirrored."""
     scale = size / length
-    stretch = min(scale, 1.0)  # shrinking widens the kernel: this is the anti-aliasing
+    stretch = min(scale, 1.0)  # a wider kernel when shrinking: anti-aliasing
     centre = (np.arange(size) + 0.5) / scale - 0.5
     first = np.floor(centre - SUPPORT / stretch / 2).astype(int)
     taps = first[:, None] + np.arange(int(np.ceil(SUPPORT / stretch)) + 2)

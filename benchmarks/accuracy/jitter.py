@@ -1,4 +1,4 @@
-"""How much the landmarks of a face that stands still tremble, as a noisy camera shows it: raw and smoothed."""
+"""Landmark jitter on a static face with camera noise, with and without smoothing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from synergy.runtime.tracking.smoothing import OneEuro, jitter
 from synergy.runtime.tracking.tracker import FaceTracker, TrackOptions
 
 FRAMES = 60  # at 30 per second
-SETTLED = 10  # frames, until the filter has forgotten the first
-# Of a small sensor indoors: what reading adds, and photons, whose variance grows with the light. 5 of 255 at mid grey.
+SETTLED = 10  # frames after which the first one no longer affects the filter
+# Noise of a small sensor indoors: read noise, and photon noise, whose variance is proportional to brightness. Together
+# a standard deviation of 5 of 255 at mid grey.
 READ_SIGMA, PHOTON_GAIN = 2.0, 0.16
 SEED = 20120505
 
 
 class JitterReport(msgspec.Struct, frozen=True):
-    """Mean motion of a landmark from frame to frame on `engine`, in pixels and in percent of the face's size
-    (`runtime.tracking.smoothing.jitter`), over `frames` frames; noise_sigma is the noise's at mid grey, of 255."""
+    """Mean landmark motion between frames, in pixels and in percent of the face size.
+
+    See `runtime.tracking.smoothing.jitter`. noise_sigma: standard deviation of the noise at mid grey, of 255.
+    """
 
     engine: str
     frames: int
@@ -35,20 +38,20 @@ class JitterReport(msgspec.Struct, frozen=True):
 
 
 class _OneBox:
-    """A detector that always finds the portrait's face in the same place."""
+    """A detector that always returns the same box."""
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         return [Detection(np.array(PORTRAIT_BOX_XYXY), 1.0)]
 
 
 def measure_jitter(aligner: FaceAligner, frames: int = FRAMES) -> JitterReport:
-    """Track the bundled portrait in noise, with and without the smoothing that videos get by default.
+    """Track the bundled portrait with noise, with and without the default smoothing of videos.
 
-    The aligner's detector is replaced. Raises EngineError, ValueError for fewer than 12 frames or a network that is
-    too bad to follow a face.
+    Replaces the aligner's detector. Raises EngineError; ValueError for fewer than 12 frames, or if the tracker loses
+    the face.
     """
     if frames < SETTLED + 2:
-        raise ValueError(f"trembling shows after {SETTLED} frames: use {SETTLED + 2} or more, not {frames}")
+        raise ValueError(f"jitter is measured after {SETTLED} frames: use {SETTLED + 2} or more, not {frames}")
     aligner.detector = _OneBox()
     raw, smoothed = (FaceTracker(aligner, TrackOptions(frames + 1, each)) for each in (None, OneEuro()))
     seen = [[_landmarks(tracker, frame) for tracker in (raw, smoothed)] for frame in noisy_frames(frames)]
@@ -68,12 +71,12 @@ def measure_jitter(aligner: FaceAligner, frames: int = FRAMES) -> JitterReport:
 def _landmarks(tracker: FaceTracker, frame_bgr: np.ndarray) -> np.ndarray:
     faces = tracker.track(frame_bgr)
     if not faces:
-        raise ValueError("this network loses a face that stands still: how it trembles is not known")
+        raise ValueError("the tracker loses a face that does not move: jitter cannot be measured with this network")
     return faces[0].landmarks
 
 
 def noisy_frames(count: int) -> Iterator[np.ndarray]:
-    """The portrait (H,W,3) uint8 BGR as a still camera sees it `count` times."""
+    """The portrait (H,W,3) uint8 BGR, `count` times with different noise."""
     image = read_image(PORTRAIT).astype(np.float32)
     sigma = noise_sigma(image)
     random = np.random.default_rng(SEED)
@@ -83,5 +86,5 @@ def noisy_frames(count: int) -> Iterator[np.ndarray]:
 
 
 def noise_sigma(level: np.ndarray) -> np.ndarray:
-    """Standard deviation of the noise where the light is `level`, 0 to 255."""
+    """Standard deviation of the noise at brightness `level`, 0 to 255."""
     return np.sqrt(READ_SIGMA**2 + PHOTON_GAIN * level)

@@ -1,4 +1,4 @@
-"""Accuracy face by face: a table for spreadsheets, and a picture of the worst."""
+"""Accuracy per face: a CSV table, and a picture of the faces with the largest error."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PREDICTED: Colour = (60, 60, 255)
 WHITE: Colour = (255, 255, 255)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
-FARTHEST = 1e5  # pixels; keeps OpenCV's fixed point from overflowing
+FARTHEST = 1e5  # pixels; larger coordinates would overflow OpenCV's fixed-point numbers
 
 
 def write_csv(path: Path, report: AccuracyReport, predictions: Predictions, data: EvaluationData) -> None:
-    """One line per face; angles that are not scored stay empty. Raises MediaError if the disk refuses."""
+    """One line per face; angles that are not scored stay empty. Raises MediaError if the file cannot be written."""
     errors = pose_errors(predictions, data)
     if errors is None:
         errors = np.full((len(data), 3), np.nan)
@@ -54,9 +54,9 @@ def write_montage(
 def montage(report: AccuracyReport, predictions: Predictions, data: EvaluationData, faces: int = FACES) -> np.ndarray:
     """The picture of `write_montage`, (H,W,3) uint8 BGR."""
     if faces < 1:
-        raise ValueError(f"a montage of {faces} faces: ask for at least one")
+        raise ValueError(f"the number of faces in the montage is {faces}: use at least one")
     if len(data.crops) != len(data):
-        raise DataError("a montage shows the crops, and only labels were read")
+        raise DataError("a montage needs the crops, but only labels were read")
     worst = np.argsort(report.nme_per_image)[::-1][:faces]
     truth = to_crop_px(data.landmarks[worst], data.roi_xyxy[worst])
     tiles = [

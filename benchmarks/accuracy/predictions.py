@@ -1,4 +1,4 @@
-"""What a network says of the crops, from an exported bundle or from a file made elsewhere."""
+"""Predictions for crops, by an exported bundle or from a file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of N crops: landmarks (N,2 or 3,68) crop px, y down; euler_deg (N,3) yaw, pitch, roll in degrees.
+    """Predictions for N crops: landmarks (N,2 or 3,68) crop px, y down; euler_deg (N,3) yaw, pitch, roll in degrees.
 
-    The angles have the signs of AFLW2000-3D's labels, which are SynergyNet's, whatever the network's own. They are
-    None where nothing tells the pose, and `pose_missing` says why.
+    The angles have the signs of the AFLW2000-3D labels, which are those of SynergyNet, for every network. They are None
+    if the pose is unknown; pose_missing: the reason.
     """
 
     landmarks: np.ndarray
@@ -36,7 +36,7 @@ Predictor = Callable[[np.ndarray], Predictions]
 
 
 def bundle_predictor(aligner: FaceAligner) -> Predictor:
-    """Crops (N,120,120,3) uint8 BGR -> Predictions, by an opened bundle."""
+    """A function from crops (N,120,120,3) uint8 BGR to Predictions, by an open bundle."""
     basis = aligner.morphable
 
     def predict(crops_bgr_u8: np.ndarray) -> Predictions:
@@ -53,13 +53,13 @@ def predictions_from_npz(
     morphable: Path | None = None,
     convention: str = "synergynet",
 ) -> Predictions:
-    """Predictions made elsewhere for `count` crops in row order.
+    """Read predictions for `count` crops, in the order of the rows, from an .npz file.
 
-    The file holds `landmarks` (count, 2 or 3, 68) in crop px, y down, or `params` (count, 62), whitened, or both:
-    then the landmarks are scored for NME and the parameters for pose. Parameters need `whitening` (.npz or .pkl with
-    param_mean and param_std, or mean and std), and without landmarks `morphable` (.npz with u_base, w_shp_base,
-    w_exp_base) as well; `convention`, synergynet or 3ddfa_v2, says where their crop pixels start.
-    Raises DataError naming the file and what it lacks.
+    The file has `landmarks` (count, 2 or 3, 68) in crop px, y down, or `params` (count, 62), whitened. If it has both,
+    landmarks are scored for NME and parameters for pose. Parameters need `whitening` (.npz or .pkl with param_mean and
+    param_std, or mean and std); without landmarks they also need `morphable` (.npz with u_base, w_shp_base,
+    w_exp_base). convention: synergynet or 3ddfa_v2, the origin of crop pixels for landmarks decoded from parameters.
+    Raises DataError naming the file and the missing or wrong array.
     """
     if convention not in LANDMARK_FRAMES:
         raise ValueError(f"unknown convention {convention!r}: use {' or '.join(LANDMARK_FRAMES)}")
@@ -81,7 +81,7 @@ def predictions_from_npz(
 
 
 def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """param_mean and param_std (62,) of a .npz or .pkl file; nothing in the file is run."""
+    """param_mean and param_std (62,) from an .npz or .pkl file; no code in a pickle is executed."""
     content = _read(path)
     for keys in WHITENING_KEYS:
         if all(key in content for key in keys):
@@ -91,7 +91,7 @@ def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_bases(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """u_base (204,1), w_shp_base (204,40), w_exp_base (204,10) of a .npz file; other keys are ignored."""
+    """u_base (204,1), w_shp_base (204,40), w_exp_base (204,10) from an .npz file; other keys are ignored."""
     content = _read(path)
     missing = [key for key in BASES if key not in content]
     if missing:
@@ -110,7 +110,7 @@ def _landmarks(content: dict[str, np.ndarray], path: Path, count: int) -> np.nda
 
 def _checked(array: np.ndarray, shape: tuple[int, ...], source: str) -> np.ndarray:
     if array.shape != shape or array.dtype.kind not in "fiu":
-        raise DataError(f"{source} is {array.dtype} {array.shape}, needed are numbers {shape}")
+        raise DataError(f"{source} is {array.dtype} {array.shape}, expected numbers {shape}")
     check_finite(array, source)
     return array
 

@@ -1,4 +1,4 @@
-"""Task accuracy: NME and pose MAE of any predictor on any data, in the form that AFLW2000-3D results are printed in."""
+"""Task accuracy: NME and pose MAE of a predictor on evaluation data, and the table of the AFLW2000-3D benchmark."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData, check_fi
 from synergy.benchmarks.accuracy.predictions import Predictions, Predictor
 from synergy.synergy_model.metrics import YAW_BINS, Accuracy, measure
 
-CHUNK = 64  # crops between two reports of progress
+CHUNK = 64  # crops per call of the predictor, and per progress report
 OVERALL = (YAW_BINS[0][0], YAW_BINS[-1][1])
 
 
 class NmeBinRecord(msgspec.Struct, frozen=True):
-    """Faces with |yaw| in `range` degrees: count, mean and population std of NME in percent, null if there are none."""
+    """Faces with |yaw| in `range` degrees: count, mean and population std of NME in percent, null without faces."""
 
     range: tuple[int, int]
     count: int
@@ -26,8 +26,8 @@ class NmeBinRecord(msgspec.Struct, frozen=True):
 
 
 class NmeRecord(msgspec.Struct, frozen=True):
-    """Percent. `mean` and `std` (population) are those of the means of the bins that have faces, as the protocol
-    has it; `image_mean` is over all images."""
+    """NME in percent. mean, std (population): over the means of all bins with faces, as in the protocol. image_mean:
+    over all images."""
 
     bins: tuple[NmeBinRecord, ...]
     mean: float
@@ -46,7 +46,7 @@ class PoseMaeRecord(msgspec.Struct, frozen=True):
 
 
 class AccuracyReport(msgspec.Struct, frozen=True):
-    """The JSON of `synergy eval`. `mae` is null where the pose cannot be scored, and `mae_missing` says why."""
+    """The JSON of `synergy eval`. `mae` is null if the pose cannot be scored; mae_missing: the reason."""
 
     title: str
     source: str
@@ -66,9 +66,9 @@ def evaluate(
 def run_predictor(
     predictor: Predictor, data: EvaluationData, progress: Callable[[float, str], None] | None = None
 ) -> Predictions:
-    """Predictions for all crops, in chunks; `progress` is told the part done, 0 to 1, and what is being done."""
+    """Predictions for all crops, in chunks. `progress` is called with the completed fraction and a description."""
     if len(data.crops) != len(data):
-        raise DataError("a network needs the crops, and only labels were read")
+        raise DataError("a network needs the crops, but only labels were read")
     parts = []
     for start in range(0, len(data), CHUNK):
         if progress is not None:
@@ -80,7 +80,7 @@ def run_predictor(
 
 
 def score(predictions: Predictions, data: EvaluationData) -> AccuracyReport:
-    """NME on original image pixels, and pose MAE where both sides have a pose.
+    """NME in original image pixels, and pose MAE if predictions and data have poses.
 
     Raises ValueError if the numbers of faces differ or a prediction is not finite.
     """
@@ -110,14 +110,14 @@ def format_table(report: AccuracyReport) -> str:
 
 
 def format_source(report: AccuracyReport) -> str:
-    """One line that belongs beside the table: the data, and the mean over all images."""
+    """One line to print with the table: the data, and the mean over all images."""
     return f"{report.source}; NME over all images: {report.nme.image_mean:.3f}"
 
 
 def _measure_nme(landmarks: np.ndarray, data: EvaluationData) -> Accuracy:
-    """`measure` reads bins from the true yaw; poses have files and rules of their own here, so they count as 0.
+    """NME by yaw bin. `measure` needs poses for the bins: only yaw is given, as pose errors have their own rules here.
 
-    Labels beyond 90 degrees belong to the last bin.
+    Labels beyond 90 degrees are in the last bin.
     """
     poses = np.zeros((len(data), 3))
     poses[:, 0] = data.yaw_deg.clip(-OVERALL[1], OVERALL[1])

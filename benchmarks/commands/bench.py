@@ -1,13 +1,12 @@
-"""`synergy bench`: what to measure, and what is shown of it."""
+"""The commands of `synergy bench`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from synergy.runtime.commands.options import (
     AffinityOption,
@@ -15,192 +14,185 @@ from synergy.runtime.commands.options import (
     DeviceOption,
     DevicePrecisionOption,
     EngineName,
+    EngineOption,
     JsonOption,
     LiteConfigOption,
+    ThreadsOption,
     engine_names,
     engine_options,
     write_json,
 )
 
-if TYPE_CHECKING:
-    from synergy.benchmarks.speed.latency import BenchOptions
+DEFAULT_COMMAND = "latency"
+
+EnginesOption = Annotated[
+    list[EngineName] | None, typer.Option("--engine", help="Measure this engine only; may be repeated.")
+]
+ThreadCountsOption = Annotated[
+    list[int] | None, typer.Option("--threads", help="CPU threads; may be repeated. Default: 1 and all cores.")
+]
+RoundsOption = Annotated[int, typer.Option(min=1, help="Samples per configuration.")]
 
 
-def bench(
+class BenchGroup(TyperGroup):
+    """Runs `latency` where the first argument is not a command: `synergy bench BUNDLE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the default command."""
+        is_help = bool(args) and args[0] in ctx.help_option_names
+        if args and not is_help and args[0] not in self.commands:
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+bench_app = typer.Typer(
+    cls=BenchGroup,
+    no_args_is_help=True,
+    help="Measure the speed of a bundle. `synergy bench BUNDLE` is short for `synergy bench latency BUNDLE`.",
+)
+
+
+@bench_app.command()
+def latency(
     bundle: BundleArgument,
-    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    engine: EnginesOption = None,
     device: DeviceOption = "cpu",
-    threads: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and all cores if not given.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="May be repeated; 1 and 16 if not given.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each configuration takes.")] = 20,
-    all_artifacts: Annotated[bool, typer.Option("--all", help="Every artifact that an engine reads.")] = False,
-    against: Annotated[Path | None, typer.Option(help="Another bundle, in the same rounds; the ratios' base.")] = None,
-    tune: Annotated[bool, typer.Option("--tune", help="Only measure again what --engine auto takes.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help="Beside onnxruntime, OpenVINO and MindSpore alone.")] = False,
-    throughput: Annotated[bool, typer.Option("--throughput", help="Workers beside a loop and beside peers.")] = False,
-    stages: Annotated[bool, typer.Option("--stages", help="Where time goes, from file to drawn picture.")] = False,
-    start: Annotated[bool, typer.Option("--start", help="From nothing to a face, beside plain scripts.")] = False,
-    chart: Annotated[Path | None, typer.Option(help="With --peers: draw faces per second, an SVG file.")] = None,
+    threads: ThreadCountsOption = None,
+    batch: Annotated[list[int] | None, typer.Option(help="May be repeated. Default: 1 and 16.")] = None,
+    rounds: RoundsOption = 20,
+    all_artifacts: Annotated[
+        bool, typer.Option("--all", help="Measure every artifact an engine can read, not only the preferred one.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Second bundle, measured in the same run; it becomes the baseline of the ratios."),
+    ] = None,
     json_file: JsonOption = None,
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
 ) -> None:
-    """Latency, cold start and memory of every engine present, interleaved in one run."""
-    from synergy.benchmarks.speed.latency import BenchOptions
-
-    subjects = {"--tune": tune, "--peers": peers, "--throughput": throughput, "--stages": stages, "--start": start}
-    asked = [option for option, given in subjects.items() if given]
-    if len(asked) > 1:
-        raise typer.BadParameter(f"{' and '.join(asked)} measure different things: give one of them")
-    if chart is not None and not peers:
-        raise typer.BadParameter("--chart draws what --peers measures: give both")
-    chosen = engine_options(device_precision, affinity, lite_config)
-    options = BenchOptions(
-        engine_names(engine), all_artifacts, device, _some(threads), _some(batch), rounds, against, chosen
-    )
-    subject = asked[0] if asked else ""
-    _check(subject, options, json_file)
-    raise typer.Exit(SUBJECTS[subject](Wanted(bundle, options, json_file, chart)))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What was typed."""
-
-    bundle: Path
-    options: BenchOptions
-    json_file: Path | None
-    chart: Path | None
-
-
-def _engines(wanted: Wanted) -> int:
+    """Latency, cold start and memory of every installed engine (default command)."""
     from synergy.benchmarks.commands.tables import print_bench
-    from synergy.benchmarks.speed.latency import bench_bundle
+    from synergy.benchmarks.speed.latency import BenchOptions, bench_bundle
     from synergy.runtime.commands.progress import progress
 
-    with progress() as say:
-        report = bench_bundle(wanted.bundle, wanted.options, say)
-    print_bench(report)
-    write_json(wanted.json_file, report)
-    return 1 if report.failures else 0
-
-
-def _tune(wanted: Wanted) -> int:
-    from synergy import Bundle
-    from synergy.benchmarks.commands.tables import print_tuning
-    from synergy.runtime.autotune import TuneRequest, tune
-    from synergy.runtime.inference.worker import POOL_BATCH
-    from synergy.runtime.specs import Device
-
-    bundle, device, options = Bundle.open(wanted.bundle), Device.parse(wanted.options.device), wanted.options
-    request = TuneRequest(options=options.engine_options)
-    print_tuning("what --engine auto takes: the first", tune(bundle, device, request, again=True))
-    request = TuneRequest(1, options=options.engine_options, batch=POOL_BATCH)
-    print_tuning(
-        f"what each of several workers takes, {POOL_BATCH} crops at once", tune(bundle, device, request, again=True)
+    chosen = engine_options(device_precision, affinity, lite_config)
+    options = BenchOptions(
+        engine_names(engine), all_artifacts, device, _optional(threads), _optional(batch), rounds, against, chosen
     )
-    return 0
+    with progress() as update:
+        report = bench_bundle(bundle, options, update)
+    print_bench(report)
+    write_json(json_file, report)
+    raise typer.Exit(1 if report.failures else 0)
 
 
-def _peers(wanted: Wanted) -> int:
+@bench_app.command()
+def peers(
+    bundle: BundleArgument,
+    engine: EnginesOption = None,
+    threads: ThreadCountsOption = None,
+    batch: Annotated[list[int] | None, typer.Option(help="May be repeated. Default: 1, 4 and 16.")] = None,
+    rounds: RoundsOption = 20,
+    chart: Annotated[Path | None, typer.Option(help="Also draw faces per second to this SVG file.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Comparison with onnxruntime, OpenVINO and MindSpore used directly, on the CPU."""
     from synergy.benchmarks.commands.peer_tables import print_peers
     from synergy.benchmarks.peers.compare import bench_peers
+    from synergy.benchmarks.report.charts import require_packages
     from synergy.benchmarks.report.peer_chart import peers_chart
+    from synergy.benchmarks.speed.latency import BenchOptions
     from synergy.runtime.commands.progress import progress
     from synergy.runtime.files import write_file
 
-    with progress() as say:
-        report = bench_peers(wanted.bundle, wanted.options, say)
+    if chart is not None:
+        require_packages("matplotlib")
+    options = BenchOptions(engine_names(engine), threads=_optional(threads), batches=_optional(batch), rounds=rounds)
+    with progress() as update:
+        report = bench_peers(bundle, options, update)
     print_peers(report)
-    write_json(wanted.json_file, report)
-    if wanted.chart is not None:
-        write_file(wanted.chart, peers_chart(report).encode())
-    return 1 if report.failures else 0
+    write_json(json_file, report)
+    if chart is not None:
+        write_file(chart, peers_chart(report).encode())
+    raise typer.Exit(1 if report.failures else 0)
 
 
-def _throughput(wanted: Wanted) -> int:
+@bench_app.command()
+def throughput(
+    bundle: BundleArgument,
+    json_file: JsonOption = None,
+    device_precision: DevicePrecisionOption = "auto",
+    affinity: AffinityOption = None,
+    lite_config: LiteConfigOption = None,
+) -> None:
+    """Crops and images per second of worker processes, a plain loop and other libraries."""
     from synergy.benchmarks.commands.stage_tables import print_throughput
     from synergy.benchmarks.peers.throughput import bench_throughput
     from synergy.runtime.commands.progress import progress
 
-    with progress() as say:
-        report = bench_throughput(wanted.bundle, wanted.options.engine_options, say)
+    options = engine_options(device_precision, affinity, lite_config)
+    with progress() as update:
+        report = bench_throughput(bundle, options, update)
     print_throughput(report)
-    write_json(wanted.json_file, report)
-    return 1 if report.failures else 0
+    write_json(json_file, report)
+    raise typer.Exit(1 if report.failures else 0)
 
 
-def _stages(wanted: Wanted) -> int:
+@bench_app.command()
+def stages(
+    bundle: BundleArgument,
+    engine: EngineOption = EngineName.auto,
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+    device_precision: DevicePrecisionOption = "auto",
+    affinity: AffinityOption = None,
+    lite_config: LiteConfigOption = None,
+) -> None:
+    """Time of each stage from the image file to the drawn faces."""
     from synergy.benchmarks.commands.stage_tables import print_stages
     from synergy.benchmarks.speed.stages import bench_stages
     from synergy.runtime.commands.progress import progress
 
-    engines, threads = wanted.options.engines or ("auto",), wanted.options.threads or (None,)
-    with progress() as say:
-        report = bench_stages(wanted.bundle, engines[0], threads[0], wanted.options.engine_options, say)
+    options = engine_options(device_precision, affinity, lite_config)
+    with progress() as update:
+        report = bench_stages(bundle, engine.value, threads, options, update)
     print_stages(report)
-    write_json(wanted.json_file, report)
-    return 0
+    write_json(json_file, report)
 
 
-def _start(wanted: Wanted) -> int:
+@bench_app.command()
+def startup(bundle: BundleArgument, threads: ThreadsOption = None, json_file: JsonOption = None) -> None:
+    """Time from process start to the first result, compared with minimal scripts."""
     from synergy.benchmarks.commands.stage_tables import print_startup
     from synergy.benchmarks.peers.startup import bench_startup
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.specs import DEFAULT_OPTIONS
 
-    if wanted.options.engine_options != DEFAULT_OPTIONS:
-        raise ValueError("plain scripts know no --device-precision, --affinity or --lite-config: leave them out")
-    threads = wanted.options.threads or (None,)
-    with progress() as say:
-        report = bench_startup(wanted.bundle, threads[0], say)
+    with progress() as update:
+        report = bench_startup(bundle, threads, update)
     print_startup(report)
-    write_json(wanted.json_file, report)
-    return 1 if report.failures else 0
+    write_json(json_file, report)
+    raise typer.Exit(1 if report.failures else 0)
 
 
-SUBJECTS: dict[str, Callable[[Wanted], int]] = {
-    "": _engines,
-    "--tune": _tune,
-    "--peers": _peers,
-    "--throughput": _throughput,
-    "--stages": _stages,
-    "--start": _start,
-}
+@bench_app.command()
+def tune(
+    bundle: BundleArgument,
+    device: DeviceOption = "cpu",
+    json_file: JsonOption = None,
+    device_precision: DevicePrecisionOption = "auto",
+    affinity: AffinityOption = None,
+    lite_config: LiteConfigOption = None,
+) -> None:
+    """Measure again what `--engine auto` selects, and store the result beside the bundle."""
+    from synergy.benchmarks.commands.tables import print_tuning
+    from synergy.benchmarks.speed.tuning import bench_tuning
+
+    report = bench_tuning(bundle, device, engine_options(device_precision, affinity, lite_config))
+    print_tuning(report)
+    write_json(json_file, report)
 
 
-# What a subject takes besides --device-precision, --affinity and --lite-config; the others check it themselves.
-TAKES = {
-    "--tune": {"--device"},
-    "--throughput": {"--json"},
-    "--stages": {"--engine", "--threads", "--json"},
-    "--start": {"--threads", "--json"},
-}
-
-
-def _check(subject: str, options: BenchOptions, json_file: Path | None) -> None:
-    """Refuse what a subject would ignore. Raises BadParameter naming it."""
-    from synergy.benchmarks.speed.latency import BenchOptions
-
-    usual = BenchOptions()
-    given = {
-        "--engine": options.engines != usual.engines,
-        "--device": options.device != usual.device,
-        "--threads": options.threads != usual.threads,
-        "--batch": options.batches != usual.batches,
-        "--all": options.all_artifacts,
-        "--rounds": options.rounds != usual.rounds,
-        "--against": options.against is not None,
-        "--json": json_file is not None,
-    }
-    surplus = [option for option, is_given in given.items() if is_given and option not in TAKES.get(subject, given)]
-    if surplus:
-        raise typer.BadParameter(f"{subject} takes no {', '.join(surplus)}: leave it out")
-    for option, values in {"--engine": options.engines, "--threads": options.threads}.items():
-        if subject in ("--stages", "--start") and len(values or ()) > 1:
-            raise typer.BadParameter(f"{subject} takes one {option}")
-
-
-def _some(values: list[int] | None) -> tuple[int, ...] | None:
+def _optional(values: list[int] | None) -> tuple[int, ...] | None:
     return tuple(values) if values else None

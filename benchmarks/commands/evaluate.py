@@ -24,26 +24,59 @@ from synergy.runtime.commands.options import (
 
 
 def evaluate(
-    subject: Annotated[Path | None, typer.Argument(metavar="BUNDLE|CKPT", help="What to evaluate.")] = None,
+    subject: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE|CKPT", help="Bundle or checkpoint to evaluate.")
+    ] = None,
     engine: EngineOption = EngineName.auto,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    artifact: Annotated[str | None, typer.Option(help="A file of the bundle, e.g. model.v1.mindir.")] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", show_default="the engine's best", help="File of the bundle, e.g. model.v1.mindir."
+        ),
+    ] = None,
     root: RootOption = None,
     raw: RawOption = None,
-    labels: Annotated[str, typer.Option(help="original or reannotated landmarks of --root.")] = "original",
-    border: Annotated[int | None, typer.Option(min=0, help="Black pixels around crops; 5 for --root, else 0.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Score this .npz instead: landmarks or params.")] = None,
-    whitening: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
-    morphable: Annotated[Path | None, typer.Option(help="For params in --predictions.")] = None,
+    labels: Annotated[
+        str, typer.Option(metavar="NAME", help="Landmark labels of --root: original or reannotated.")
+    ] = "original",
+    border: Annotated[
+        int | None,
+        typer.Option(
+            min=0, show_default="5 with --root, else 0", help="Width of the black border drawn into crops, pixels."
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Score the predictions in this .npz (landmarks or params) instead of a model."
+        ),
+    ] = None,
+    whitening: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For params in --predictions: mean and standard deviation, .npz or .pkl."),
+    ] = None,
+    morphable: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For params in --predictions: .npz with the 3DMM bases.")
+    ] = None,
     json_file: JsonOption = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write one line per picture.")] = None,
-    montage: Annotated[Path | None, typer.Option(help="Write a picture of the worst faces.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV.")
+    ] = None,
+    montage: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write an image of the faces with the largest error.")
+    ] = None,
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
 ) -> None:
-    """NME and pose MAE by the AFLW2000-3D protocol; on held-out synthetic faces without --root or --raw."""
+    """Measure the accuracy: NME of the landmarks and MAE of the head pose.
+
+    Follows the AFLW2000-3D protocol. Without --root or --raw, the data are
+    held-out synthetic faces. NME is in percent of the size of the face box,
+    MAE in degrees.
+    """
     from synergy.benchmarks.accuracy.evaluate import EvalOptions, run_eval
     from synergy.benchmarks.accuracy.per_face import write_csv, write_montage
     from synergy.benchmarks.accuracy.report import format_source, format_table
@@ -63,8 +96,8 @@ def evaluate(
         morphable,
         engine_options(device_precision, affinity, lite_config),
     )
-    with progress() as say:
-        done = run_eval(subject, chosen, say)
+    with progress() as update:
+        done = run_eval(subject, chosen, update)
     print(format_table(done.report))
     print(f"{format_source(done.report)}{done.by and f', by {done.by}'}", file=sys.stderr)
     write_json(json_file, done.report)
@@ -75,13 +108,13 @@ def evaluate(
 
 
 def prepare(
-    raw: Annotated[Path, typer.Option(help="Folder of the raw dataset: image*.jpg and .mat files.")],
-    out: Annotated[Path, typer.Option(help="Folder to make, in the official layout.")],
+    raw: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the download: image*.jpg and .mat files.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make.")],
 ) -> None:
-    """Build the official evaluation layout from the raw AFLW2000-3D download."""
+    """Convert the AFLW2000-3D download to the layout of the official evaluation."""
     from synergy.benchmarks.accuracy.aflw2000 import prepare as prepare_layout
     from synergy.runtime.commands.progress import progress
 
-    with progress() as say:
-        count = prepare_layout(raw, out, say)
+    with progress() as update:
+        count = prepare_layout(raw, out, update)
     print(f"{out}: {count} samples")

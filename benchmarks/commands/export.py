@@ -1,4 +1,4 @@
-"""`synergy export` and `synergy parity`: the commands that prove a bundle."""
+"""`synergy export` and `synergy parity`: make a bundle and compare its artifacts with the checkpoint."""
 
 from __future__ import annotations
 
@@ -38,16 +38,38 @@ class PrecisionName(str, Enum):
 
 
 def export(
-    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint from `synergy convert`.")],
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory to make.")],
-    formats: Annotated[str | None, typer.Option(help="mindir,onnx,lite; all that this machine can make.")] = None,
-    batch: Annotated[str, typer.Option(help="Crops per run: a number, or dynamic.")] = "dynamic",
-    head: Annotated[Head, typer.Option(help="What the graph ends in.")] = Head.landmarks,
+    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint from `synergy convert` or `synergy train`.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to make.")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats",
+            "--format",
+            metavar="LIST",
+            show_default="all that this machine can make",
+            help="Comma-separated: mindir,onnx,lite.",
+        ),
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Batch size of the exported graph.")] = "dynamic",
+    head: Annotated[
+        Head,
+        typer.Option(
+            metavar="NAME", help="Outputs of the graph: params, or also landmarks, refined (landmarks) or mesh."
+        ),
+    ] = Head.landmarks,
     precision: Annotated[
-        PrecisionName, typer.Option(help="fp16: .ms; bf16: on OpenVINO; int8: ONNX.")
+        PrecisionName,
+        typer.Option(help="Reduced precision: fp16 (.ms weights), bf16 (OpenVINO compute precision) or int8 (ONNX)."),
     ] = PrecisionName.fp32,
-    calibration: Annotated[Path | None, typer.Option(help="Folder of face crops from which int8 learns.")] = None,
-    accept_drift: Annotated[bool, typer.Option("--accept-drift", help="Also where accuracy suffers.")] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", show_default="procedural faces", help="For int8: folder of face crops for calibration."
+        ),
+    ] = None,
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Export even if the accuracy drift exceeds the limit.")
+    ] = False,
     root: RootOption = None,
     raw: RawOption = None,
     golden_real: Annotated[
@@ -55,7 +77,11 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Freeze a checkpoint into a bundle. Parity runs first: a failed proof is exit 1 and no bundle."""
+    """Export a checkpoint to a bundle of MindIR, ONNX and MindSpore Lite files.
+
+    Every artifact is first compared with the checkpoint: outputs, NME and
+    MAE. If a comparison fails, no bundle is made and the exit status is 1.
+    """
     from synergy.benchmarks.commands.tables import print_parity
     from synergy.benchmarks.parity.gate import gate
     from synergy.benchmarks.parity.report import ParityError
@@ -66,30 +92,35 @@ def export(
     from synergy.runtime.parity_record import read_parity
 
     if calibration is not None and precision is not PrecisionName.int8:
-        raise typer.BadParameter("--calibration is for --precision int8")
+        raise typer.BadParameter("--calibration needs --precision int8")
     crops = read_crops(calibration) if calibration else None
     wanted = ExportOptions(formats_here(formats), _batch(batch), force, head.value, precision.value, crops)
     proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift, golden_real=golden_real)
     try:
-        manifest = export_bundle(ckpt, bundle, wanted, proof, say=print)
+        manifest = export_bundle(ckpt, bundle, wanted, proof, log=print)
     except ParityError as error:
         print_parity(error.report)
         raise
     for artifact in manifest.artifacts:
         print(f"  {artifact_line(artifact)}")
     if kept_fp32(wanted):
-        print(f"note: left in fp32, as their formats have no {precision.value} here: {', '.join(kept_fp32(wanted))}")
+        kept = ", ".join(kept_fp32(wanted))
+        print(f"note: exported in fp32, as these formats do not support {precision.value}: {kept}")
     print(f"{bundle}: {_verdict(manifest, read_parity(Bundle.open(bundle)))}")
 
 
 def parity(
     bundle: BundleArgument,
-    ckpt: Annotated[Path, typer.Option(help="The checkpoint the bundle was exported from.")],
+    ckpt: Annotated[Path, typer.Option(metavar="CKPT", help="Checkpoint that the bundle was exported from.")],
     root: RootOption = None,
     raw: RawOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Compare every artifact on every engine with the Cell again: outputs, then NME and MAE."""
+    """Compare every artifact of a bundle, on every engine, with its checkpoint.
+
+    Compares the outputs, then NME and MAE on labelled faces. The exit
+    status is 1 if a comparison fails.
+    """
     from synergy import Bundle
     from synergy.benchmarks.commands.tables import print_parity
     from synergy.benchmarks.parity.gate import prove_bundle
@@ -102,14 +133,14 @@ def parity(
     report = prove_bundle(opened, load_checkpoint(ckpt), data, source_sha256)
     print_parity(report)
     for skipped in runnable_variants(opened.manifest.artifacts).missing_precisions():
-        print(f"note: not checked again here: {skipped}", file=sys.stderr)
+        print(f"note: not checked on this machine: {skipped}", file=sys.stderr)
     write_json(json_file, report)
     print(summary(report))
     raise typer.Exit(0 if report.passed else 1)
 
 
 def artifact_line(artifact: Artifact) -> str:
-    """One artifact in words: file, precision, size, hash, and the drift of reduced precisions."""
+    """One line of text: file, precision, size, hash, and the accuracy drift of reduced precisions."""
     line = f"{artifact.file:16} {artifact.precision} {artifact.bytes / 1e6:6.1f} MB  sha256 {artifact.sha256[:12]}"
     drift = artifact.drift
     parts = [] if drift is None or artifact.precision == "fp32" else [_drift(drift)]
@@ -125,21 +156,21 @@ def _verdict(manifest: Manifest, report: ParityReport | None) -> str:
 
     verdict = parity_verdict(manifest, report)
     if verdict.status is ParityStatus.ACCEPTED_DRIFT:
-        return "verified, except for drift that was accepted"
+        return "verified, except for the accuracy drift that was accepted"
     if not verdict.verified:
         return f"not verified: {'; '.join(verdict.reasons)}"
     exact = all(artifact.precision == "fp32" and not artifact.compute_precisions for artifact in manifest.artifacts)
-    return f"every artifact {'agrees with the Cell' if exact else 'is within its limits of the Cell'}"
+    return f"every artifact {'agrees with the checkpoint' if exact else 'is within the accuracy limits'}"
 
 
 def _drift(drift: Drift) -> str:
-    mae = "" if drift.mae is None else f", MAE by {drift.mae:.3f} deg"
-    return f"NME drifts by {drift.nme:.3f} points{mae}{', accepted' if drift.accepted else ''}"
+    mae = "" if drift.mae is None else f", MAE drift {drift.mae:.3f} deg"
+    return f"NME drift {drift.nme:.3f} points{mae}{' (accepted)' if drift.accepted else ''}"
 
 
 def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not text.isascii() or not text.isdigit():
-        raise typer.BadParameter(f"--batch takes a number or dynamic, not {text!r}")
+        raise typer.BadParameter(f"--batch must be a number or dynamic, not {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Options of the commands that measure accuracy or export."""
+"""Options shared by the commands that export or measure accuracy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import typer
 if TYPE_CHECKING:
     from synergy.benchmarks.accuracy.data import EvaluationData
 
-RootOption = Annotated[Path | None, typer.Option(help="AFLW2000-3D in the official layout.")]
-RawOption = Annotated[Path | None, typer.Option(help="Folder of raw AFLW2000-3D samples.")]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Measure on AFLW2000-3D in the official layout (`synergy aflw2000 prepare`)."),
+]
+RawOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Measure on the AFLW2000-3D download: a folder of .jpg and .mat files."),
+]
 
 
 def accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
-    """None stands for held-out synthetic faces, few enough to keep the proof quick."""
+    """The data set that the options name; None for the default, a small set of held-out synthetic faces."""
     from synergy.benchmarks.accuracy.evaluate import EvalOptions, load_data
 
     options = EvalOptions(root=root, raw=raw)
@@ -24,6 +30,7 @@ def accuracy_data(root: Path | None, raw: Path | None) -> EvaluationData | None:
 
 
 def formats_here(text: str | None) -> tuple[str, ...]:
+    """Formats from a comma-separated text, or all formats that this machine can make if it is None."""
     from synergy.export.artifacts import FORMATS
     from synergy.runtime.engines import available
 
@@ -32,5 +39,5 @@ def formats_here(text: str | None) -> tuple[str, ...]:
     lite = available("lite")
     if lite.ok:
         return FORMATS
-    print(f"note: no .ms will be made. {lite.detail}: {lite.fix}", file=sys.stderr)
+    print(f"note: no MindSpore Lite file (.ms) will be made. {lite.detail}: {lite.fix}", file=sys.stderr)
     return tuple(name for name in FORMATS if name != "lite")

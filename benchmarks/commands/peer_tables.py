@@ -1,4 +1,4 @@
-"""What `synergy bench --peers` prints: tables of 80 columns, peers first, and what they amount to."""
+"""Tables of `synergy bench peers`, for terminals of 80 columns."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from synergy.runtime.commands.console import FAIL, STYLE, short_ms
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
-    from synergy.benchmarks.peers.report import OverheadRow, PathRow, PeerReport, PeerRow
+    from synergy.benchmarks.peers.report import OverheadRow, PeerReport, PeerRow, PipelineRow
 
-BATCHES_ACROSS = 3  # in one table: more do not fit 80 columns
-MOST_OVERHEAD = {False: 1.05, True: 1.10}  # over the bare session: in the process, and from another
-MOST_ADDED_MS = 0.3  # from another process, where that is more
+TABLE_BATCHES = 3  # batches per table: more do not fit 80 columns
+TARGET_RATIO = {False: 1.05, True: 1.10}  # predict over the bare session: in the process, and in a child process
+TARGET_ADDED_MS = 0.3  # in a child process, where that allows more
 
 
 def print_peers(report: PeerReport) -> None:
-    """The network by threads, our overhead, the way from a picture, and trembling."""
+    """The network by threads, the overhead of `predict`, picture to landmarks, and jitter."""
     console = Console(highlight=False)
     for part in _network_tables(report):
         console.print(part)
     console.print(
-        "[dim](bare): a peer's own session; the others: FaceAligner.predict. x: time over bare onnxruntime's in the "
-        "same rounds, below 1 is faster. peak: the best batch's share of a float32 matrix product's GFLOP/s; bf16 and "
-        "int8 can exceed it. start: seconds to the first output.[/]\n"
+        "[dim](bare): the library used directly; others: FaceAligner.predict. x: time divided by bare onnxruntime's "
+        "in the same rounds, below 1 is faster. peak: share of the GFLOP/s of a float32 matrix product, at the best "
+        "batch; bf16 and int8 can exceed 100%. start: seconds from process start to first output. MB: peak memory.[/]\n"
     )
-    console.print(_titled("FaceAligner.predict over the session in it: ratio, ms more"))
+    console.print(_title("overhead of FaceAligner.predict over its bare session: ratio, and added ms"))
     console.print(_overhead_table(report.overhead))
-    inside, away = MOST_OVERHEAD[False], MOST_OVERHEAD[True]
-    console.print(f"[dim]aims: {inside:.2f}; in a child process {away:.2f} or {MOST_ADDED_MS} ms more[/]\n")
-    console.print(_titled(f"JPEG and box to 68 landmarks, {_threads(report)}"))
-    console.print(_path_table(report.path))
+    same, child = TARGET_RATIO[False], TARGET_RATIO[True]
+    console.print(f"[dim]targets: {same:.2f}; in a child process {child:.2f} or +{TARGET_ADDED_MS} ms[/]\n")
+    console.print(_title(f"JPEG and box to 68 landmarks, ms per picture, {_threads(report)}"))
+    console.print(_pipeline_table(report.pipeline))
     for line in _summary(report):
         console.print(line)
     for note in report.notes:
@@ -49,18 +49,18 @@ def _network_tables(report: PeerReport) -> Iterator[Table | str]:
     peaks = {row.threads: f", peak {row.gflops:.0f} GFLOP/s" for row in report.peak}
     for threads in sorted({row.threads for row in report.rows}):
         rows = [row for row in report.rows if row.threads == threads]
-        for start in range(0, len(batches), BATCHES_ACROSS):
-            yield _titled(f"network alone, {counted(threads, 'thread')}{peaks.get(threads, '')}: ms by batch")
-            yield _network_table(rows, batches[start : start + BATCHES_ACROSS])
+        for start in range(0, len(batches), TABLE_BATCHES):
+            yield _title(f"network only, ms by batch, {counted(threads, 'thread')}{peaks.get(threads, '')}")
+            yield _network_table(rows, batches[start : start + TABLE_BATCHES])
 
 
-def _titled(text: str) -> str:
-    """Not as the table's own title, which is broken where the table is narrow."""
+def _title(text: str) -> str:
+    """A line of its own: a table's title is wrapped where the table is narrow."""
     return f"[italic]{escape(text)}[/]"
 
 
 def _threads(report: PeerReport) -> str:
-    return counted(report.path[0].threads, "thread") if report.path else "not measured"
+    return counted(report.pipeline[0].threads, "thread") if report.pipeline else "not measured"
 
 
 def _network_table(rows: Sequence[PeerRow], batches: Sequence[int]) -> Table:
@@ -72,12 +72,12 @@ def _network_table(rows: Sequence[PeerRow], batches: Sequence[int]) -> Table:
     for name in ("peak", "start", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for engine in dict.fromkeys(row.engine for row in rows):
-        mine = {row.batch: row for row in rows if row.engine == engine}
-        cells = [text for batch in batches for text in _time_and_ratio(mine.get(batch))]
-        shares = [row.share_of_peak for row in mine.values() if row.share_of_peak is not None]
-        some = next(iter(mine.values()))
+        by_batch = {row.batch: row for row in rows if row.engine == engine}
+        cells = [text for batch in batches for text in _time_and_ratio(by_batch.get(batch))]
+        shares = [row.share_of_peak for row in by_batch.values() if row.share_of_peak is not None]
+        first = next(iter(by_batch.values()))
         peak = f"{100 * max(shares):.0f}%" if shares else "-"
-        table.add_row(escape(engine), *cells, peak, f"{some.cold_start_s:.2f}", f"{some.rss_mb:.0f}")
+        table.add_row(escape(engine), *cells, peak, f"{first.cold_start_s:.2f}", f"{first.rss_mb:.0f}")
     return table
 
 
@@ -86,27 +86,27 @@ def _time_and_ratio(row: PeerRow | None) -> tuple[str, str]:
 
 
 def _overhead_table(rows: Sequence[OverheadRow]) -> Table:
-    batches = sorted({row.batch for row in rows})[: 2 * BATCHES_ACROSS]
+    batches = sorted({row.batch for row in rows})[: 2 * TABLE_BATCHES]
     table = Table(**STYLE)
-    for name in ("", "where"):
+    for name in ("", "process"):
         table.add_column(name, no_wrap=True)
     table.add_column("thr", justify="right")
     for batch in batches:
         table.add_column(f"batch {batch}", justify="right", no_wrap=True)
     for key in dict.fromkeys((row.engine, row.isolated, row.threads) for row in rows):
-        mine = {row.batch: row for row in rows if (row.engine, row.isolated, row.threads) == key}
-        cells = (_overhead(mine[batch]) if batch in mine else "-" for batch in batches)
-        table.add_row(key[0], "child" if key[1] else "in-process", str(key[2]), *cells)
+        by_batch = {row.batch: row for row in rows if (row.engine, row.isolated, row.threads) == key}
+        cells = (_overhead(by_batch[batch]) if batch in by_batch else "-" for batch in batches)
+        table.add_row(key[0], "child" if key[1] else "same", str(key[2]), *cells)
     return table
 
 
 def _overhead(row: OverheadRow) -> str:
-    fine = row.ratio <= MOST_OVERHEAD[row.isolated] or (row.isolated and row.added_ms <= MOST_ADDED_MS)
+    on_target = row.ratio <= TARGET_RATIO[row.isolated] or (row.isolated and row.added_ms <= TARGET_ADDED_MS)
     text = f"{row.ratio:.2f} {row.added_ms:+.2f}"
-    return text if fine else f"[yellow]{text}[/]"
+    return text if on_target else f"[yellow]{text}[/]"
 
 
-def _path_table(rows: Sequence[PathRow]) -> Table:
+def _pipeline_table(rows: Sequence[PipelineRow]) -> Table:
     table = Table(**STYLE)
     table.add_column("", no_wrap=True)
     for name in ("ms", "p95", "pictures/s", "x"):
@@ -120,15 +120,15 @@ def _path_table(rows: Sequence[PathRow]) -> Table:
 def _summary(report: PeerReport) -> Iterator[str]:
     from synergy.benchmarks.peers.report import fastest
 
-    ours = fastest(report.rows, lambda row: not row.is_bare)
-    peer = fastest(report.rows, lambda row: row.is_bare)
-    if ours is not None and peer is not None:
-        times = f"{ours.even_fps / peer.even_fps:.2f} times as many"
-        yield f"most faces/s: {_named(ours)} here, {_named(peer)} of the peers: {times}"
+    package = fastest(report.rows, lambda row: not row.is_bare)
+    library = fastest(report.rows, lambda row: row.is_bare)
+    if package is not None and library is not None:
+        ratio = f"ratio {package.even_fps / library.even_fps:.2f}"
+        yield f"highest faces/s: FaceAligner {_named(package)}, libraries {_named(library)}; {ratio}"
     if report.jitter is not None:
         found = report.jitter
         yield (
-            f"trembling of a still face in noise, of its size per frame: {found.raw_percent:.2f} % raw, "
+            f"landmark jitter per frame, still face with noise, of the face size: {found.raw_percent:.2f} % raw, "
             f"{found.smoothed_percent:.2f} % smoothed"
         )
 

@@ -22,23 +22,37 @@ from synergy.runtime.commands.options import (
 
 def report(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("report.html"),
-    bench_file: Annotated[Path | None, typer.Option("--bench", help="What `synergy bench --json` wrote.")] = None,
-    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.")] = Path("report.html"),
+    bench_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--bench",
+            metavar="FILE",
+            help="Use these latencies, from `synergy bench latency --json`, instead of measuring.",
+        ),
+    ] = None,
+    engine: Annotated[
+        list[EngineName] | None,
+        typer.Option(metavar="NAME", show_default="all", help="Only this engine; may be repeated."),
+    ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     root: RootOption = None,
     raw: RawOption = None,
 ) -> None:
-    """One HTML page to send: what a bundle is, its proof, accuracy, latency, sizes, pictures and limits."""
+    """Write a report of a bundle as one HTML page.
+
+    Contains the parity check, accuracy, latency, file sizes, example
+    images and limits. The exit status is 1 if a check failed.
+    """
     from synergy.benchmarks.report.collect import ReportOptions
     from synergy.benchmarks.report.page import write_report
     from synergy.runtime.commands.progress import progress
     from synergy.runtime.parity_record import parity_verdict
 
     options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file)
-    with progress() as say:
-        data = write_report(bundle, out, options, say)
+    with progress() as update:
+        data = write_report(bundle, out, options, update)
     problems = [*parity_verdict(data.manifest, data.parity).reasons, *data.failures]
     for problem in problems:
         print(f"failed: {problem}", file=sys.stderr)
@@ -47,15 +61,20 @@ def report(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the bundle `demo` and its pictures.")] = Path("dist"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the bundle `demo` and the images.")
+    ] = Path("dist"),
     json_file: JsonOption = None,
 ) -> None:
-    """The whole road on the demo checkpoint: export, proof, faces in a photo, latency. No weights are fetched."""
+    """Run every step on the built-in demo checkpoint: export, parity check, faces in a photo, latency.
+
+    No weights are downloaded. An earlier demo in the same folder is replaced.
+    """
     from synergy.benchmarks.commands.tables import print_demo
     from synergy.benchmarks.demo import run_demo
 
-    report = run_demo(out, formats_here(None), say=print)
+    report = run_demo(out, formats_here(None), log=print)
     print_demo(report)
     write_json(json_file, report)
     for picture in report.pictures:
-        print(f"picture: {picture}")
+        print(f"image: {picture}")

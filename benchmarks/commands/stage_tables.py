@@ -1,4 +1,4 @@
-"""What `synergy bench --stages`, `--throughput` and `--start` print."""
+"""Tables of `synergy bench stages`, `throughput` and `startup`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from synergy.runtime.commands.console import FAIL, STYLE, short_ms
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
     from synergy.benchmarks.peers.startup import StartupReport
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_stages(report: StageReport) -> None:
     """A row for each stage, a column for each picture."""
-    table = Table(title=f"ms by stage, {report.artifact} on {report.engine}, {report.threads} threads", **STYLE)
+    table = Table(title="time per stage in ms", **STYLE)
     table.add_column("picture", no_wrap=True)
     for row in report.rows:
         table.add_column(f"{row.side}²", justify="right", no_wrap=True)
@@ -27,33 +28,36 @@ def print_stages(report: StageReport) -> None:
         table.add_row(stage, *(short_ms(row.ms[stage]) for row in report.rows))
     console = Console(highlight=False)
     console.print(table)
-    console.print("[dim]each stage alone, one picture at a time; geometry: from parameters to faces in image pixels[/]")
-    video = report.following
     console.print(
-        f"following one face in video of 640 x 480: {short_ms(video.frame_ms)} ms a frame, the network alone "
-        f"{short_ms(video.network_ms)}: {video.ratio:.2f} times"
+        f"[dim]{report.artifact} on {report.engine}, {counted(report.threads, 'thread')}; each stage is measured "
+        "separately; geometry: network outputs to faces in image pixels[/]"
+    )
+    video = report.tracking
+    console.print(
+        f"tracking one face in 640 x 480 video: {short_ms(video.frame_ms)} ms per frame; network alone "
+        f"{short_ms(video.network_ms)} ms; ratio {video.ratio:.2f}"
     )
     if video.lost:
-        console.print(f"[yellow]note[/] the face was lost in {video.lost} of {video.frames} frames")
+        console.print(f"[yellow]note[/] the face was not found in {video.lost} of {video.frames} frames")
 
 
 def print_throughput(report: ThroughputReport) -> None:
-    """Crops and pictures per second; ratios over the fastest that is not a pool."""
-    table = Table(title="throughput, interleaved", **STYLE)
-    for name in ("work", "who"):
+    """Crops and pictures per second; ratios over the fastest method that is not a pool."""
+    table = Table(title="throughput in crops or pictures per second", **STYLE)
+    for name in ("work", "method"):
         table.add_column(name, no_wrap=True)
     for name in ("size", "per s", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         per_s = f"{row.per_s:.0f}" if row.per_s >= 100 else f"{row.per_s:.2f}"
-        who = row.who if row.engine in row.who else f"{row.who}, {row.engine}"
-        table.add_row(row.work, who, f"{row.workers} x {row.threads}", per_s, ratio)
+        method = row.method if row.engine in row.method else f"{row.method}, {row.engine}"
+        table.add_row(row.work, method, f"{row.workers} x {row.threads}", per_s, ratio)
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        "[dim]size: sessions x threads of each; ratio: over the fastest single one, in float32 if the pool is; "
-        "above 1 is more[/]"
+        "[dim]size: sessions x threads; ratio: over the fastest method other than the pool (of the float32 ones if the "
+        "pool computes in float32), above 1 is faster[/]"
     )
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
@@ -62,17 +66,17 @@ def print_throughput(report: ThroughputReport) -> None:
 
 
 def print_startup(report: StartupReport) -> None:
-    """Seconds of whole processes; ratios over plain scripts."""
-    table = Table(title=f"from nothing to the first face, {report.threads} threads, interleaved", **STYLE)
-    for name in ("given", "who", "engine"):
+    """Seconds of whole processes; ratios over minimal scripts."""
+    table = Table(title=f"process start to first result in s, {counted(report.threads, 'thread')}", **STYLE)
+    for name in ("input", "method", "engine"):
         table.add_column(name, no_wrap=True)
     for name in ("s", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
-        table.add_row(row.work, row.who, row.engine, f"{row.seconds:.3f}", ratio)
+        table.add_row(row.work, row.method, row.engine, f"{row.seconds:.3f}", ratio)
     console = Console(highlight=False)
     console.print(table)
-    console.print("[dim]ratio: over a script that only loads and runs the same engine; below 1 is faster[/]")
+    console.print("[dim]ratio: over a minimal script that loads and runs the same engine; below 1 is faster[/]")
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}")

@@ -1,8 +1,7 @@
-"""What people see in a terminal: tables, and lines for what they cannot hold. All on stdout."""
+"""Tables of parity, demo, latency and tuning results for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,21 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, short_ms
-from synergy.runtime.specs import engine_label
 
-if TYPE_CHECKING:  # the demo imports MindSpore, which printing a benchmark must not need
+if TYPE_CHECKING:  # the demo imports MindSpore, which is not needed to print a benchmark
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport
     from synergy.benchmarks.speed.latency import BenchReport
-    from synergy.runtime.autotune import MeasuredVariant
+    from synergy.benchmarks.speed.tuning import TuneReport
     from synergy.runtime.parity_record import ParityReport
 
 
 def print_parity(report: ParityReport) -> None:
-    """Every check, failed ones too; what could not be run at all follows."""
-    table = Table(title="largest difference from the Cell", **DENSE)
+    """Every check, then the accuracy, then a line for each variant that could not be run."""
+    table = Table(title="maximum absolute difference from the Cell", **DENSE)
     for name in ("artifact", "engine", "output"):
         table.add_column(name, no_wrap=True)
-    for name in ("max abs", "tolerance", "moves by"):
+    for name in ("max abs", "tolerance", "sensitivity"):
         table.add_column(name, justify="right")
     table.add_column("")
     for check in report.checks:
@@ -33,6 +31,7 @@ def print_parity(report: ParityReport) -> None:
         table.add_row(check.artifact, check.where, check.output, *numbers, PASS if check.passed else FAIL)
     console = Console()
     console.print(table)
+    console.print("[dim]sensitivity: input sensitivity, by how much the output varies with the input[/]")
     if report.accuracy:
         console.print(_accuracy_table(report))
     for failure in report.failures:
@@ -40,7 +39,7 @@ def print_parity(report: ParityReport) -> None:
 
 
 def _accuracy_table(report: ParityReport) -> Table:
-    table = Table(title="task accuracy and its drift from the Cell", **DENSE)
+    table = Table(title="accuracy, and its drift from the Cell", **DENSE)
     for name in ("artifact", "engine"):
         table.add_column(name, no_wrap=True)
     for name in ("NME %", "drift", "MAE deg", "drift"):
@@ -55,10 +54,10 @@ def _accuracy_table(report: ParityReport) -> Table:
 
 
 def print_demo(report: DemoReport) -> None:
-    """What was proved, then accuracy by yaw, speed and size of the Cell and every artifact in one table."""
+    """The parity checks, then accuracy, latency and size of the Cell and every artifact, then the latency table."""
     print_parity(msgspec.structs.replace(report.parity, accuracy=()))
     faces = sum(each.count for each in report.accuracy[0].bins)
-    table = Table(title=f"the same network in every form, on {faces} held-out faces", **STYLE)
+    table = Table(title=f"accuracy, latency and size of every artifact, on {faces} held-out faces", **STYLE)
     for name in ("artifact", "engine"):
         table.add_column(name, no_wrap=True)
     bins = [f"{low}-{high}" for low, high in (each.range for each in report.accuracy[0].bins)]
@@ -68,7 +67,9 @@ def print_demo(report: DemoReport) -> None:
         table.add_row(row.artifact, row.where, *_demo_numbers(row))
     console = Console()
     console.print(table)
-    console.print("NME in % by yaw in degrees, their mean, its drift from the Cell; ms: of one crop\n")
+    console.print(
+        "columns 0-30 to NME: NME in % by yaw in degrees, and its mean; drift: of NME from the Cell; ms: one crop\n"
+    )
     print_bench(report.bench)
 
 
@@ -80,8 +81,8 @@ def _demo_numbers(row: DemoAccuracy) -> tuple[str, ...]:
 
 
 def print_bench(report: BenchReport) -> None:
-    """One line per configuration; ratios below 1 are faster than onnxruntime in the same run."""
-    table = Table(title="latency of one run, interleaved", **DENSE)
+    """A row per configuration; ratios below 1 are faster than onnxruntime in the same run."""
+    table = Table(title="latency in ms per run, cold start in s, memory in MB", **DENSE)
     for name in ("engine", "artifact"):
         table.add_column(name, no_wrap=True)
     for name in ("thr", "batch", "ms", "p95", "fps", "start s", "MB", "ratio"):
@@ -93,23 +94,26 @@ def print_bench(report: BenchReport) -> None:
         table.add_row(row.where, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
     console = Console()
     console.print(table)
-    console.print("ratio: time over onnxruntime's in the same rounds; fps: crops; start: to first output")
+    console.print(
+        "[dim]thr: threads; fps: crops per second; start: process start to first output; MB: peak memory; ratio: time "
+        "divided by onnxruntime's in the same rounds[/]",
+        highlight=False,
+    )
     for failure in report.failures:
         console.print(f"{FAIL} {escape(failure)}", highlight=False)
 
 
-def print_tuning(title: str, ranking: Sequence[MeasuredVariant]) -> None:
-    """What was measured for `--engine auto`, fastest first: it takes the first."""
-    table = Table(title=title, **STYLE)
-    for name in ("engine", "artifact"):
-        table.add_column(name, no_wrap=True)
-    for name in ("threads", "ms"):
-        table.add_column(name, justify="right")
-    for choice in ranking:
-        table.add_row(
-            engine_label(choice.engine, choice.compute_precision),
-            choice.artifact,
-            str(choice.threads),
-            short_ms(choice.median_ms),
-        )
-    Console().print(table)
+def print_tuning(report: TuneReport) -> None:
+    """A table for each purpose, fastest first: `--engine auto` selects the first row."""
+    console = Console(highlight=False)
+    for purpose in dict.fromkeys(row.purpose for row in report.rows):
+        rows = [row for row in report.rows if row.purpose == purpose]
+        table = Table(title=f"tuning result, {purpose}, batch {rows[0].batch}", **STYLE)
+        for name in ("engine", "artifact"):
+            table.add_column(name, no_wrap=True)
+        for name in ("threads", "ms"):
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(row.where, row.artifact, str(row.threads), short_ms(row.median_ms))
+        console.print(table)
+    console.print("[dim]--engine auto selects the first row of each table[/]")

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 def verify(
     bundle: BundleArgument,
-    engine: Annotated[list[EngineName] | None, typer.Option(help="Only this engine; may be repeated.")] = None,
+    engine: Annotated[
+        list[EngineName] | None,
+        typer.Option(metavar="NAME", show_default="all", help="Only this engine; may be repeated."),
+    ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Check a bundle on this machine against the golden values in it: numbers, accuracy and latency.
+    """Check a bundle on this machine against its golden values.
 
-    Needs no MindSpore and no checkpoint. Exit status 1 if anything disagrees.
+    Compares outputs and accuracy of every artifact on every engine, and
+    measures latency. Needs no MindSpore and no checkpoint. The exit status
+    is 1 if a comparison fails.
     """
     from synergy.benchmarks.parity.verify import VerifyOptions, verify_bundle
 

@@ -22,7 +22,7 @@ from synergy.benchmarks.parity.drift import (
 )
 from synergy.benchmarks.parity.golden import GOLDEN_FACES, make_golden, repeat_golden
 from synergy.benchmarks.parity.report import ParityError, summary
-from synergy.export.bundle import GoldenFile, Proof
+from synergy.export.bundle import GoldenFile, ParityResult
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import Artifact, Drift
 from synergy.runtime.parity_record import Accuracy, Check, ParityReport
@@ -71,7 +71,7 @@ def gate(
     data: EvaluationData | None = None,
     accept_drift: bool = False,
     golden_real: bool = False,
-) -> Proof:
+) -> ParityResult:
     """Check the unpublished bundle in `folder`. Raises ParityError if it fails.
 
     accept_drift: reduced precisions may drift beyond their limit, which the manifest then states. golden_real: the
@@ -86,7 +86,7 @@ def gate_and_measure(
     data: EvaluationData | None = None,
     accept_drift: bool = False,
     golden_real: bool = False,
-) -> tuple[Proof, tuple[VariantAccuracy, ...]]:
+) -> tuple[ParityResult, tuple[VariantAccuracy, ...]]:
     """As `gate`, with the accuracy of the Cell and of every variant."""
     bundle = Bundle.open(folder)
     if golden_real and data is None:
@@ -108,7 +108,9 @@ def gate_and_measure(
         for entry in bundle.manifest.artifacts
     }
     content = msgspec.json.format(msgspec.json.encode(report), indent=2)
-    return Proof(content, drift, compute_precisions, _golden_file(golden, bundle, source, golden_real)), result.measured
+    return ParityResult(
+        content, drift, compute_precisions, _golden_file(golden, bundle, source, golden_real)
+    ), result.measured
 
 
 def _golden_file(golden: Golden, bundle: Bundle, source: str, real_faces: bool) -> GoldenFile:

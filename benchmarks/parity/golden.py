@@ -8,9 +8,8 @@ import numpy as np
 from synergy.benchmarks.accuracy.data import EvaluationData, synthetic_data, to_crop_px
 from synergy.benchmarks.parity.cell import cell_outputs, cell_vertices
 from synergy.benchmarks.sample_crops import noise_crops
-from synergy.export.conventions import CONVENTIONS
-from synergy.runtime.crop import crop_resize, roi_from_box, roi_to_image
-from synergy.runtime.decode import dewhiten, euler_deg
+from synergy.runtime.crop import CROP_RULES, crop_resize, roi_from_box, roi_to_image
+from synergy.runtime.decode import POSE_RULES, dewhiten, euler_deg
 from synergy.runtime.verification.golden import Golden, GoldenPicture
 from synergy.runtime.verification.reference import Reference
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
@@ -58,13 +57,13 @@ def cell_reference(checkpoint: Checkpoint, crops: np.ndarray, faces: int) -> Ref
 def reference_picture(checkpoint: Checkpoint, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> GoldenPicture:
     """The face of a picture by the convention of the checkpoint, not by what a manifest says."""
     morphable = checkpoint.network.morphable
-    convention = CONVENTIONS[morphable.convention]
-    roi = roi_from_box(box_xyxy, convention.crop)
-    crop = crop_resize(image_bgr, roi, interpolation=convention.crop.interpolation)
+    rule = CROP_RULES[morphable.convention]
+    roi = roi_from_box(box_xyxy, rule)
+    crop = crop_resize(image_bgr, roi, interpolation=rule.interpolation)
     outputs = cell_outputs(checkpoint.network, crop[None])
     mean, std = (getattr(morphable, name).asnumpy() for name in ("param_mean", "param_std"))
     landmarks = roi_to_image(outputs["landmarks"], roi[None])[0].T
-    pose = euler_deg(dewhiten(outputs["params"], mean, std), convention.pose)[0]
+    pose = euler_deg(dewhiten(outputs["params"], mean, std), POSE_RULES[morphable.convention])[0]
     return GoldenPicture(image_bgr, box_xyxy, landmarks, pose)
 
 

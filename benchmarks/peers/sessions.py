@@ -1,94 +1,100 @@
-"""The networks of a bundle without this program: as users of each library run them, with nothing around them.
+"""Sessions to compare: other libraries used directly, and `FaceAligner` with the bare session in it.
 
-Everything heavy is imported where a session is opened, which is in a process of its own.
+Heavy packages are imported only where a session is opened, which is in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synergy.benchmarks.speed.engine_process import (
+    ISOLATED,
+    NETWORK,
+    OVERHEAD,
+    Picture,
+    SessionInputs,
+    SessionSpec,
+    Workload,
+)
+from synergy.benchmarks.speed.timing import Clock, process_cpu_time, time_runs
 from synergy.runtime.engines import Engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.errors import EngineError
-from synergy.runtime.specs import ModelFile
+
+if TYPE_CHECKING:
+    from synergy.runtime.aligner import FaceAligner
 
 BENCH_EXTRA = "pip install 'synergy-mindir[bench]'"
 DEFAULT_PRECISION = ""  # whatever the library chooses for this processor
-FULL_PRECISION = "f32"  # OpenVINO's word for float32
+FULL_PRECISION = "f32"  # OpenVINO's name for float32
 
 # crops (N,size,size,3) uint8 -> outputs, in the model's order
 Run = Callable[[np.ndarray], "list[np.ndarray]"]
 
 
 @dataclass(frozen=True)
-class PeerModel:
-    """What a peer opens: a model on so many threads; `precision` is OpenVINO's hint, `batches` those to be run."""
-
-    model: ModelFile
-    threads: int
-    precision: str
-    batches: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Peer:
-    """A library to compare with: its package, the engine of ours that reads the same files, and how it is opened."""
+    """A library to compare with.
+
+    package: its import name. engine: the engine of this package that reads the same files. open: opens a session.
+    """
 
     package: str
     engine: str
-    open: Callable[[PeerModel], Run]
+    open: Callable[[SessionSpec], Run]
     install: str = BENCH_EXTRA
 
     @property
-    def is_here(self) -> bool:
-        """Whether its package is installed, found out without loading it."""
+    def is_installed(self) -> bool:
+        """Whether its package can be found; it is not imported."""
         return find_spec(self.package) is not None
 
 
-def open_onnxruntime(wanted: PeerModel) -> Run:
+def open_onnxruntime(spec: SessionSpec) -> Run:
     """An InferenceSession on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = wanted.threads
-    session = onnxruntime.InferenceSession(wanted.model.data, options, providers=["CPUExecutionProvider"])
-    name, outputs = wanted.model.inputs[0].name, [spec.name for spec in wanted.model.outputs]
+    options.intra_op_num_threads = spec.threads
+    session = onnxruntime.InferenceSession(spec.model.data, options, providers=["CPUExecutionProvider"])
+    name, outputs = spec.model.inputs[0].name, [output.name for output in spec.model.outputs]
     return lambda crops: session.run(outputs, {name: crops})
 
 
-def open_openvino(wanted: PeerModel) -> Run:
-    """An infer request of a model compiled for each batch, as OpenVINO advises: up to a third faster than open ones."""
+def open_openvino(spec: SessionSpec) -> Run:
+    """An infer request of a model compiled for each batch size: up to a third faster than a dynamic batch."""
     core = _import_openvino().Core()
-    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": wanted.threads}
-    if wanted.precision != DEFAULT_PRECISION:
-        settings["INFERENCE_PRECISION_HINT"] = wanted.precision
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": spec.threads}
+    if spec.precision != DEFAULT_PRECISION:
+        settings["INFERENCE_PRECISION_HINT"] = spec.precision
     requests = {}
-    for batch in wanted.batches:
-        model = core.read_model(wanted.model.data)
-        model.reshape([batch, *wanted.model.inputs[0].shape[1:]])
+    for batch in spec.batches:
+        model = core.read_model(spec.model.data)
+        model.reshape([batch, *spec.model.inputs[0].shape[1:]])
         requests[batch] = core.compile_model(model, "CPU", settings).create_infer_request()
     return lambda crops: list(requests[len(crops)].infer([crops], share_inputs=True).to_tuple())
 
 
-def open_mindspore(wanted: PeerModel) -> Run:
+def open_mindspore(spec: SessionSpec) -> Run:
     """`nn.GraphCell` of the MindIR."""
     os.environ.setdefault(*ONEDNN_ISA_LIMIT)
     import mindspore
 
-    mindspore.device_context.cpu.op_tuning.threads_num(wanted.threads)
+    mindspore.device_context.cpu.op_tuning.threads_num(spec.threads)
     mindspore.set_device("CPU")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mindir"
-        path.write_bytes(wanted.model.data)
+        path.write_bytes(spec.model.data)
         cell = mindspore.nn.GraphCell(mindspore.load(str(path)))
     return lambda crops: _numpy(cell(mindspore.Tensor(crops)))
 
@@ -100,18 +106,86 @@ PEERS: Mapping[str, Peer] = {
 }
 
 
+class LibrarySession:
+    """A library's own session, with a minimal script around it for pictures."""
+
+    def __init__(self, spec: SessionSpec, inputs: SessionInputs) -> None:
+        self.spec, self.inputs = spec, inputs
+        self.run: Run = PEERS[spec.name].open(spec)
+        self.run(inputs.crops[: spec.batches[0]])
+
+    def sample(self, workload: Workload) -> list[list[float]]:
+        if workload.kind == NETWORK:
+            crops = self.inputs.crops[: workload.batch]
+            return time_runs([lambda: self.run(crops)], workload.seconds)
+        from synergy.benchmarks.peers.pipeline import script_pipeline
+        from synergy.runtime.bundle import Bundle
+
+        pipeline, picture = script_pipeline(self.run, Bundle.open(self.spec.folder)), _picture(self.inputs)
+        return time_runs([lambda: pipeline(picture)], workload.seconds)
+
+
+class PackageSession:
+    """A `FaceAligner`, the bare session in it, and for `ISOLATED` a second aligner in a child process."""
+
+    def __init__(self, spec: SessionSpec, inputs: SessionInputs) -> None:
+        self.spec, self.inputs = spec, inputs
+        self.aligner = self._open(isolated=False)
+        self.bare = bare_run(self.aligner.engine)
+        self.isolated: FaceAligner | None = None
+        self.aligner.predict(inputs.crops[: spec.batches[0]])
+
+    def sample(self, workload: Workload) -> list[list[float]]:
+        crops, seconds = self.inputs.crops[: workload.batch], workload.seconds
+        if workload.kind == OVERHEAD:
+            return time_runs([lambda: self.aligner.predict(crops), lambda: self.bare(crops)], seconds)
+        if workload.kind == ISOLATED:
+            return self._isolated(crops, seconds)
+        from synergy.benchmarks.peers.pipeline import package_pipeline
+
+        pipeline, picture = package_pipeline(self.aligner), _picture(self.inputs)
+        return time_runs([lambda: pipeline(picture)], seconds)
+
+    def _isolated(self, crops: np.ndarray, seconds: float) -> list[list[float]]:
+        """Not alternating: spinning threads of one process would disturb the other."""
+        aligner = self.isolated = self.isolated or self._open(isolated=True)
+        pid = aligner.engine.child.process.pid  # type: ignore[attr-defined] # of an IsolatedEngine
+        both = Clock(cpu=lambda: time.process_time() + process_cpu_time(pid))
+        isolated = time_runs([lambda: aligner.predict(crops)], seconds, both)
+        return isolated + time_runs([lambda: self.bare(crops)], seconds)
+
+    def _open(self, isolated: bool) -> FaceAligner:
+        from synergy.runtime.aligner import FaceAligner
+
+        spec = self.spec
+        return FaceAligner.load(
+            spec.folder,
+            spec.name,
+            threads=spec.threads,
+            artifact=spec.artifact,
+            isolated=isolated,
+            options=spec.engine_options,
+        )
+
+
+def _picture(inputs: SessionInputs) -> Picture:
+    if inputs.picture is None:
+        raise ValueError("this workload needs a picture")
+    return inputs.picture
+
+
 def openvino_precision() -> str:
-    """In which type OpenVINO computes on this processor unless told: f32, or bf16 or f16 where it has such units."""
+    """OpenVINO's default compute precision on this processor: f32, or bf16 or f16 where it has such units."""
     return _import_openvino().Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def make_precision_handler() -> Callable[[None], str]:
-    """In a child process, which answers with `openvino_precision`: OpenVINO's threads stay out of this one."""
+    """In a child process, so that OpenVINO's threads stay out of this one: answers with `openvino_precision`."""
     return lambda _: openvino_precision()
 
 
 def _import_openvino() -> ModuleType:
-    """Without telemetry, and without the limit that a parent with MindSpore hands down: bfloat16 does not compile
+    """Without telemetry, and without the limit inherited from a parent that runs MindSpore: bfloat16 does not compile
     under it."""
     from synergy.runtime.engines.openvino import import_openvino
 
@@ -122,12 +196,12 @@ def _import_openvino() -> ModuleType:
 
 
 def bare_run(engine: Engine) -> Run:
-    """The session inside one of our engines, without the engine: what `predict` is compared with.
+    """The library's session inside an engine, without the engine's checks and copies.
 
-    Raises EngineError for an engine that nobody has said this of.
+    Raises EngineError for an engine without an entry in `BARE_RUNS`.
     """
     if engine.name not in BARE_RUNS:
-        raise EngineError(f"engine {engine.name} has no bare session in benchmarks/peer_sessions.py: add one")
+        raise EngineError(f"engine {engine.name} has no bare session: add it to BARE_RUNS in {__name__}")
     return BARE_RUNS[engine.name](engine)
 
 
@@ -161,7 +235,7 @@ def _numpy(outputs: Any) -> list[np.ndarray]:
     return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
-# Private attributes, on purpose: engines owe nobody their sessions but this comparison
+# Reads private attributes of the engines: only this comparison needs their sessions.
 BARE_RUNS: Mapping[str, Callable[[Any], Run]] = {
     "lite": _bare_lite,
     "onnx": _bare_onnx,

@@ -1,13 +1,12 @@
-"""The first face: from starting a process to its end, with one result in between, beside plain scripts.
+"""Time from process start to first result, compared with minimal scripts.
 
-The scripts open a bare session and run it once, on a picture's crop where there is one; they make no landmarks of the
-result and check nothing. All take turns, as in `rounds`.
+A whole process is timed, from its start to its end. The scripts open a library's session and run it once, on a
+picture's crop where there is one; they decode no landmarks and check nothing. All samples are interleaved.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,14 @@ import msgspec
 
 from synergy.benchmarks.peers.pipeline import square
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
-from synergy.benchmarks.speed.interleave import BenchmarkCase, Progress, ratio_by_round, run_interleaved
+from synergy.benchmarks.speed.engine_process import BARE
+from synergy.benchmarks.speed.interleave import (
+    BenchmarkCase,
+    Progress,
+    ignore_progress,
+    ratio_by_round,
+    run_interleaved,
+)
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
@@ -29,15 +35,15 @@ from synergy.runtime.engines import available, default_threads, readable
 from synergy.runtime.errors import EngineError
 from synergy.runtime.specs import DYNAMIC, Device, engine_label
 
-CROP, PICTURE, COMMAND = "a crop", "a picture", "the command"
-ENGINES = ("onnx", "openvino", "lite")  # MindSpore takes seconds
-BARE = {"onnx": "onnxruntime", "openvino": "OpenVINO"}
+CROP, PICTURE, COMMAND = "crop", "picture", "command line"
+ENGINES = ("onnx", "openvino", "lite")  # without MindSpore, which takes seconds
+LIBRARIES = {"onnx": "onnxruntime", "openvino": "OpenVINO"}  # engine: the library that its script uses
 ROUNDS = 11
-NO_LIMIT_S = 1e9  # every round is played
+NO_LIMIT_S = 1e9  # every case takes part in every round
 START_LIMIT_S = 120
 
 READ = "import json, sys; given = json.loads(sys.argv[1]); batch = given['batch']; import numpy as np; "
-BARE_SESSIONS = {
+SCRIPT_SESSIONS = {
     "onnx": """
 import onnxruntime
 options = onnxruntime.SessionOptions()
@@ -52,7 +58,7 @@ settings = {"INFERENCE_NUM_THREADS": given["threads"], "INFERENCE_PRECISION_HINT
 run = openvino.Core().compile_model(given["model"], "CPU", settings)
 """,
 }
-BARE_INPUTS = {
+SCRIPT_INPUTS = {
     CROP: "run(np.zeros((batch, given['size'], given['size'], 3), np.uint8))",
     PICTURE: """
 import cv2
@@ -61,30 +67,33 @@ region = cv2.imread(given["picture"])[top:top + side, left:left + side]
 run(np.repeat(cv2.resize(region, (given["size"], given["size"]))[None], batch, axis=0))
 """,
 }
-OURS = """
+PACKAGE_SESSION = """
 from synergy import FaceAligner
 aligner = FaceAligner.load(given["bundle"], engine=given["engine"], threads=given["threads"])
 """
-OUR_INPUTS = {
+PACKAGE_INPUTS = {
     CROP: "aligner.predict(np.zeros((1, given['size'], given['size'], 3), np.uint8)).landmarks",
     PICTURE: "import cv2; aligner.align(cv2.imread(given['picture']), [given['box']])[0].landmarks",
 }
-OUR_COMMAND = "import sys; from cli import main; main()"
+COMMAND_CODE = "from synergy.cli import main; main()"
 
 
 class StartupRow(msgspec.Struct, frozen=True):
-    """Seconds of a process, median. work: what it is given, a ready crop, or a picture file with a box, or those on
-    the command line. ratio: over the plain script with the same engine and input, median over the rounds."""
+    """Median seconds of a whole process.
+
+    work: the input, which is a crop in memory, a picture file with a box, or the same on the command line. method: what
+    is called. ratio: over the minimal script with the same engine and input, median over the rounds.
+    """
 
     work: str
-    who: str
+    method: str = msgspec.field(name="who")
     engine: str
     seconds: float
     ratio: float | None
 
 
 class StartupReport(msgspec.Struct, frozen=True):
-    """All rows; `failures` what was tried in vain."""
+    """The JSON of `synergy bench startup`; `failures` has a line for each process that failed."""
 
     host: Host
     threads: int
@@ -100,19 +109,20 @@ class Script:
     arguments: tuple[str, ...]
 
 
-class Start(BenchmarkCase):
-    """A process from its start to its end. `alike`: the engine whose plain script does the same."""
+class StartupCase(BenchmarkCase):
+    """A process from its start to its end. baseline: the engine whose minimal script the ratio is over."""
 
-    def __init__(self, work: str, who: str, engine: str, alike: str, script: Script) -> None:
+    def __init__(self, work: str, method: str, engine: str, baseline: str, script: Script) -> None:
         super().__init__()
-        self.work, self.who, self.engine, self.alike, self.script = work, who, engine, alike, script
+        self.work, self.method, self.engine, self.baseline, self.script = work, method, engine, baseline, script
 
     @property
     def is_bare(self) -> bool:
-        return self.who in BARE.values()
+        """Whether it is a minimal script."""
+        return self.method in LIBRARIES.values()
 
     def __str__(self) -> str:
-        return f"{self.who} on {self.engine} from {self.work}"
+        return f"{self.method} on {self.engine}, {self.work}"
 
     def run_sample(self, number: int) -> list[float]:
         start = time.perf_counter()
@@ -128,42 +138,41 @@ class Start(BenchmarkCase):
         return [taken]
 
 
-def bench_startup(folder: str | Path, threads: int | None = None, progress: Progress | None = None) -> StartupReport:
-    """Measure a bundle on every engine here that starts in less than seconds.
+def bench_startup(
+    folder: str | Path, threads: int | None = None, progress: Progress = ignore_progress
+) -> StartupReport:
+    """Measure a bundle on `ENGINES`.
 
-    Raises BundleError for a bad bundle, EngineUnavailableError if no engine fits.
+    Raises BundleError for a bad bundle, EngineUnavailableError if no engine can run it.
     """
-    say = progress or (lambda part, doing: None)
     host, bundle, threads = describe_host(), Bundle.open(folder), threads or default_threads()
     failures: list[str] = []
-    say(0.0, "choosing what auto takes")
-    best = tune(bundle, Device(), TuneRequest(threads))[
-        0
-    ]  # so that "auto" finds it measured, as from the second start on
-    with tempfile.TemporaryDirectory() as report:
-        tuned = engine_label(best.engine, best.compute_precision)  # no plain script computes in less than float32
-        starts = list(_starts(bundle, threads, tuned, Path(report)))
-        finished = run_interleaved(starts, ROUNDS, failures, say, NO_LIMIT_S)
+    progress(0.0, "tuning")  # stored beside the bundle, so that "auto" measures nothing in the processes below
+    best = tune(bundle, Device(), TuneRequest(threads))[0]
+    with tempfile.TemporaryDirectory() as output:
+        selected = engine_label(best.engine, best.compute_precision)  # no script computes in less than float32
+        cases = list(_cases(bundle, threads, selected, Path(output)))
+        finished = run_interleaved(cases, ROUNDS, failures, progress, NO_LIMIT_S)
     return StartupReport(host, threads, tuple(_rows(finished)), tuple(failures))
 
 
-def _starts(bundle: Bundle, threads: int, tuned: str, folder: Path) -> Iterator[Start]:
-    """The plain scripts of each work first."""
+def _cases(bundle: Bundle, threads: int, selected: str, folder: Path) -> Iterator[StartupCase]:
+    """For each input the minimal scripts, then the package. selected: what engine `auto` selects."""
     engines = [name for name in ENGINES if readable(name, bundle.manifest.artifacts) and available(name).ok]
     boxes = folder / "boxes.json"
     boxes.write_bytes(msgspec.json.encode([PORTRAIT_BOX_XYXY]))
     for work in (CROP, PICTURE):
-        for name in (name for name in engines if name in BARE):
-            code = READ + BARE_SESSIONS[name] + BARE_INPUTS[work]
-            yield Start(work, BARE[name], name, name, _script(code, bundle, name, threads))
+        for name in (name for name in engines if name in LIBRARIES):
+            code = READ + SCRIPT_SESSIONS[name] + SCRIPT_INPUTS[work]
+            yield StartupCase(work, LIBRARIES[name], name, name, _script(code, bundle, name, threads))
         for name in [*engines, "auto"]:
-            script = _script(READ + OURS + OUR_INPUTS[work], bundle, name, threads)
-            who = "predict" if work == CROP else "align"
-            yield Start(work, who, name, tuned if name == "auto" else name, script)
+            script = _script(READ + PACKAGE_SESSION + PACKAGE_INPUTS[work], bundle, name, threads)
+            method = "predict" if work == CROP else "align"
+            yield StartupCase(work, method, name, selected if name == "auto" else name, script)
     for name in [*engines, "auto"]:
         files = (str(bundle.folder), str(PORTRAIT), "--boxes", str(boxes), "--json", str(folder / f"{name}.json"))
-        script = Script(OUR_COMMAND, ("infer", *files, "--engine", name, "--threads", str(threads)))
-        yield Start(COMMAND, "synergy infer", name, tuned if name == "auto" else name, script)
+        script = Script(COMMAND_CODE, ("infer", *files, "--engine", name, "--threads", str(threads)))
+        yield StartupCase(COMMAND, "synergy infer", name, selected if name == "auto" else name, script)
 
 
 def _script(code: str, bundle: Bundle, engine: str, threads: int) -> Script:
@@ -179,16 +188,20 @@ def _script(code: str, bundle: Bundle, engine: str, threads: int) -> Script:
         "box": PORTRAIT_BOX_XYXY,
         "square": [round(part) for part in square(PORTRAIT_BOX_XYXY, bundle.manifest.crop)],
     }
-    if engine in BARE:
+    if engine in LIBRARIES:
         given["model"] = str(bundle.folder / bundle.artifact_for(engine, Device()).file)
     return Script(code, (json.dumps(given),))
 
 
-def _rows(finished: Sequence[Start]) -> Iterator[StartupRow]:
-    """A command is compared with the script for a picture, which is its work."""
-    bare: Mapping[tuple[str, str], Start] = {(each.work, each.engine): each for each in finished if each.is_bare}
-    for each in finished:
-        base = bare.get((PICTURE if each.work == COMMAND else each.work, each.alike))
-        ratio = None if base is None else ratio_by_round(each.samples, base.samples)
-        seconds = statistics.median(taken for (taken,) in each.samples.values())
-        yield StartupRow(each.work, f"{each.who} (bare)" if each.is_bare else each.who, each.engine, seconds, ratio)
+def _rows(cases: Sequence[StartupCase]) -> Iterator[StartupRow]:
+    """The command line is compared with the script for a picture, which does the same work."""
+    scripts: Mapping[tuple[str, str], StartupCase] = {(case.work, case.engine): case for case in cases if case.is_bare}
+    for case in cases:
+        baseline = scripts.get((PICTURE if case.work == COMMAND else case.work, case.baseline))
+        yield StartupRow(
+            work=case.work,
+            method=f"{case.method}{BARE}" if case.is_bare else case.method,
+            engine=case.engine,
+            seconds=case.median_s,
+            ratio=None if baseline is None else ratio_by_round(case.samples, baseline.samples),
+        )

@@ -1,7 +1,4 @@
-"""How much comes through: worker processes beside one picture at a time, and beside one session of each peer.
-
-All take turns, as in `rounds`: what disturbs the machine disturbs each of them.
-"""
+"""Crops and pictures per second of a pool of worker processes, a plain loop, and single sessions of other libraries."""
 
 from __future__ import annotations
 
@@ -18,11 +15,17 @@ import msgspec
 import numpy as np
 
 from synergy.benchmarks.peers.compare import library_specs, session_inputs
-from synergy.benchmarks.peers.process import NETWORK, SessionInputs, SessionProcess, SessionSpec, Workload
 from synergy.benchmarks.peers.sessions import FULL_PRECISION
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
-from synergy.benchmarks.speed.engine_process import come_to_rest
-from synergy.benchmarks.speed.interleave import BenchmarkCase, Progress, ratio_by_round, run_interleaved
+from synergy.benchmarks.speed.engine_process import NETWORK, SessionInputs, SessionProcess, SessionSpec, Workload
+from synergy.benchmarks.speed.interleave import (
+    BenchmarkCase,
+    Progress,
+    ignore_progress,
+    ratio_by_round,
+    run_interleaved,
+)
+from synergy.benchmarks.speed.timing import wait_until_idle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
@@ -36,28 +39,29 @@ from synergy.runtime.inference.worker import WorkerSetup, default_workers
 from synergy.runtime.media.image import read_image, write_image
 from synergy.runtime.specs import DYNAMIC, EngineOptions
 
-CROPS, PICTURES, PHOTOS = "crops", "pictures, box known", "pictures, face sought"
+CROPS, PICTURES, PHOTOS = "crops", "pictures, boxes given", "pictures, with detection"
 BATCH = 16
-CROP_BATCHES = 32  # in a turn: half a second, so that its beginning and end do not count
-PICTURE_SIDE = 1024  # pixels: the portrait twice as large, a JPEG of 200 kB
-PICTURE_COUNT = 64  # in a turn: half a second
-PHOTO_COUNT = 8  # in a turn; the cascades take a third of a second for each
+CROP_BATCHES = 32  # in a sample: about half a second, so that start and end of the pool's work do not matter
+PICTURE_SIDE = 1024  # pixels: the portrait enlarged twice, a JPEG of 200 kB
+PICTURE_COUNT = 64  # in a sample: about half a second
+PHOTO_COUNT = 8  # in a sample; detection takes a third of a second each
 ROUNDS = {CROPS: 16, PICTURES: 10, PHOTOS: 4}
-NO_LIMIT_S = 1e9  # every round is played, however long the turns
-POOL = "pool"
-SESSION_PEERS = ("onnxruntime", "openvino")  # MindSpore's cell is a tenth as fast
-EXACT = ("", FULL_PRECISION)  # peers' words for float32
+NO_LIMIT_S = 1e9  # every case takes part in every round
+POOL, LOOP = "pool", "loop"
+LIBRARIES = ("onnxruntime", "openvino")  # without MindSpore, which is ten times slower
+FLOAT32 = ("", FULL_PRECISION)  # the libraries' names for it
 
 
 class ThroughputRow(msgspec.Struct, frozen=True):
-    """Crops or pictures per second. who: "onnxruntime (bare)" and the like are peers' single sessions; "one at a time"
-    is `FaceAligner` in a loop with all threads; "pool" is `FacePool`.
+    """Crops or pictures per second.
 
-    ratio: over the fastest that is not a pool at the same work, median over the rounds; above 1 is more.
+    work: what is processed. method: "onnxruntime (bare)" and the like are single sessions of libraries; "loop" is
+    `FaceAligner` called for one picture after another with all threads; "pool" is `FacePool`. ratio: over the fastest
+    method other than the pool for the same work, median over the rounds, so above 1 is faster.
     """
 
     work: str
-    who: str
+    method: str = msgspec.field(name="who")
     engine: str
     workers: int
     threads: int
@@ -66,7 +70,7 @@ class ThroughputRow(msgspec.Struct, frozen=True):
 
 
 class ThroughputReport(msgspec.Struct, frozen=True):
-    """All rows; `notes` name peers that are not here, `failures` what was tried in vain."""
+    """The JSON of `synergy bench throughput`. notes: libraries that are not compared. failures: what failed."""
 
     host: Host
     rows: tuple[ThroughputRow, ...]
@@ -74,74 +78,75 @@ class ThroughputReport(msgspec.Struct, frozen=True):
     failures: tuple[str, ...] = ()
 
 
-def bench_throughput(folder: str | Path, options: EngineOptions, progress: Progress | None = None) -> ThroughputReport:
-    """Measure a bundle, computed as `options` say, beside all peers.
+def bench_throughput(
+    folder: str | Path, options: EngineOptions, progress: Progress = ignore_progress
+) -> ThroughputReport:
+    """Measure a bundle with the engine that `auto` selects under `options`.
 
-    Raises BundleError for a bad bundle, EngineUnavailableError if no engine fits.
+    Raises BundleError for a bad bundle, EngineUnavailableError if no engine can run it.
     """
-    say = progress or (lambda part, doing: None)
     host, bundle = describe_host(), Bundle.open(folder)
     failures: list[str] = []
     rows: list[ThroughputRow] = []
     with ExitStack() as stack:
         pictures = _pictures(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        say(0.0, "starting")
+        progress(0.0, "starting")
         setup = WorkerSetup(bundle.folder, options=options, threads=1)
         pool = stack.enter_context(FacePool(setup, LocalWorker, default_workers()))
-        alike = replace(options, precision=pool.setup.options.compute_precision)
-        plain = stack.enter_context(FaceAligner.load(bundle.folder, options=alike))
+        precision = pool.setup.options.compute_precision
+        aligner = stack.enter_context(FaceAligner.load(bundle.folder, options=replace(options, precision=precision)))
         fixed = bundle.manifest.inputs[0].shape[0]
-        load = session_inputs(bundle, BATCH if fixed == DYNAMIC else fixed)
-        sessions, notes = _sessions(bundle, load, failures, stack)
+        inputs = session_inputs(bundle, BATCH if fixed == DYNAMIC else fixed)
+        sessions, notes = _library_cases(bundle, inputs, failures, stack)
         photos = [replace(picture, boxes=None) for picture in pictures[:PHOTO_COUNT]]
         for done, (work, cases) in enumerate(
             {
-                CROPS: [*sessions, PooledCrops(pool, load.crops)],
-                PICTURES: [Loop(plain, pictures), PooledPictures(pool, pictures)],
-                PHOTOS: [Loop(plain, photos), PooledPictures(pool, photos)],
+                CROPS: [*sessions, PooledCrops(pool, inputs.crops)],
+                PICTURES: [Loop(aligner, pictures), PooledPictures(pool, pictures)],
+                PHOTOS: [Loop(aligner, photos), PooledPictures(pool, photos)],
             }.items()
         ):
-            say((1 + done) / 4, f"measuring {work}")
-            finished = run_interleaved(cases, ROUNDS[work], failures, lambda part, doing: None, NO_LIMIT_S)
-            rows += _rows(work, finished, EXACT if pool.setup.options.compute_precision == "fp32" else None)
+            progress((1 + done) / 4, f"measuring {work}")
+            finished = run_interleaved(cases, ROUNDS[work], failures, ignore_progress, NO_LIMIT_S)
+            rows += _rows(work, finished, FLOAT32 if precision == "fp32" else None)
     return ThroughputReport(host, tuple(rows), tuple(notes), tuple(failures))
 
 
 class ThroughputCase(BenchmarkCase):
-    """Who takes turns: `size` of crops or pictures are done in what a turn gives as one run. precision: a peer's."""
+    """A method to compare. size: crops or pictures that one timed run of a sample processes. precision: a library's."""
 
     precision = ""
 
-    def __init__(self, who: str, engine: str, workers: int, threads: int, size: int) -> None:
+    def __init__(self, method: str, engine: str, workers: int, threads: int, size: int) -> None:
         super().__init__()
-        self.who, self.engine, self.workers, self.threads, self.size = who, engine, workers, threads, size
+        self.method, self.engine, self.workers, self.threads, self.size = method, engine, workers, threads, size
 
     def __str__(self) -> str:
-        return f"{self.who}, {self.engine}"
+        return f"{self.method}, {self.engine}"
 
     @property
     def per_s(self) -> float:
-        """The median over the rounds."""
+        """Crops or pictures per second, median over the rounds."""
         return statistics.median(self.size / statistics.median(times) for times in self.samples.values())
 
 
-class Session(ThroughputCase):
-    """One session of a peer, with all threads."""
+class LibraryCase(ThroughputCase):
+    """One session of a library, with all threads."""
 
-    def __init__(self, spec: SessionSpec, load: SessionInputs) -> None:
-        super().__init__(spec.label, spec.name, 1, spec.threads, len(load.crops))
-        self.process = SessionProcess(spec, load)
+    def __init__(self, spec: SessionSpec, inputs: SessionInputs) -> None:
+        super().__init__(spec.label, spec.name, 1, spec.threads, len(inputs.crops))
+        self.process = SessionProcess(spec, inputs)
         self.precision = spec.precision
 
     def run_sample(self, number: int) -> list[float]:
-        return self.process.turn(Workload(NETWORK, self.size))[0]
+        return self.process.sample(Workload(NETWORK, self.size))[0]
 
 
 class Loop(ThroughputCase):
-    """One picture at a time, in this process with all threads."""
+    """One picture after another, in this process with all threads."""
 
     def __init__(self, aligner: FaceAligner, pictures: Sequence[PictureJob]) -> None:
-        super().__init__("one at a time", aligner.engine.label, 1, aligner.engine.threads, len(pictures))
+        super().__init__(LOOP, aligner.engine.label, 1, aligner.engine.threads, len(pictures))
         self.aligner, self.pictures = aligner, pictures
 
     def run_sample(self, number: int) -> list[float]:
@@ -151,7 +156,7 @@ class Loop(ThroughputCase):
             faces = self.aligner(image) if picture.boxes is None else self.aligner.align(image, picture.boxes)
             image_record(str(picture.path), (image.shape[1], image.shape[0]), faces)
         taken = time.perf_counter() - start
-        come_to_rest()
+        wait_until_idle()
         return [taken]
 
 
@@ -163,45 +168,45 @@ class PooledCrops(ThroughputCase):
         self.pool, self.crops = pool, crops
 
     def run_sample(self, number: int) -> list[float]:
-        return [clocked(self.pool.predict(self.crops for _ in range(CROP_BATCHES)))]
+        return [seconds_until_done(self.pool.predict(self.crops for _ in range(CROP_BATCHES)))]
 
 
 class PooledPictures(ThroughputCase):
-    """Pictures through the pool, in parts as `synergy infer` makes of so many."""
+    """Pictures through the pool, in the same parts as `synergy infer` uses."""
 
     def __init__(self, pool: FacePool, pictures: Sequence[PictureJob]) -> None:
         super().__init__(POOL, pool.setup.label, pool.workers, pool.setup.threads or 0, len(pictures))
         self.pool, self.parts = pool, parts_of(pictures)
 
     def run_sample(self, number: int) -> list[float]:
-        return [clocked(self.pool.infer(self.parts))]
+        return [seconds_until_done(self.pool.infer(self.parts))]
 
 
-def clocked(results: Iterable[object]) -> float:
-    """Seconds until all results are there."""
+def seconds_until_done(results: Iterable[object]) -> float:
+    """Seconds until the iterable is exhausted."""
     start = time.perf_counter()
     for _ in results:
         pass
     return time.perf_counter() - start
 
 
-def _sessions(
-    bundle: Bundle, load: SessionInputs, failures: list[str], stack: ExitStack
-) -> tuple[list[Session], list[str]]:
-    """A session of each peer that is here, in each type that it can compute in, and a line for each that is not."""
-    specs, notes = library_specs(bundle, (default_threads(),), (len(load.crops),), SESSION_PEERS)
-    sessions = []
+def _library_cases(
+    bundle: Bundle, inputs: SessionInputs, failures: list[str], stack: ExitStack
+) -> tuple[list[LibraryCase], list[str]]:
+    """A case for each installed library in each of its precisions, and a line for each library that is missing."""
+    specs, notes = library_specs(bundle, (default_threads(),), (len(inputs.crops),), LIBRARIES)
+    cases = []
     for spec in specs:
         try:
-            sessions.append(Session(spec, load))
-            stack.callback(sessions[-1].process.close)
+            cases.append(LibraryCase(spec, inputs))
+            stack.callback(cases[-1].process.close)
         except EngineError as error:
             failures.append(f"{spec}: {error}")
-    return sessions, notes
+    return cases, notes
 
 
 def _pictures(folder: Path) -> list[PictureJob]:
-    """The portrait as many files, each with its box."""
+    """`PICTURE_COUNT` files of the portrait, each with its box."""
     image = cv2.resize(read_image(PORTRAIT), (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_CUBIC)
     box = np.array([PORTRAIT_BOX_XYXY]) * PICTURE_SIDE / read_image(PORTRAIT).shape[0]
     paths = [folder / f"{number:02}.jpg" for number in range(PICTURE_COUNT)]
@@ -210,16 +215,22 @@ def _pictures(folder: Path) -> list[PictureJob]:
     return [PictureJob(path, box) for path in paths]
 
 
-def _rows(work: str, finished: Sequence[ThroughputCase], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
-    """Ratios are over the fastest single one; those that compute in less than float32 count if the pool does."""
-    single = [each for each in finished if each.who != POOL]
-    alike = [each for each in single if precisions is None or each.precision in precisions]
-    base = max(alike, key=lambda each: each.per_s, default=None)
-    for each in finished:
-        ratio = None if base is None else _ratio(base, each)
-        yield ThroughputRow(work, each.who, each.engine, each.workers, each.threads, each.per_s, ratio)
+def _rows(work: str, cases: Sequence[ThroughputCase], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
+    """The baseline is the fastest case that is no pool; `precisions` are those that it may have, None for any."""
+    eligible = [case for case in cases if case.method != POOL and (precisions is None or case.precision in precisions)]
+    baseline = max(eligible, key=lambda case: case.per_s, default=None)
+    for case in cases:
+        yield ThroughputRow(
+            work=work,
+            method=case.method,
+            engine=case.engine,
+            workers=case.workers,
+            threads=case.threads,
+            per_s=case.per_s,
+            ratio=None if baseline is None else _ratio(baseline, case),
+        )
 
 
-def _ratio(base: ThroughputCase, other: ThroughputCase) -> float:
-    """Crops or pictures per second of `other` over those of `base`, median over the rounds."""
-    return ratio_by_round(base.samples, other.samples) * other.size / base.size
+def _ratio(baseline: ThroughputCase, case: ThroughputCase) -> float:
+    """Crops or pictures per second of `case` over those of `baseline`, median over the rounds."""
+    return ratio_by_round(baseline.samples, case.samples) * case.size / baseline.size

@@ -1,1 +1,1 @@
-"""The page that a bundle is handed over with: what it is, the proof, and what was measured, in one file."""
+"""The HTML report of a bundle: parity, accuracy, latency, files and limits on one page."""

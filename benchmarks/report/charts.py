@@ -1,29 +1,71 @@
-"""Inline SVG charts. Places are percentages and sizes are pixels, so that a chart is as wide as the screen or the sheet
-and its text still has its size. Colours are the stylesheet's: `.series-0`, `.axis` and so on."""
+"""Charts as SVG text, drawn with Matplotlib. On a dark screen the SVG's own style sheet changes the colours."""
 
 from __future__ import annotations
 
-import itertools
+import importlib.util
+import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synergy.benchmarks.report.markup import Html, joined, tag
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-ROW_PX, BAR_TOP_PX, BAR_PX = 44, 20, 14
-LONGEST_BAR = 74.0  # percent; the rest is for the number beside it
-PLOT_PX = 260
+INK, SOFT, LINE = "#17212b", "#566473", "#dde4eb"
+SERIES = {
+    "lite": "#1f6fd6",
+    "onnx": "#b26207",
+    "openvino": "#0f766e",
+    "mindspore": "#7b46c2",
+    "other": "#5a6b7b",
+    "ours": "#0b7a75",
+    "peer": "#a9b4c0",
+}
+POINT, MEDIANS = SERIES["lite"], (INK, "#c2410c", "#0e756d", SERIES["mindspore"])
+PAPER = "#ffffff"
+# The colours of a dark page, by those of a light one
+DARK = {
+    INK: "#e4ebf2",
+    SOFT: "#9aa9b8",
+    LINE: "#2b3743",
+    PAPER: "#10161d",
+    "#1f6fd6": "#62a6ff",
+    "#b26207": "#efa54a",
+    "#0f766e": "#3fc3b4",
+    "#7b46c2": "#b891f2",
+    "#5a6b7b": "#8fa1b3",
+    "#0b7a75": "#2bb5a6",
+    "#a9b4c0": "#57606a",
+    "#c2410c": "#ff9a62",
+    "#0e756d": "#4fd1c0",
+}
+TEXT_PX, SMALL_PX = 13.0, 12.0
+BARS_PX, ROW_PX = 440, 44
+BAR_SHARE = 0.74  # of the width; the rest is for the number after the longest bar
+PLOT_PX = (440, 230)  # of the axes; small, so that text stays readable where a phone scales the chart down
+PLOT_MARGIN_PX = (42, 42, 14)  # left, bottom, right
+LEGEND_COLUMNS, LEGEND_ROW_PX = 2, 20
 TICKS = 5
-SHOWN_QUANTILE = 0.99  # of the points; what is higher is marked at the upper edge
-YAW_STEP_DEG = 10  # of a median
-MIN_PER_MEDIAN = 5  # fewer faces say little of the typical one
+SHOWN_QUANTILE = 0.99  # points above it are marked at the upper edge
+YAW_STEP_DEG = 10  # width of a bin of the running median
+MIN_PER_MEDIAN = 5  # a median of fewer faces says little
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+STYLE = ".chart *{stroke-linejoin:round}.chart text{font-variant-numeric:tabular-nums}"
+RC = {  # settings of Matplotlib's SVG writer
+    "svg.hashsalt": "synergy",  # the same input gives the same file
+    "svg.fonttype": "none",  # text stays text
+}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A labelled value; `upto` is where its whisker ends, `series` picks the colour."""
+    """A labelled value; `upto` is where its whisker ends, `series` names a colour of `SERIES`."""
 
     label: str
     value: float
@@ -40,32 +82,78 @@ class Series:
     values: np.ndarray
 
 
-def bar_chart(title: str, bars: Sequence[Bar]) -> Html:
-    """Horizontal bars from 0, each under its label."""
-    longest = max([bar.value for bar in bars] + [bar.upto or 0 for bar in bars])
-    rows = (_bar(index * ROW_PX, bar, LONGEST_BAR / longest if longest > 0 else 0) for index, bar in enumerate(bars))
-    return _svg(title, "bars", ROW_PX * len(bars), *rows)
+def require_packages(*names: str) -> None:
+    """Raise ModuleNotFoundError for the first package that is missing, before minutes of measuring."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"{name} is not installed: pip install 'synergy-mindir[bench]'", name=name)
 
 
-def scatter_by_yaw(title: str, yaw_deg: np.ndarray, series: Sequence[Series], bin_edges: Sequence[int]) -> Html:
+def bar_chart(title: str, bars: Sequence[Bar]) -> str:
+    """Horizontal bars from 0, each under its label and with its number after it."""
+    return svg_text(bar_figure(bars), title)
+
+
+def bar_figure(bars: Sequence[Bar]) -> Figure:
+    """The figure of `bar_chart`."""
+    figure, axes = new_figure(BARS_PX, ROW_PX * max(len(bars), 1))
+    longest = max([bar.value for bar in bars] + [bar.upto or 0 for bar in bars], default=0) or 1
+    axes.set(xlim=(0, longest / BAR_SHARE), ylim=(len(bars) or 1, 0))
+    for row, bar in enumerate(bars):
+        middle, end = row + 0.62, max(bar.value, bar.upto or 0)
+        axes.barh(middle, bar.value, height=0.32, color=SERIES[bar.series])
+        if bar.upto is not None:
+            axes.plot([bar.value, end], [middle, middle], color=SOFT, linewidth=2, solid_capstyle="butt")
+        axes.text(0, row + 0.36, bar.label, size=TEXT_PX, color=INK)
+        write_after(axes, bar.text, (end, middle))
+    return figure
+
+
+def scatter_by_yaw(title: str, yaw_deg: np.ndarray, series: Sequence[Series], bin_edges: Sequence[int]) -> str:
     """Points of the first series over yaw, and the running median of each. `bin_edges` are of |yaw|, degrees."""
-    widest = max(90, math.ceil(float(np.abs(yaw_deg).max()) / 10) * 10)
+    return svg_text(yaw_figure(yaw_deg, series, bin_edges), title)
+
+
+def yaw_figure(yaw_deg: np.ndarray, series: Sequence[Series], bin_edges: Sequence[int]) -> Figure:
+    """The figure of `scatter_by_yaw`."""
     highest, step = _scale(float(np.quantile(series[0].values, SHOWN_QUANTILE)))
-    x = 50 + 50 * yaw_deg / widest
-    grid = [_level(value, highest) for value in np.arange(0, highest + step / 2, step).tolist()]
-    edges = [_edge(50 + 50 * edge / widest, edge) for edge in sorted({side * e for e in bin_edges for side in (-1, 1)})]
-    points = [_point(*place) for place in zip(x.tolist(), (series[0].values / highest).tolist(), strict=True)]
-    lines = [_median_line(index, yaw_deg, each.values, widest, highest) for index, each in enumerate(series)]
-    return _svg(title, "plot", PLOT_PX, *grid, *edges, *points, *lines)
+    values = series[0].values
+    above = values > highest
+    entries = len(series) + 1 + bool(above.any())
+    figure, axes = _plot_figure(LEGEND_ROW_PX * math.ceil(entries / LEGEND_COLUMNS) + 6)
+    widest = max(90, math.ceil(float(np.abs(yaw_deg).max()) / 10) * 10)
+    edges = sorted({side * edge for edge in bin_edges for side in (-1, 1)})
+    axes.set(xlim=(-widest, widest), ylim=(0, highest), xticks=edges, yticks=np.arange(0, highest + step / 2, step))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}°".replace("-", "−"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    axes.tick_params(length=0, pad=6, labelsize=SMALL_PX, labelcolor=SOFT)
+    axes.spines[:].set_visible(False)
+    axes.grid(axis="y", color=LINE, linewidth=1)
+    axes.grid(axis="x", color=LINE, linewidth=1, linestyle=(0, (3, 3)))
+    axes.set_xlabel("true yaw", size=SMALL_PX, color=SOFT)
+    dots: dict[str, Any] = {"color": POINT, "linestyle": "none", "markeredgewidth": 0, "clip_on": False}
+    axes.plot(yaw_deg[~above], values[~above], "o", markersize=4, alpha=0.42, label="one face", **dots)
+    if above.any():
+        edge = np.full(int(above.sum()), highest)
+        axes.plot(yaw_deg[above], edge, "^", markersize=8, alpha=0.7, label=f"above {highest:g} %", **dots)
+    for each, colour in zip(series, MEDIANS, strict=False):
+        places = np.array(running_median(yaw_deg, each.values)).reshape(-1, 2)
+        height = places[:, 1].clip(max=highest)
+        axes.plot(places[:, 0], height, color=colour, linewidth=3, label=f"median, {each.name}")
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=LEGEND_COLUMNS, frameon=False, fontsize=SMALL_PX,
+        labelcolor=SOFT, borderaxespad=0.3, handlelength=1.4, labelspacing=0.3,
+    )  # fmt: skip
+    return figure
 
 
 def running_median(yaw_deg: np.ndarray, values: np.ndarray) -> list[tuple[float, float]]:
-    """(yaw, median) of every stretch of YAW_STEP_DEG that has enough faces, from left to right."""
-    stretch = np.floor(yaw_deg / YAW_STEP_DEG).astype(int)
-    found = ((number, values[stretch == number]) for number in np.unique(stretch).tolist())
+    """(middle of the bin in degrees, median) of every bin of YAW_STEP_DEG with enough faces, in rising order."""
+    number = np.floor(yaw_deg / YAW_STEP_DEG).astype(int)
+    bins = ((index, values[number == index]) for index in np.unique(number).tolist())
     return [
-        ((number + 0.5) * YAW_STEP_DEG, float(np.median(chosen)))
-        for number, chosen in found
+        ((index + 0.5) * YAW_STEP_DEG, float(np.median(chosen)))
+        for index, chosen in bins
         if len(chosen) >= MIN_PER_MEDIAN
     ]
 
@@ -76,20 +164,72 @@ def above_shown(values: np.ndarray) -> tuple[int, float]:
     return int((values > highest).sum()), highest
 
 
-def _bar(top: int, bar: Bar, percent: float) -> Html:
-    middle = f"{top + BAR_TOP_PX + BAR_PX / 2}"
-    end = max(bar.value, bar.upto or 0) * percent
-    box = {"y": str(top + BAR_TOP_PX), "width": _percent(bar.value * percent), "height": str(BAR_PX), "rx": "2"}
-    number = {"x": _percent(end), "dx": "8", "y": middle, "dy": "0.35em"}
-    parts = [
-        tag("text", bar.label, attributes={"x": "0", "y": str(top + BAR_TOP_PX - 6)}),
-        tag("rect", css=f"series-{bar.series}", attributes=box),
-        tag("text", bar.text, css="value", attributes=number),
-    ]
-    if bar.upto is not None:
-        whisker = {"x1": _percent(bar.value * percent), "x2": _percent(end), "y1": middle, "y2": middle}
-        parts.append(tag("line", css="whisker", attributes=whisker))
-    return joined(parts)
+def new_figure(
+    width_px: float, height_px: float, box: tuple[float, float, float, float] = (0, 0, 1, 1)
+) -> tuple[Figure, Axes]:
+    """A figure without background, whose unit of length and text is a pixel, and its axes, not drawn, in `box`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_px / 72, height_px / 72), facecolor="none")  # 72 pixels per inch in an SVG
+    axes = figure.add_axes(box, facecolor="none")
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _plot_figure(legend_px: float) -> tuple[Figure, Axes]:
+    """A figure for axes of PLOT_PX with room for their labels and a legend above."""
+    left, bottom, right = PLOT_MARGIN_PX
+    width, height = PLOT_PX[0] + left + right, PLOT_PX[1] + bottom + legend_px
+    box = (left / width, bottom / height, PLOT_PX[0] / width, PLOT_PX[1] / height)
+    figure, axes = new_figure(width, height, box)
+    axes.set_axis_on()
+    return figure, axes
+
+
+def write_after(axes: Axes, text: str, place: tuple[float, float]) -> None:
+    """A number to the right of a bar's end."""
+    axes.annotate(
+        text, place, xytext=(8, 0), textcoords="offset points", va="center", size=TEXT_PX, weight="bold", color=INK
+    )
+
+
+def svg_text(figure: Figure, title: str, style: str = "") -> str:
+    """The figure as an `<svg>` element that may stand in an HTML page or be a file; `style`: more rules for it."""
+    import matplotlib
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar sign in a name is no formula
+    stream = io.StringIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    drawn = stream.getvalue()
+    body = drawn[drawn.index("</metadata>") + len("</metadata>") : drawn.rindex("</svg>")]
+    body = re.sub(r' id="\w+(\.\w+)?_\d+"', "", body)  # names of groups, the same in every chart of a page
+    body = re.sub(r"<style.*?</style>", "", body)  # it would apply to the whole page
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)  # the family is that of the page, or of `style`
+    body = re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]*", _without_family, body)  # as Matplotlib 3.10 writes it
+    width, height = (72 * size for size in figure.get_size_inches())
+    return (
+        f'<svg xmlns="{SVG}" xmlns:xlink="{XLINK}" class="chart" role="img" '
+        f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}{_dark_style(body)}</style>{body}</svg>\n"
+    )
+
+
+def _without_family(font: re.Match[str]) -> str:
+    weight, size = font.groups()
+    return f"font-size: {size}" + (f"; font-weight: {weight}" if weight else "")
+
+
+def _dark_style(body: str) -> str:
+    used = {light: dark for light, dark in DARK.items() if light in body}
+    rules = (
+        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'
+        for light, dark in used.items()
+        for kind in ("fill", "stroke")
+    )
+    return f"@media screen and (prefers-color-scheme:dark){{{''.join(rules)}}}"
 
 
 def _scale(value: float) -> tuple[float, float]:
@@ -100,48 +240,3 @@ def _scale(value: float) -> tuple[float, float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor for factor in (1, 2, 5, 10) if factor * power >= rough) * power
     return math.ceil(value / step) * step, step
-
-
-def _level(value: float, highest: float) -> Html:
-    y = _percent(100 - 100 * value / highest)
-    line = tag("line", css="axis", attributes={"x1": "0", "x2": "100%", "y1": y, "y2": y})
-    label = {"x": "0", "dx": "-6", "y": y, "dy": "0.35em", "text-anchor": "end"}
-    return joined([line, tag("text", f"{value:g}", attributes=label)])
-
-
-def _edge(x: float, degrees: int) -> Html:
-    line = tag("line", css="edge", attributes={"x1": _percent(x), "x2": _percent(x), "y1": "0", "y2": "100%"})
-    label = {"x": _percent(x), "y": "100%", "dy": "1.4em", "text-anchor": "middle"}
-    return joined([line, tag("text", f"{degrees}°".replace("-", "−"), attributes=label)])
-
-
-def _point(x: float, height: float) -> Html:
-    """A dot, or a triangle at the upper edge for what is higher than the plot (1)."""
-    if height > 1:
-        up = tag("path", css="beyond", attributes={"d": "M-4 7L0 0L4 7z"})
-        return tag("svg", up, attributes={"x": _percent(x), "y": "0", "overflow": "visible"})
-    return tag("circle", css="point", attributes={"cx": _percent(x), "cy": _percent(100 - 100 * height), "r": "2"})
-
-
-def _median_line(index: int, yaw_deg: np.ndarray, values: np.ndarray, widest: float, highest: float) -> Html:
-    median = running_median(yaw_deg, values)
-    places = [(_percent(50 + 50 * yaw / widest), _percent(100 - 100 * min(y / highest, 1))) for yaw, y in median]
-    pieces = (
-        tag("line", css=f"median median-{index}", attributes={"x1": x1, "y1": y1, "x2": x2, "y2": y2})
-        for (x1, y1), (x2, y2) in itertools.pairwise(places)
-    )
-    return joined(pieces)
-
-
-def _svg(title: str, css: str, height: int, *children: Html) -> Html:
-    return tag(
-        "svg",
-        tag("title", title),
-        *children,
-        css=css,
-        attributes={"role": "img", "width": "100%", "height": str(height)},
-    )
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2f}%"

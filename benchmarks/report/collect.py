@@ -1,4 +1,4 @@
-"""What a report says, measured now or read from the bundle; nothing here knows how it will look."""
+"""Collect the data of a report: read it from the bundle, and measure accuracy and latency."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData
 from synergy.benchmarks.accuracy.evaluate import EvalOptions, load_data
 from synergy.benchmarks.accuracy.predictions import Predictions, bundle_predictor
 from synergy.benchmarks.accuracy.report import AccuracyReport, run_predictor, score
-from synergy.benchmarks.peers.process import BARE
 from synergy.benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
+from synergy.benchmarks.speed.engine_process import BARE
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
@@ -27,7 +27,7 @@ from synergy.runtime.parity_record import ParityReport, read_parity
 from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, runnable_variants
 
-BENCH_ROUNDS = 10  # enough for a stable median, and the page is ready in a minute
+BENCH_ROUNDS = 10  # enough for a stable median in about a minute
 Progress = Callable[[float, str], None]
 
 
@@ -35,8 +35,8 @@ Progress = Callable[[float, str], None]
 class ReportOptions:
     """What to measure for the page.
 
-    engines: None for all that are present. threads: None for all cores. root, raw: as `EvalOptions`.
-    bench_file: what `synergy bench --json` wrote, in place of measuring latency now.
+    engines: None for all that are present. threads: None for all cores. root, raw: as in `EvalOptions`.
+    bench_file: a file of `synergy bench --json` to read instead of measuring latency.
     """
 
     engines: tuple[str, ...] | None = None
@@ -53,8 +53,8 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one artifact reached on one engine."""
+class VariantResult:
+    """Accuracy of one variant."""
 
     variant: Variant
     report: AccuracyReport
@@ -65,7 +65,7 @@ class Run:
 
 @dataclass
 class Findings:
-    """What measuring came upon: `not_run` is missing on this machine, `failures` should have worked."""
+    """not_run: variants that this machine cannot run, with reasons. failures: errors of variants that it can run."""
 
     not_run: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -73,11 +73,12 @@ class Findings:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that the page shows.
+    """All data of the page.
 
-    parity: None where the bundle has no proof. data_source: one line on the faces that accuracy was measured on;
-    yaw_deg (N,) their true yaw. runs: empty where no engine is here. portrait_bgr: a photo with what the first run's
-    artifact finds in it. bench_source: empty if it was measured for this page, else the file it is from.
+    parity: None if the bundle has no parity report. data_source: one line on the faces of the accuracy measurement;
+    yaw_deg: (N,) their true yaw. runs: empty if no engine is present. portrait_bgr: (H,W,3) uint8, a photo with the
+    landmarks and pose that the first variant predicts. bench_source: empty if latency was measured for this page, else
+    the name of the file.
     """
 
     name: str
@@ -88,7 +89,7 @@ class ReportData:
     synthetic: bool
     data_source: str
     yaw_deg: np.ndarray
-    runs: tuple[Run, ...]
+    runs: tuple[VariantResult, ...]
     pictures: tuple[FacePicture, ...]
     portrait_bgr: np.ndarray | None
     bench: BenchReport | None
@@ -97,20 +98,20 @@ class ReportData:
     failures: tuple[str, ...]
 
 
-def collect(folder: Path, options: ReportOptions, say: Progress) -> ReportData:
-    """Verify the bundle, read its proof, measure accuracy and latency. An engine that fails is named in `failures`.
+def collect(folder: Path, options: ReportOptions, progress: Progress) -> ReportData:
+    """Verify the bundle's files, read its parity report, measure accuracy and latency. Engine errors are `failures`.
 
-    `say` is told the part done, 0 to 1, and what is being done. Raises BundleError for a bundle that is altered or
-    unreadable, DataError for bad data, ValueError for a bench file that is none or is another bundle's.
+    `progress` is called with the completed fraction, 0 to 1, and a description. Raises BundleError for a bundle that is
+    altered or unreadable, DataError for bad data, ValueError for a bench file of another format or another bundle.
     """
     bundle = Bundle.open(folder)
     verify(bundle)
-    parity, host, found = read_parity(bundle), describe_host(), Findings()
+    parity, host, findings = read_parity(bundle), describe_host(), Findings()
     bench = None if options.bench_file is None else read_bench(options.bench_file, bundle)
-    say(0.0, "reading faces")
+    progress(0.0, "reading faces")
     data = load_data(EvalOptions(root=options.root, raw=options.raw))
-    measured = list(_measure(bundle, data, options, found, lambda part, doing: say(part / 2, doing)))
-    bench = bench or _bench(bundle, options, found, lambda part, doing: say((1 + part) / 2, doing))
+    measured = list(_measure(bundle, data, options, findings, lambda part, text: progress(part / 2, text)))
+    bench = bench or _bench(bundle, options, findings, lambda part, text: progress((1 + part) / 2, text))
     first = measured[0] if measured else None
     return ReportData(
         name=bundle.folder.resolve().name,
@@ -126,58 +127,60 @@ def collect(folder: Path, options: ReportOptions, say: Progress) -> ReportData:
         portrait_bgr=None if first is None else _portrait(bundle, first[0], options),
         bench=bench,
         bench_source="" if options.bench_file is None else options.bench_file.name,
-        not_run=tuple(found.not_run),
-        failures=tuple(found.failures),
+        not_run=tuple(findings.not_run),
+        failures=tuple(findings.failures),
     )
 
 
 def verify(bundle: Bundle) -> None:
-    """Raise BundleError unless every file hashes to what the manifest says."""
+    """Raise BundleError unless size and hash of every file match the manifest."""
     for entry in bundle.manifest.files:
         bundle.read(entry)
 
 
 def read_bench(path: Path, bundle: Bundle) -> BenchReport:
-    """What `synergy bench --json` wrote for this bundle, without the peers' own sessions, which a bundle is not to be
-    praised for. Raises ValueError if it is anything else."""
+    """Read a file of `synergy bench --json` for this bundle, without the rows of other libraries.
+
+    Raises ValueError for other files, and for files of other bundles.
+    """
     try:
         report = msgspec.json.decode(path.read_bytes(), type=BenchReport)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not what `synergy bench --json` writes: {error}") from None
     report = msgspec.structs.replace(report, rows=tuple(row for row in report.rows if not row.engine.endswith(BARE)))
     cure = f"make it with `synergy bench {bundle.folder} --json FILE`"
-    strange = {row.artifact for row in report.rows} - {artifact.file for artifact in bundle.manifest.artifacts}
-    if strange or not report.rows:
-        raise ValueError(f"{path} is not about {bundle.folder} but {', '.join(sorted(strange)) or 'nothing'}: {cure}")
+    unknown = {row.artifact for row in report.rows} - {artifact.file for artifact in bundle.manifest.artifacts}
+    if unknown or not report.rows:
+        raise ValueError(f"{path} is not about {bundle.folder} but {', '.join(sorted(unknown)) or 'nothing'}: {cure}")
     if not all(0 < row.median_ms <= row.p95_ms and row.batch > 0 for row in report.rows):
-        raise ValueError(f"{path} has times or batches that cannot be: {cure}")
+        raise ValueError(f"{path} has impossible times or batch sizes: {cure}")
     return report
 
 
 def _measure(
-    bundle: Bundle, data: EvaluationData, options: ReportOptions, found: Findings, say: Progress
-) -> Iterator[tuple[Run, Predictions]]:
-    runnable = _runnable(bundle, options, found)
+    bundle: Bundle, data: EvaluationData, options: ReportOptions, findings: Findings, progress: Progress
+) -> Iterator[tuple[VariantResult, Predictions]]:
+    runnable = _runnable(bundle, options, findings)
     for done, variant in enumerate(runnable):
-        say(done / len(runnable), f"accuracy of {variant}")
+        progress(done / len(runnable), f"accuracy of {variant}")
         try:
             with _open(bundle, variant, options) as aligner:
                 predictions = run_predictor(bundle_predictor(aligner), data)
-            yield Run(variant, score(predictions, data)), predictions
-        except (EngineError, DataError) as error:  # the labels are checked already: it is the prediction
-            found.failures.append(f"{variant}: {error}")
+            yield VariantResult(variant, score(predictions, data)), predictions
+        except (EngineError, DataError) as error:  # labels were checked on loading, so DataError is about a prediction
+            findings.failures.append(f"{variant}: {error}")
 
 
-def _runnable(bundle: Bundle, options: ReportOptions, found: Findings) -> list[Variant]:
-    """Every artifact on every engine that reads it and is here, in every verified precision; others are noted."""
+def _runnable(bundle: Bundle, options: ReportOptions, findings: Findings) -> list[Variant]:
+    """All variants that can run on this machine; the others are added to `findings.not_run`."""
     device, threads = Device.parse(options.device), (options.threads or default_threads(),)
     artifacts = bundle.manifest.artifacts
     runnable = runnable_variants(artifacts, device, options.engines, threads)
-    found.not_run += (str(each) for each in runnable.skipped if each.artifact is not None)
+    findings.not_run += (str(each) for each in runnable.skipped if each.artifact is not None)
     return [variant for artifact in artifacts for variant in runnable.of(artifact)]
 
 
-def _bench(bundle: Bundle, options: ReportOptions, found: Findings, say: Progress) -> BenchReport | None:
+def _bench(bundle: Bundle, options: ReportOptions, findings: Findings, progress: Progress) -> BenchReport | None:
     threads = (options.threads or default_threads(),)
     batches = (1,) if bundle.manifest.inputs[0].shape[0] == DYNAMIC else None
     chosen = BenchOptions(
@@ -189,15 +192,15 @@ def _bench(bundle: Bundle, options: ReportOptions, found: Findings, say: Progres
         rounds=BENCH_ROUNDS,
     )
     try:
-        report = bench_bundle(bundle.folder, chosen, say)
+        report = bench_bundle(bundle.folder, chosen, progress)
     except EngineUnavailableError as error:
-        found.not_run.append(f"latency: {error}")
+        findings.not_run.append(f"latency: {error}")
         return None
-    found.failures.extend(f"latency: {failure}" for failure in report.failures)
+    findings.failures.extend(f"latency: {failure}" for failure in report.failures)
     return report
 
 
-def _portrait(bundle: Bundle, run: Run, options: ReportOptions) -> np.ndarray:
+def _portrait(bundle: Bundle, run: VariantResult, options: ReportOptions) -> np.ndarray:
     with _open(bundle, run.variant, options) as aligner:
         return portrait_overlay(aligner)
 
@@ -209,6 +212,6 @@ def _open(bundle: Bundle, variant: Variant, options: ReportOptions) -> FaceAlign
         options.device,
         options.threads,
         variant.artifact.file,
-        isolated=True,  # MindSpore and Lite follow one another here, and cannot share a process
+        isolated=True,  # MindSpore and Lite cannot share a process
         options=variant.options(),
     )

@@ -1,4 +1,4 @@
-"""Faces to look at: held-out ones with the truth and the prediction, and a photograph."""
+"""Pictures of the page: held-out faces with true and predicted landmarks, and a photograph."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from synergy.runtime.media.image import read_image
 
 PER_RANK = 4
 PORTRAIT_PX = 480
-PORTRAIT_MARGIN = 2.0  # side of what is shown, in heights of the face
+PORTRAIT_MARGIN = 2.0  # side of the picture, in heights of the face
 
 
 @dataclass(frozen=True)
 class FacePicture:
     """A crop (120,120,3) uint8 BGR with true and predicted landmarks (2,68) crop px; `rank` is best, median or worst.
 
-    nme in percent, yaw in degrees, the true one.
+    nme in percent; yaw_deg: true yaw.
     """
 
     rank: str
@@ -37,7 +37,7 @@ class FacePicture:
 
 
 def face_pictures(report: AccuracyReport, predictions: Predictions, data: EvaluationData) -> tuple[FacePicture, ...]:
-    """The faces with the least, the middle and the largest NME; of few faces none comes twice."""
+    """The faces with the smallest, median and largest NME; no face is shown twice."""
     truth = to_crop_px(data.landmarks, data.roi_xyxy)
     return tuple(
         FacePicture(
@@ -55,7 +55,7 @@ def face_pictures(report: AccuracyReport, predictions: Predictions, data: Evalua
 
 
 def ranked(errors: np.ndarray, count: int = PER_RANK) -> dict[str, list[int]]:
-    """Rows of the `count` least, middle and largest errors (N,), each in rising order, none twice."""
+    """Rows of the `count` smallest, median and largest errors (N,), in rising order and without repetition."""
     order = np.argsort(errors, kind="stable").tolist()
     count = min(count, max(1, len(order) // 3))
     start = (len(order) - count) // 2
@@ -68,7 +68,7 @@ def ranked(errors: np.ndarray, count: int = PER_RANK) -> dict[str, list[int]]:
 
 
 def portrait_overlay(aligner: FaceAligner) -> np.ndarray:
-    """The face in the photograph that comes with the toolkit, with what the network finds: (480,480,3) uint8 BGR."""
+    """The bundled portrait with predicted landmarks and pose, (480,480,3) uint8 BGR."""
     photo, region = read_image(PORTRAIT), _around(PORTRAIT_BOX_XYXY)
     found = [each.box_xyxy for each in aligner.detect(photo)] or [np.array(PORTRAIT_BOX_XYXY)]
     closeup = crop_resize(photo, region, PORTRAIT_PX, "lanczos4")
@@ -77,7 +77,7 @@ def portrait_overlay(aligner: FaceAligner) -> np.ndarray:
 
 
 def _around(box_xyxy: tuple[float, float, float, float]) -> np.ndarray:
-    """The square (4,) about a face's box that is shown."""
+    """The square region (4,) around a face box that is shown."""
     x1, y1, x2, y2 = box_xyxy
     centre, half = np.array([x1 + x2, y1 + y2]) / 2, PORTRAIT_MARGIN * (y2 - y1) / 2
     return np.concatenate([centre - half, centre + half])

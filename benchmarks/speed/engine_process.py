@@ -1,165 +1,188 @@
-"""One engine in a fresh process, clocked in there.
+"""Run a session (an engine, a `FaceAligner` or a library's own) in a fresh process: cold start, memory, timed runs.
 
-The parent sees how long it takes from starting a process to the first output, and asks for timed runs later. Those
-are timed inside the process, so the way to it is not in the figures. `runtime.engines.isolated` is its sibling for
-work; this one is for clocks.
+Times of runs are taken inside the process, so that communication with it is not included.
+`runtime.engines.isolated` is the counterpart for work; this one is for measurements.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
-from synergy.runtime.engines import Engine, engine_class
+from synergy.benchmarks.speed.interleave import SAMPLE_S
+from synergy.benchmarks.speed.timing import time_runs
+from synergy.runtime.engines import engine_class
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions, ModelFile
 
+CPU = Device()
 COLD_STARTS = 3
-COLD_BUDGET_S = 2.0  # an engine that took this long to start is not started again
+COLD_BUDGET_S = 2.0  # no further cold start once the sum exceeds this
 
-# Worker threads go on spinning after a run, to be quick at the next: onnxruntime's for about 25 ms. Meanwhile they
-# take the cores from whoever runs next, so a turn ends only when the process is at rest.
-POLL_S = 0.002
-QUIET_POLLS = 5  # in a row, for a spinning thread may be off its core for some milliseconds
-QUIET_SHARE = 0.1  # of one core; polling itself takes 0.02
-REST_LIMIT_S = 2.0
+BARE = " (bare)"  # marks a library's own session in labels
+NETWORK, OVERHEAD, ISOLATED, PIPELINE = "network", "overhead", "isolated", "pipeline"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the process does: load `model` on `engine`, then run `inputs` again and again."""
+class Picture:
+    """The bytes of a JPEG file, and the box of the face in it: x1, y1, x2, y2 in pixels."""
 
-    engine: str
-    model: ModelFile
-    device: Device
-    threads: int
-    inputs: Mapping[str, np.ndarray]
-    options: EngineOptions = DEFAULT_OPTIONS
+    jpeg: bytes
+    box_xyxy: tuple[float, float, float, float]
 
 
-class EngineProcess:
-    """The process of one job, from its start to its first output on. Close it, or use it as a context manager.
+@dataclass(frozen=True)
+class SessionInputs:
+    """What a session runs on: crops (N,size,size,3) uint8 BGR, and a picture for `PIPELINE`."""
 
-    cold_start_s: from starting the process to having the first output: interpreter, imports, load, first run.
-    rss_mb: the largest resident memory (10^6 bytes) the process had until then, shared libraries included.
+    crops: np.ndarray
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What to time.
+
+    kind: NETWORK is the session alone; OVERHEAD is `FaceAligner.predict` alternating with the bare session in it;
+    ISOLATED is `predict` through a child process, then the bare session; all on the first `batch` crops. PIPELINE is
+    from a JPEG and a box to landmarks. seconds: length of a sample, per function that is timed.
     """
 
-    def __init__(self, job: Job) -> None:
-        """Raises EngineError with the cause if the engine cannot be opened or run."""
-        start = time.perf_counter()
-        self.child = Child(f"the {job.engine} engine", __name__, "make_handler")
-        self.rss_mb: float = self._ask(job)
-        self.cold_start_s = time.perf_counter() - start
+    kind: str = NETWORK
+    batch: int = 1
+    seconds: float = SAMPLE_S
 
-    def turn(self, seconds: float) -> list[float]:
-        """Run for about `seconds`, at least once; the seconds of each run. The process is at rest afterwards.
 
-        The first run, which finds the caches full of others' data, is left out where there are more.
-        Raises EngineError if the engine fails, or is not at rest 2 s after its last run.
-        """
-        return self._ask(seconds)
+class Session(Protocol):
+    """What a process hosts. It is opened by a `SessionSpec.session`, and has run once with the smallest batch."""
+
+    def sample(self, workload: Workload) -> list[list[float]]:
+        """Seconds of each run, as `timing.time_runs`: one list, or two if the workload alternates."""
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """A session to open, on `model`, which is the file `artifact` of the bundle in `folder`.
+
+    session: opens it in the process; a function or class of a module, because it is pickled by reference.
+    name: the engine, or for bare sessions the library. batches: batch sizes of the workloads, smallest first.
+    precision: compute precision, in the terms of `EngineOptions` for engines and of the library for bare sessions;
+    "" for the default. is_bare: a library's own session, used without this package.
+    """
+
+    session: Callable[[SessionSpec, SessionInputs], Session]
+    name: str
+    folder: Path
+    artifact: str
+    model: ModelFile
+    threads: int
+    batches: tuple[int, ...]
+    precision: str = ""
+    is_bare: bool = False
+    device: Device = CPU
+    options: EngineOptions = DEFAULT_OPTIONS
+
+    @property
+    def label(self) -> str:
+        """Name and precision, and "(bare)" for a library's own session."""
+        precision = "" if self.precision == "fp32" else self.precision
+        return " ".join(filter(None, (self.name, precision))) + (BARE if self.is_bare else "")
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """`options` with `precision`."""
+        return replace(self.options, precision=self.precision or self.options.precision)
+
+    def __str__(self) -> str:
+        plural = "" if self.threads == 1 else "s"
+        return f"{self.folder.name}/{self.artifact} on {self.label}, {self.threads} thread{plural}"
+
+
+class SessionProcess:
+    """The process of one session, started and run once. Close it, or use it as a context manager.
+
+    cold_start_s: from starting the process to the first output: interpreter, imports, load, first run.
+    rss_mb: peak resident memory (10^6 bytes) until then, shared libraries included.
+    """
+
+    def __init__(self, spec: SessionSpec, inputs: SessionInputs, now: Callable[[], float] = time.perf_counter) -> None:
+        """Raises EngineError with the cause if the session cannot be opened or run."""
+        start = now()
+        self.child = Child(f"the {spec.label} session", __name__, "make_handler")
+        self.rss_mb: float = self._ask((spec, inputs))
+        self.cold_start_s = now() - start
+
+    def sample(self, workload: Workload) -> list[list[float]]:
+        """As `Session.sample`; the process is idle afterwards. Raises EngineError and ends the process if it fails."""
+        return self._ask(workload)
 
     def close(self) -> None:
-        """End the process; calling it twice is harmless."""
+        """End the process. Safe to call twice."""
         self.child.close()
 
-    def __enter__(self) -> EngineProcess:
+    def __enter__(self) -> SessionProcess:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _ask(self, request: Job | float) -> Any:
+    def _ask(self, request: Workload | tuple[SessionSpec, SessionInputs]) -> Any:
         try:
             return self.child.ask(request)
-        except ValueError as error:  # an engine's refusal of the inputs: here it is the engine that fails
+        except ValueError as error:  # the inputs are the benchmark's own, so the session is at fault
             self.close()
             raise EngineError(str(error)) from None
-        except EngineError:
+        except BaseException:
             self.close()
             raise
 
 
-class Started(Protocol):
-    """A process that was clocked from its start to its first output."""
-
-    cold_start_s: float
-
-    def close(self) -> None: ...
-
-
-Start = TypeVar("Start", bound=Started)
-
-
-def start_several(job: Job) -> list[EngineProcess]:
-    """`start_repeatedly` with the process of a job. Raises EngineError as `EngineProcess` does."""
-    return start_repeatedly(lambda: EngineProcess(job))
-
-
-def start_repeatedly(start: Callable[[], Start]) -> list[Start]:
-    """Start afresh until there are three or two seconds have passed; only the last is still open."""
-    starts = [start()]
+def start_repeatedly(spec: SessionSpec, inputs: SessionInputs) -> list[SessionProcess]:
+    """Start the process up to `COLD_STARTS` times within about `COLD_BUDGET_S`. All but the last are closed."""
+    starts = [SessionProcess(spec, inputs)]
     while len(starts) < COLD_STARTS and sum(each.cold_start_s for each in starts) < COLD_BUDGET_S:
         starts[-1].close()
-        starts.append(start())
+        starts.append(SessionProcess(spec, inputs))
     return starts
 
 
-def make_handler() -> Callable[[Job | float], Any]:
-    """In the child: the first request is the job, every later one the length of a turn."""
-    opened: list[tuple[Engine, Job]] = []
+def make_handler() -> Callable[[Any], Any]:
+    """In the child process: the first request opens the session, every later one is a workload."""
+    opened: list[Session] = []
 
-    def handle(request: Job | float) -> Any:
-        if not isinstance(request, Job):
-            engine, job = opened[0]
-            return clock_turn(engine, job.inputs, request)
-        engine = engine_class(request.engine)(request.model, request.device, request.threads, request.options)
-        opened.append((engine, request))
-        engine.run(request.inputs)
+    def handle(request: Any) -> Any:
+        if opened:
+            return opened[0].sample(request)
+        spec, inputs = request
+        opened.append(spec.session(spec, inputs))
         return peak_rss_mb()
 
     return handle
 
 
-def clock_turn(engine: Engine, inputs: Mapping[str, np.ndarray], seconds: float) -> list[float]:
-    """As `EngineProcess.turn`, in this process."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
-        engine.run(inputs)
-        times.append(time.perf_counter() - start)
-    come_to_rest()
-    return times[1:] or times
+class EngineSession:
+    """`Engine.run` of one engine, without `FaceAligner`."""
 
+    def __init__(self, spec: SessionSpec, inputs: SessionInputs) -> None:
+        self.engine = engine_class(spec.name)(spec.model, spec.device, spec.threads, spec.engine_options)
+        self.input, self.crops = spec.model.inputs[0].name, inputs.crops
+        self.engine.run({self.input: self.crops[: spec.batches[0]]})
 
-def come_to_rest(clock: Callable[[], float] = time.process_time) -> None:
-    """Wait until no thread of this process uses the processor. Raises EngineError if that does not happen.
-
-    `clock` tells the processor time used so far, of this process unless another is given.
-    """
-    quiet, end = 0, time.perf_counter() + REST_LIMIT_S
-    while quiet < QUIET_POLLS:
-        used, start = clock(), time.perf_counter()
-        time.sleep(POLL_S)
-        share = (clock() - used) / (time.perf_counter() - start)
-        quiet = quiet + 1 if share < QUIET_SHARE else 0
-        if time.perf_counter() > end:
-            raise EngineError(
-                f"its threads are still busy {REST_LIMIT_S:.0f} s after a run and slow down the others: leave it out"
-            )
+    def sample(self, workload: Workload) -> list[list[float]]:
+        feed = {self.input: self.crops[: workload.batch]}
+        return time_runs([lambda: self.engine.run(feed)], workload.seconds)
 
 
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in 10^6 bytes.
+    """Peak resident memory of this process in 10^6 bytes.
 
     Linux: VmHWM, because getrusage keeps the value of the program that ran in the process before `exec`: the parent.
     """

@@ -1,6 +1,6 @@
-"""Contenders take turns in rounds, so that a machine that gets slower or faster does so for all of them.
+"""Interleave the samples of several cases, so that load drift of the machine affects all of them alike.
 
-One runs at a time while the others are at rest. Ratios are formed within a round and only then summarised.
+One case runs at a time while the others are idle. Ratios are formed within a round and then summarised by the median.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from typing import TypeVar
 from synergy.runtime.errors import EngineError
 
 SAMPLE_S = 0.05  # long enough for several runs, short enough for many rounds
-# A contender whose runs are long leaves the rounds when it has used this much for each of them,
-ROUND_SHARE_S = 0.1
-MIN_ROUNDS = 3  # but not before these
+ROUND_SHARE_S = 0.1  # time budget of a case per round; a case with long runs that has used up the sum takes no more
+MIN_ROUNDS = 3  # samples that every case takes, whatever its budget
 
 Progress = Callable[[float, str], None]
 
 
 class BenchmarkCase(ABC):
-    """Who takes turns. `samples` are run times in seconds by round; `str` of it names it in progress and failures."""
+    """Something to measure; `str` of it names it in progress and failures.
+
+    samples: seconds of each run, by round. spent_s: time used so far, with everything around the runs.
+    """
 
     def __init__(self) -> None:
         self.samples: dict[int, list[float]] = {}
@@ -30,46 +32,61 @@ class BenchmarkCase(ABC):
 
     @abstractmethod
     def run_sample(self, number: int) -> list[float]:
-        """Run for about `SAMPLE_S` in round `number`, then be at rest; the seconds of each run. Raises EngineError."""
+        """Run for about `SAMPLE_S` in round `number`, then be idle. Returns seconds of each run. Raises EngineError."""
 
     def take_sample(self, number: int) -> None:
-        """Run for a while in round `number`. Raises EngineError."""
+        """Run and store the sample of round `number`. Raises EngineError."""
         start = time.perf_counter()
         self.samples[number] = self.run_sample(number)
         self.spent_s += time.perf_counter() - start
 
     def done(self, rounds: int, share_s: float = ROUND_SHARE_S) -> float:
-        """The part of its turns, or of its time if that ends earlier, that it has had: 1 is all."""
-        in_turns, in_time = len(self.samples) / rounds, self.spent_s / (rounds * share_s)
-        return max(in_turns, min(in_time, len(self.samples) / MIN_ROUNDS))
+        """Completed fraction, 1 where the case has all its samples or has used up its time budget."""
+        by_samples, by_time = len(self.samples) / rounds, self.spent_s / (rounds * share_s)
+        return max(by_samples, min(by_time, len(self.samples) / MIN_ROUNDS))
+
+    @property
+    def times_s(self) -> list[float]:
+        """Seconds of each run, of all rounds."""
+        return [run for runs in self.samples.values() for run in runs]
+
+    @property
+    def median_s(self) -> float:
+        """Median of `times_s`."""
+        return statistics.median(self.times_s)
 
 
-Player = TypeVar("Player", bound=BenchmarkCase)
+Case = TypeVar("Case", bound=BenchmarkCase)
 
 
 def run_interleaved(
-    cases: Sequence[Player], rounds: int, failures: list[str], say: Progress, share_s: float = ROUND_SHARE_S
-) -> list[Player]:
-    """Turns for all, round after round; returns those that did not fail. `say` hears of parts from 0.5 to 1.
+    cases: Sequence[Case], rounds: int, failures: list[str], progress: Progress, share_s: float = ROUND_SHARE_S
+) -> list[Case]:
+    """Take a sample of every case, round after round. Returns the cases that did not fail.
 
-    share_s: who has used that much time for each of the rounds leaves them, after `MIN_ROUNDS`.
+    progress: called with the completed fraction, 0.5 to 1, and a description. share_s: time budget of a case per round;
+    a case takes `MIN_ROUNDS` samples at least. A failed case adds a line to `failures`.
     """
-    playing = list(cases)
+    running = list(cases)
     for number in range(rounds):
-        waiting = [each for each in playing if each.done(rounds, share_s) < 1]
-        first = number % max(len(waiting), 1)  # nobody always runs after the same neighbour's heat
-        for each in waiting[first:] + waiting[:first]:
-            part = statistics.fmean(other.done(rounds, share_s) for other in playing)
-            say(0.5 + part / 2, f"measuring {each}")
+        pending = [case for case in running if case.done(rounds, share_s) < 1]
+        first = number % max(len(pending), 1)  # rotate: no case always follows the same one
+        for case in pending[first:] + pending[:first]:
+            fraction = statistics.fmean(each.done(rounds, share_s) for each in running)
+            progress(0.5 + fraction / 2, f"measuring {case}")
             try:
-                each.take_sample(number)
+                case.take_sample(number)
             except EngineError as error:
-                failures.append(f"{each}: {error}")
-                playing.remove(each)
-    return playing
+                failures.append(f"{case}: {error}")
+                running.remove(case)
+    return running
 
 
 def ratio_by_round(samples: Mapping[int, Sequence[float]], baseline: Mapping[int, Sequence[float]]) -> float:
-    """Median over the common rounds of the ratio of median times: what slows down both in a round cancels."""
+    """Median over the common rounds of the ratio of median times, so that what slows down a whole round cancels out."""
     common = samples.keys() & baseline.keys()
     return statistics.median(statistics.median(samples[n]) / statistics.median(baseline[n]) for n in common)
+
+
+def ignore_progress(fraction: float, description: str) -> None:
+    """A `Progress` that does nothing."""

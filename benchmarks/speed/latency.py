@@ -1,11 +1,10 @@
-"""Latency, throughput, cold start and memory of a bundle on every engine present, side by side.
+"""Latency, throughput, cold start and memory of a bundle on every installed engine.
 
-Each spec lives in a process of its own, and they take turns (`benchmarks.speed.interleave`).
+Each configuration runs in a process of its own, and their samples are interleaved (`benchmarks.speed.interleave`).
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,28 +14,28 @@ import msgspec
 import numpy as np
 
 from synergy.benchmarks.sample_crops import noise_crops, real_crops
-from synergy.benchmarks.speed.engine_process import Job, start_several
-from synergy.benchmarks.speed.interleave import SAMPLE_S, BenchmarkCase, Progress, ratio_by_round, run_interleaved
+from synergy.benchmarks.speed.cases import SessionCase, start_cases
+from synergy.benchmarks.speed.engine_process import EngineSession, SessionInputs, SessionSpec, Workload
+from synergy.benchmarks.speed.interleave import Progress, ignore_progress, ratio_by_round, run_interleaved
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import ENGINES, default_threads, engine_class
-from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, engine_label
-from synergy.runtime.text import counted
 from synergy.runtime.variants import Variant, runnable_variants
 
-BASELINE = "onnx"  # the engine that ratios are formed against
+BASELINE = "onnx"  # the engine with which the others are compared
 DEFAULT_BATCHES = (1, 16)
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure; None stands for the default.
+    """What to measure; None is the default.
 
-    engines: all that are present. all_artifacts: every artifact an engine reads, not only the one it prefers.
-    threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: how many turns each
-    spec takes; those with long runs take fewer, see `speed.interleave`. against: another bundle, measured in
-    the same rounds: its onnxruntime is then what ratios are formed against. engine_options: how engines compute.
+    engines: all that are installed. all_artifacts: every artifact an engine reads, not only the one it prefers.
+    threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: samples of each
+    configuration; those with long runs take fewer, see `speed.interleave`. against: a second bundle, measured in the
+    same run; its onnxruntime becomes the baseline of the ratios. engine_options: precision and other engine settings.
     """
 
     engines: tuple[str, ...] | None = None
@@ -53,19 +52,19 @@ class BenchOptions:
         for name in self.engines or ():
             engine_class(name)
         if self.engines == ():
-            raise ValueError(f"no engine named: use {', '.join(ENGINES)}, or leave it out for all that are present")
+            raise ValueError(f"no engine given: use {', '.join(ENGINES)}, or None for all that are installed")
         for option, numbers in (("threads", self.threads), ("batches", self.batches), ("rounds", (self.rounds,))):
             if numbers is not None and (not numbers or min(numbers) < 1):
                 raise ValueError(f"{option} must be 1 or more, not {', '.join(map(str, numbers)) or 'nothing'}")
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """One spec. Times are of one run of the whole batch, as the caller of `Engine.run` sees it.
+    """One configuration. Times are of one run of the whole batch, as the caller of `Engine.run` sees them.
 
-    artifact: its file, with its bundle's name before it where two were compared. cold_start_s: start of a process to
-    its first output. rss_mb: peak resident memory until then, 10^6 bytes. ratio_to_onnxruntime: median over rounds of
-    this time over onnxruntime's with the same threads and batch in the same round, so below 1 is faster; None where
-    onnxruntime was not measured.
+    artifact: the file, with the bundle's name before it where two bundles were compared. fps: crops per second.
+    cold_start_s: from starting a process to its first output. rss_mb: peak resident memory until then, 10^6 bytes.
+    ratio_to_onnxruntime: median over rounds of this time divided by onnxruntime's with the same threads and batch in
+    the same round, so below 1 is faster; None where onnxruntime was not measured.
     """
 
     engine: str
@@ -82,88 +81,50 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Row(Timing, frozen=True, omit_defaults=True):
-    """One of our engines; `compute_precision`: what it computes in, where that is not float32."""
+    """A configuration with its compute precision; the JSON has it only where it is not float32."""
 
     compute_precision: str = msgspec.field(default="fp32", name="computing")
 
     @property
     def where(self) -> str:
-        """The engine, and what it computes in."""
+        """The engine, with its compute precision if that is not float32."""
         return engine_label(self.engine, self.compute_precision)
 
 
 class BenchReport(msgspec.Struct, frozen=True):
-    """All rows; `failures` has a line for each spec that could not be measured."""
+    """The JSON of `synergy bench latency`; `failures` has a line for each configuration that could not be measured."""
 
     host: Host
     rows: tuple[Row, ...]
     failures: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class LatencySpec:
-    """One row of the table: a variant of a bundle on a device, with so many crops per run."""
+def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress = ignore_progress) -> BenchReport:
+    """Measure a bundle. `progress` is called with the completed fraction, 0 to 1, and a description.
 
-    bundle: Bundle
-    variant: Variant
-    device: Device
-    batch: int
-
-    def __str__(self) -> str:
-        threads = counted(self.variant.threads, "thread")
-        return f"{self.bundle.folder.name}/{self.variant}, {threads}, batch {self.batch}"
-
-
-class EngineCase(BenchmarkCase):
-    """A spec with its process and its samples."""
-
-    def __init__(self, spec: LatencySpec, job: Job) -> None:
-        """Start the engine afresh several times and keep the last. Raises EngineError if it does not run."""
-        super().__init__()
-        self.spec = spec
-        self.starts = start_several(job)
-        self.process = self.starts[-1]
-
-    def __str__(self) -> str:
-        return str(self.spec)
-
-    def run_sample(self, number: int) -> list[float]:
-        return self.process.turn(SAMPLE_S)
-
-
-def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress | None = None) -> BenchReport:
-    """Measure a bundle. `progress` hears the part done (0 to 1) and what is being done.
-
-    An engine that fails is reported in `failures` and the rest goes on. Raises BundleError for a bad bundle,
-    ValueError for a batch that a fixed-batch bundle does not have, EngineUnavailableError if no engine fits.
+    An engine that fails is reported in `failures` and the others are measured. Raises BundleError for a bad bundle,
+    ValueError for a batch that a fixed-batch bundle does not have, EngineUnavailableError if no engine can be measured.
     """
-    say = progress or _silent
     host = describe_host()
-    specs, failures = plan(Bundle.open(bundle_folder), options)
+    planned, failures = _planned(Bundle.open(bundle_folder), options)
     if options.against is not None:
-        others, missing = plan(Bundle.open(options.against), options)
-        specs, failures = specs + others, failures + missing
+        others, missing = _planned(Bundle.open(options.against), options)
+        planned, failures = planned + others, failures + missing
     with ExitStack() as stack:
-        cases = list(_start_all(specs, options.engine_options, failures, say, stack))
-        finished = run_interleaved(cases, options.rounds, failures, say)
+        cases = list(start_cases(planned, failures, progress, stack))
+        finished = run_interleaved(cases, options.rounds, failures, progress)
     return BenchReport(host, tuple(_rows(finished)), tuple(failures))
 
 
-def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[LatencySpec], list[str]]:
-    """What can be measured here, and a line for each engine that was asked for by name and cannot run.
+def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Variant], tuple[int, ...], list[str]]:
+    """The variants and batches that can be measured here, and a line for each requested engine that cannot run.
 
-    Raises EngineUnavailableError if nothing can be measured.
+    Raises EngineUnavailableError if nothing can be measured, ValueError as `bench_bundle`.
     """
-    device = Device.parse(options.device)
-    threads = options.threads or (1, default_threads())
-    artifacts = bundle.manifest.artifacts
-    found = runnable_variants(artifacts, device, options.engines, threads, options.engine_options)
-    variants = found.variants if options.all_artifacts else found.best_formats()
-    specs = [
-        LatencySpec(bundle, variant, device, batch)
-        for variant in variants
-        for batch in dict.fromkeys(_batches(bundle, options))
-    ]
+    device, threads = Device.parse(options.device), options.threads or (1, default_threads())
+    batches = _batches(bundle, options)
+    found = runnable_variants(bundle.manifest.artifacts, device, options.engines, threads, options.engine_options)
+    variants = list(found.variants) if options.all_artifacts else found.best_formats()
     obstacles = list(
         dict.fromkeys(
             f"{each.engine}: {each.cause_and_fix}"
@@ -171,89 +132,75 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[LatencySpec], list
             if each.compute_precision == "fp32" and each.engine in (options.engines or ENGINES)
         )
     )
-    if not specs:
+    if not variants:
         raise EngineUnavailableError(f"no engine here runs {bundle.folder}: {'; '.join(obstacles)}")
-    return specs, obstacles if options.engines else []
+    return variants, batches, obstacles if options.engines else []
 
 
 def _batches(bundle: Bundle, options: BenchOptions) -> tuple[int, ...]:
     fixed = bundle.manifest.inputs[0].shape[0]
     if fixed == DYNAMIC:
-        return options.batches or DEFAULT_BATCHES
+        return tuple(dict.fromkeys(options.batches or DEFAULT_BATCHES))
     if options.batches not in (None, (fixed,)):
         raise ValueError(f"{bundle.folder} was exported for batches of {fixed} only: leave the batches out")
     return (fixed,)
 
 
-def _start_all(
-    specs: Sequence[LatencySpec],
-    options: EngineOptions,
-    failures: list[str],
-    say: Progress,
-    stack: ExitStack,
-) -> Iterator[EngineCase]:
-    for done, each in enumerate(specs):
-        say(done / len(specs) / 2, f"starting {each}")
-        model = each.bundle.model_file(each.variant.artifact)
-        try:
-            case = EngineCase(
-                each,
-                Job(
-                    each.variant.engine,
-                    model,
-                    each.device,
-                    each.variant.threads,
-                    _inputs(each),
-                    each.variant.options(options),
-                ),
-            )
-            stack.callback(case.process.close)
-            case.process.turn(SAMPLE_S)  # warms up, and leaves it at rest for the next to start
-        except EngineError as error:
-            failures.append(f"{each}: {error}")
-        else:
-            yield case
+def _planned(
+    bundle: Bundle, options: BenchOptions
+) -> tuple[list[tuple[SessionSpec, SessionInputs, list[Workload]]], list[str]]:
+    """A session for each variant and batch, and the obstacles of `plan`."""
+    variants, batches, obstacles = plan(bundle, options)
+    size = bundle.manifest.preprocessing.size
+    crops = np.concatenate([real_crops(size), noise_crops(size)])
+    inputs = {batch: SessionInputs(crops[np.arange(batch) % len(crops)]) for batch in batches}
+    return [
+        (_spec(bundle, variant, batch, options), inputs[batch], [Workload(batch=batch)])
+        for variant in variants
+        for batch in batches
+    ], obstacles
 
 
-def _inputs(spec: LatencySpec) -> dict[str, np.ndarray]:
-    manifest = spec.bundle.manifest
-    crops = np.concatenate([real_crops(manifest.preprocessing.size), noise_crops(manifest.preprocessing.size)])
-    return {manifest.inputs[0].name: crops[np.arange(spec.batch) % len(crops)]}
-
-
-def _rows(finished: Sequence[EngineCase]) -> Iterator[Row]:
-    """The baseline is onnxruntime on the bundle that was given last."""
-    baselines: dict[tuple[int, int], EngineCase] = {}
-    folders = list(dict.fromkeys(each.spec.bundle.folder for each in finished))
-    for each in finished:
-        setting = each.spec
-        if setting.variant.engine == BASELINE and setting.bundle.folder == folders[-1]:
-            baselines.setdefault((setting.variant.threads, setting.batch), each)
-    for each in finished:
-        baseline = baselines.get((each.spec.variant.threads, each.spec.batch))
-        yield _row(each, baseline, several=len(folders) > 1)
-
-
-def _row(case: EngineCase, baseline: EngineCase | None, several: bool) -> Row:
-    spec = case.spec
-    file = spec.variant.artifact.file
-    times_s = [run for runs in case.samples.values() for run in runs]
-    median_s = statistics.median(times_s)
-    return Row(
-        engine=spec.variant.engine,
-        artifact=f"{spec.bundle.folder.name}/{file}" if several else file,
-        device=str(spec.device),
-        threads=spec.variant.threads,
-        batch=spec.batch,
-        median_ms=1e3 * median_s,
-        p95_ms=1e3 * float(np.percentile(times_s, 95)),
-        fps=spec.batch / median_s,
-        cold_start_s=statistics.median(start.cold_start_s for start in case.starts),
-        rss_mb=statistics.median(start.rss_mb for start in case.starts),
-        ratio_to_onnxruntime=None if baseline is None else ratio_by_round(case.samples, baseline.samples),
-        compute_precision=spec.variant.compute_precision,
+def _spec(bundle: Bundle, variant: Variant, batch: int, options: BenchOptions) -> SessionSpec:
+    return SessionSpec(
+        EngineSession,
+        variant.engine,
+        bundle.folder,
+        variant.artifact.file,
+        bundle.model_file(variant.artifact),
+        variant.threads,
+        (batch,),
+        variant.compute_precision,
+        device=Device.parse(options.device),
+        options=options.engine_options,
     )
 
 
-def _silent(part: float, doing: str) -> None:
-    pass
+def _rows(cases: Sequence[SessionCase]) -> Iterator[Row]:
+    """The baseline is onnxruntime on the last bundle."""
+    folders = list(dict.fromkeys(case.spec.folder for case in cases))
+    baselines: dict[tuple[int, int], SessionCase] = {}
+    for case in cases:
+        if case.spec.name == BASELINE and case.spec.folder == folders[-1]:
+            baselines.setdefault((case.spec.threads, case.workload.batch), case)
+    for case in cases:
+        baseline = baselines.get((case.spec.threads, case.workload.batch))
+        yield _row(case, baseline, several=len(folders) > 1)
+
+
+def _row(case: SessionCase, baseline: SessionCase | None, several: bool) -> Row:
+    spec, batch = case.spec, case.workload.batch
+    return Row(
+        engine=spec.name,
+        artifact=f"{spec.folder.name}/{spec.artifact}" if several else spec.artifact,
+        device=str(spec.device),
+        threads=spec.threads,
+        batch=batch,
+        median_ms=1e3 * case.median_s,
+        p95_ms=1e3 * case.p95_s,
+        fps=batch / case.median_s,
+        cold_start_s=case.cold_start_s,
+        rss_mb=case.rss_mb,
+        ratio_to_onnxruntime=None if baseline is None else ratio_by_round(case.samples, baseline.samples),
+        compute_precision=spec.precision,
+    )

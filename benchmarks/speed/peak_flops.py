@@ -1,6 +1,6 @@
-"""How much arithmetic a network is, and how much of it this machine does in a second at best.
+"""The number of multiply-adds of a network, and the peak arithmetic rate of this machine.
 
-The best is measured as a product of large float32 matrices. NumPy's libraries take their number of threads from the
+The peak is measured as a product of large float32 matrices. NumPy's libraries read their number of threads from the
 environment when they load, so each number of threads has a process of its own.
 """
 
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from synergy.benchmarks.speed.engine_process import come_to_rest
-from synergy.benchmarks.speed.interleave import SAMPLE_S, BenchmarkCase
+from synergy.benchmarks.speed.interleave import BenchmarkCase
+from synergy.benchmarks.speed.timing import time_runs
 from synergy.runtime.processes.child import Child
 from synergy.runtime.text import counted
 
-SIDE = 2048  # of the matrices: half of it reaches the peak with one thread, but not with several
+SIDE = 2048  # of the matrices: 1024 reaches the peak with one thread, but not with several
 PRODUCT_FLOP = 2 * SIDE**3  # a multiply-add is two operations
 # of OpenBLAS, MKL and OpenMP: what NumPy's builds use
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -31,8 +30,8 @@ CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 PRODUCTS = {"MatMul": 0, "Gemm": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 
 
-class Peak(BenchmarkCase):
-    """The matrix product on so many threads, in its own process."""
+class PeakCase(BenchmarkCase):
+    """The matrix product on that many threads, in its own process."""
 
     def __init__(self, threads: int) -> None:
         """Raises EngineError if the process does not run."""
@@ -40,41 +39,29 @@ class Peak(BenchmarkCase):
         self.threads = threads
         with _thread_limit(threads):
             self.child = Child("the matrix product", __name__, "make_handler")
-            self.run_sample(-1)  # NumPy loads, and reads the limit, before the first answer
+            self.run_sample(-1)  # NumPy reads the environment while it loads
 
     def __str__(self) -> str:
-        return f"a matrix product, {counted(self.threads, 'thread')}"
+        return f"matrix product, {counted(self.threads, 'thread')}"
 
     def run_sample(self, number: int) -> list[float]:
-        return self.child.ask(SAMPLE_S)
+        return self.child.ask(None)
 
     def close(self) -> None:
         """End the process."""
         self.child.close()
 
 
-def make_handler() -> Callable[[float], list[float]]:
-    """In the child: a request is the length of a turn, the answer the seconds of each product."""
+def make_handler() -> Callable[[None], list[float]]:
+    """In the child process: every request is answered with the seconds of each product of a sample."""
     left, right = np.random.default_rng(0).random((2, SIDE, SIDE), np.float32)
     product = np.empty_like(left)
-
-    def handle(seconds: float) -> list[float]:
-        np.matmul(left, right, out=product)  # the processor's clock changes with wide instructions
-        times: list[float] = []
-        end = time.perf_counter() + seconds
-        while not times or time.perf_counter() < end:
-            start = time.perf_counter()
-            np.matmul(left, right, out=product)
-            times.append(time.perf_counter() - start)
-        come_to_rest()
-        return times
-
-    return handle
+    return lambda _: time_runs([lambda: np.matmul(left, right, out=product)])[0]
 
 
 @contextmanager
 def _thread_limit(threads: int) -> Iterator[None]:
-    """The environment that a child of this process starts with."""
+    """Limit the threads of child processes that are started within."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     try:
@@ -88,9 +75,9 @@ def _thread_limit(threads: int) -> Iterator[None]:
 
 
 def multiply_adds(onnx_bytes: bytes) -> int:
-    """Multiply-adds for one face in the convolutions and matrix products of an ONNX file; the rest is small beside.
+    """Multiply-adds for one face in the convolutions and matrix products of an ONNX file; the rest is negligible.
 
-    Raises ValueError for a file that is not ONNX or whose shapes cannot be told, ImportError without onnx.
+    Raises ValueError for a file that is not ONNX or whose shapes cannot be inferred, ImportError without onnx.
     """
     import onnx
 
@@ -98,18 +85,18 @@ def multiply_adds(onnx_bytes: bytes) -> int:
 
     model = onnx.ModelProto()
     if not parse(model, onnx_bytes) or not model.graph.node:
-        raise ValueError("not an ONNX model: its multiply-adds cannot be counted")
+        raise ValueError("not an ONNX model: multiply-adds cannot be counted")
     batch = _one_face(model.graph)
     try:
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
-        raise ValueError(f"onnx cannot tell the model's shapes: {' '.join(str(error).split())}") from None
+        raise ValueError(f"onnx cannot infer the model's shapes: {' '.join(str(error).split())}") from None
     shapes = _shapes(graph)
     return sum(_of_node(node, shapes) for node in graph.node) // batch
 
 
 def _one_face(graph: Any) -> int:
-    """Give an open batch the size 1, and make every shape within one that onnx finds; the batch of the graph."""
+    """Set a dynamic batch to 1 and drop stored inner shapes, so that onnx infers them. Returns the graph's batch."""
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_value
     batch = batch if batch > 0 else 1
     for tensor in [*graph.input, *graph.output]:
@@ -129,8 +116,8 @@ def _of_node(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
     if node.op_type in CONVOLUTIONS:
         terms = math.prod(_shape(node.input[CONVOLUTIONS[node.op_type]], node, shapes)[1:])
     elif node.op_type in PRODUCTS:
-        turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        terms = _shape(node.input[PRODUCTS[node.op_type]], node, shapes)[0 if turned else -1]
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        terms = _shape(node.input[PRODUCTS[node.op_type]], node, shapes)[0 if transposed else -1]
     else:
         return 0
     return terms * math.prod(_shape(node.output[0], node, shapes))

@@ -1,4 +1,4 @@
-"""What following a face costs, frame by frame, beside the network's own run on one crop."""
+"""Time per video frame of tracking a face, compared with one run of the network on a crop."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from synergy.runtime.tracking.tracker import FaceTracker, TrackOptions
 
 SIZE_WH = (640, 480)
 FRAMES = 300
-WARM_UP = 20  # frames, while the engine comes to its speed
-SWAY_PX, SWAY_FRAMES = 20.0, 60  # how far the face goes to either side, and in how many frames it is back
+WARM_UP_FRAMES = 20  # not timed
+SWAY_PX, SWAY_FRAMES = 20.0, 60  # amplitude and period of the face's motion
 
 
 class TrackingCostReport(msgspec.Struct, frozen=True):
-    """Median ms of a frame of SIZE_WH pixels with one face that moves, and of the network alone on a crop, by turns.
+    """Median ms per frame of SIZE_WH pixels with one moving face, and of the network alone on a crop, alternating.
 
-    ratio: of both. frame_p95_ms: the 95th percentile, which is of frames that look twice. lost: frames without the
-    face.
+    frame_p95_ms: 95th percentile; frames in which the tracker runs the network twice. ratio: frame_ms / network_ms.
+    lost: number of frames in which the face was not found.
     """
 
     frames: int
@@ -37,8 +37,8 @@ class TrackingCostReport(msgspec.Struct, frozen=True):
     lost: int
 
 
-class Finder:
-    """A detector that knows where the face is, at no cost."""
+class FixedDetector:
+    """Returns the given box without computing."""
 
     def __init__(self) -> None:
         self.box_xyxy = np.zeros(4)
@@ -48,31 +48,31 @@ class Finder:
 
 
 def measure_tracking_cost(aligner: FaceAligner, frames: int | None = None) -> TrackingCostReport:
-    """Follow the bundled portrait's face through so many frames, `FRAMES` unless told. The aligner's detector is
-    replaced."""
+    """Track the face of the bundled portrait through `frames` frames, by default `FRAMES`. Replaces the aligner's
+    detector."""
     frames = FRAMES if frames is None else frames
-    finder = aligner.detector = Finder()
-    tracker = FaceTracker(aligner, TrackOptions(redetect=frames + WARM_UP + 1))
+    detector = aligner.detector = FixedDetector()
+    tracker = FaceTracker(aligner, TrackOptions(redetect=frames + WARM_UP_FRAMES + 1))
     batch = 1 if aligner.input.shape[0] == DYNAMIC else aligner.input.shape[0]
     inputs = {aligner.input.name: np.zeros((batch, *aligner.input.shape[1:]), np.uint8)}
     times: list[tuple[float, float]] = []
     lost = 0
-    for number, (frame, finder.box_xyxy) in enumerate(swaying(frames + WARM_UP)):
+    for number, (frame, detector.box_xyxy) in enumerate(moving_portrait(frames + WARM_UP_FRAMES)):
         start = time.perf_counter()
         faces = tracker.track(frame)
         between = time.perf_counter()
         aligner.engine.run(inputs)
-        if number >= WARM_UP:
+        if number >= WARM_UP_FRAMES:
             times.append((between - start, time.perf_counter() - between))
             lost += not faces
-    followed, alone = 1e3 * np.array(times).T
-    frame_ms, network_ms = float(np.median(followed)), float(np.median(alone))
-    p95_ms = float(np.percentile(followed, 95))
+    tracked, network = 1e3 * np.array(times).T
+    frame_ms, network_ms = float(np.median(tracked)), float(np.median(network))
+    p95_ms = float(np.percentile(tracked, 95))
     return TrackingCostReport(frames, frame_ms, p95_ms, network_ms, frame_ms / network_ms, lost)
 
 
-def swaying(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames (480,640,3) uint8 BGR of the portrait, which goes to and fro, each with its face box (4,)."""
+def moving_portrait(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames (480,640,3) uint8 BGR of the portrait moving left and right, each with its face box (4,) XYXY."""
     portrait = read_image(PORTRAIT)
     height, width = portrait.shape[:2]
     scale = SIZE_WH[1] / height

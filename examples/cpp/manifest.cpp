@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr int kOldestSchema = 1, kSchema = 2;  // these and the next as in runtime/manifest.py
+constexpr int kOldestSchema = 1, kSchema = 3;  // these and the next as in runtime/manifest.py
 constexpr int kMaxCropSize = 4096;  // pixels
 
 void Require(bool holds, const std::string &problem) {

@@ -1,10 +1,9 @@
 """fp32 ONNX -> int8 ONNX: static quantisation of the backbone, calibrated on crops.
 
-What is quantised stands between QuantizeLinear and DequantizeLinear, standard operators that onnxruntime and OpenVINO
-both fuse into integer convolutions.
+Quantised layers are wrapped in QuantizeLinear and DequantizeLinear, standard operators that onnxruntime and OpenVINO
+fuse into integer convolutions.
 
-The network's last layers and all geometry stay float32: landmarks come from sums over 1280 features and products with
-coordinates, which 8 bits do not hold.
+The last layers and the geometry stay float32: 8 bits are too few for sums over 1280 features and for coordinates.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.files import whole_file
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
-CALIBRATION_SEED = 1_000_000_009  # other faces than those trained on (small seeds) and those accuracy is measured on
+CALIBRATION_SEED = 1_000_000_009  # differs from the seeds of training (small numbers) and of accuracy measurements
 CALIBRATION_FACES = 256
 CALIBRATION_BATCH = 16
-PER_CHANNEL_OPSET = 13  # the first with a scale per output channel
+PER_CHANNEL_OPSET = 13  # the first opset with a scale per output channel
 QUANTISED = ("Conv", "Clip", "Relu", "Add")
 
 
 class QuantizationError(ValueError):
-    """The model cannot be quantised; the message says what to do."""
+    """The model cannot be quantised; the message gives the cause and the fix."""
 
 
 def calibration_crops() -> np.ndarray:
-    """Synthetic faces (256,120,120,3) uint8 BGR, for networks that have no crops of their own."""
+    """Synthetic faces (256,120,120,3) uint8 BGR, the default calibration set."""
     return SyntheticFaces(CALIBRATION_SEED).batch(range(CALIBRATION_FACES)).images
 
 
 def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
-    """Replace the fp32 file `path` by its int8 form, whole or not at all.
+    """Replace the fp32 file `path` by an int8 model; on an error it stays as it was.
 
-    crops_bgr_u8 (N,120,120,3): what ranges are learnt from. Raises QuantizationError without onnxruntime, or for
-    crops of another shape.
+    crops_bgr_u8 (N,120,120,3): calibration crops, which set the activation ranges. Raises QuantizationError without
+    onnxruntime, or for crops of another shape.
     """
     try:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -64,7 +63,7 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=True,
-                reduce_range=True,  # 7 bits: sums of two products overflow 16 bits on CPUs without VNNI, silently
+                reduce_range=True,  # 7-bit weights: without VNNI, a sum of two products could overflow 16 bits silently
                 op_types_to_quantize=list(QUANTISED),
                 nodes_to_quantize=_backbone(onnx.load(str(folded)).graph),
             )
@@ -75,7 +74,7 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime advises on the root logger to fold what `_fold` has folded."""
+    """Suppress onnxruntime's advice, on the root logger, to do the folding that `_fold` has done."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -90,7 +89,7 @@ def _check(crops: np.ndarray) -> None:
 
 
 def _fold(source: Path, target: Path) -> None:
-    """Batch normalisation into the convolutions, whose weights are then as they will be quantised; named nodes."""
+    """Fold batch normalisation into the convolutions before their weights are quantised, and name all nodes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -98,7 +97,7 @@ def _fold(source: Path, target: Path) -> None:
     options.optimized_model_filepath = str(target)
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     model = version_converter.convert_version(onnx.load(str(target)), PER_CHANNEL_OPSET)
-    del model.opset_import[:]  # onnxruntime lists every domain it knows; a reader may refuse those it does not
+    del model.opset_import[:]  # onnxruntime lists every domain it supports; other readers may reject unknown ones
     model.opset_import.append(onnx.helper.make_opsetid("", PER_CHANNEL_OPSET))
     for number, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{number}"
@@ -106,7 +105,7 @@ def _fold(source: Path, target: Path) -> None:
 
 
 def _share_equal(path: Path) -> None:
-    """Keep one of equal constants: each channel of each layer has a zero point of its own, and nearly all are 0."""
+    """Merge equal constants: every channel of every layer has its own zero point, and nearly all of them are 0."""
     model = onnx.load(str(path))
     names: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     kept = {weight.name: names.setdefault(_content(weight), weight.name) for weight in model.graph.initializer}
@@ -123,7 +122,7 @@ def _content(weight: onnx.TensorProto) -> tuple[int, tuple[int, ...], bytes]:
 
 
 def _backbone(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes to quantise: those before the pooling whose mean the parameters are computed from."""
+    """Names of the nodes to quantise: those before the global average pooling."""
     pooling = next((node for node in _upstream(graph, "params") if node.op_type == "ReduceMean"), None)
     if pooling is None:
         raise QuantizationError("the graph has no pooled features before its parameters: it cannot be quantised")
@@ -131,7 +130,7 @@ def _backbone(graph: onnx.GraphProto) -> list[str]:
 
 
 def _upstream(graph: onnx.GraphProto, output: str) -> Iterator[onnx.NodeProto]:
-    """All nodes that a value comes from, nearest first."""
+    """All nodes that a value depends on, nearest first."""
     makers = {name: node for node in graph.node for name in node.output}
     waiting, seen = deque([output]), set()
     while waiting:

@@ -9,10 +9,10 @@ from synergy.runtime.manifest import Precision
 
 
 def write_ms(lowered: Path, path: Path, precision: Precision = "fp32") -> None:
-    """Convert a version 1 MindIR with Lite's Converter (in a child process: MindSpore is loaded here).
+    """Convert a version 1 MindIR with Lite's Converter (in a child process: it cannot share one with MindSpore).
 
-    `precision` fp16 stores the weights in half: the file has half the size, and the CPU computes in fp32.
+    `precision` fp16 stores the weights in float16, which halves the file; the CPU still computes in fp32.
 
-    Raises EngineUnavailableError where MindSpore Lite is not installed, EngineError with Lite's cause.
+    Raises EngineUnavailableError if MindSpore Lite is not installed, EngineError with the cause that Lite reports.
     """
     convert(lowered, "mindir", path, input_format="NCHW", weight_fp16=precision == "fp16")

@@ -1,4 +1,4 @@
-"""DeployGraph -> MindIR, as MindSpore writes it (version 3 with MindSpore 2.10)."""
+"""DeployGraph -> MindIR in the version that MindSpore writes (3 with MindSpore 2.10)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from synergy.export.graph import example_input
 
 
 def write_mindir(graph: nn.Cell, path: Path, batch: int | None) -> None:
-    """Freeze `graph` with a fixed `batch`, or a dynamic one for None."""
+    """Export `graph` with a fixed `batch`, or a dynamic one for None."""
     graph.set_train(False)
     with plain_path(path) as plain:
         ms.export(graph, example_input(batch), file_name=str(plain), file_format="MINDIR")
@@ -24,16 +24,16 @@ def write_mindir(graph: nn.Cell, path: Path, batch: int | None) -> None:
 
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
-    """Where MindSpore may write what is then moved to `path`: it refuses blanks and all but ASCII in its own."""
+    """A temporary path for MindSpore, whose file is then moved to `path`: it accepts only ASCII without spaces."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / f"model{path.suffix}"
         yield plain
-        plain.chmod(0o644)  # MindSpore leaves 0400, which a copy to a device would inherit
+        plain.chmod(0o644)  # MindSpore writes mode 0400, which copies would inherit
         shutil.move(plain, path)
 
 
 def mind_ir_version(path: Path) -> int:
-    """The version a MindIR file states."""
+    """The version that a MindIR file declares."""
     model = ModelProto()
     model.ParseFromString(path.read_bytes())
     return model.mind_ir_version

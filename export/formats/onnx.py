@@ -16,7 +16,7 @@ BATCH_AXIS = "N"
 
 
 def write_onnx(graph: nn.Cell, path: Path, batch: int | None, outputs: Sequence[str]) -> None:
-    """Freeze `graph` with a fixed `batch`, or a dynamic one for None, name its outputs, and check the file.
+    """Export `graph` with a fixed `batch`, or a dynamic one for None, name its outputs, and check the file.
 
     `graph` must be fresh: MindSpore 2.10 fails on the second ONNX export of the same Cell.
     """
@@ -36,7 +36,7 @@ def write_onnx(graph: nn.Cell, path: Path, batch: int | None, outputs: Sequence[
 
 
 def _name_outputs(graph: onnx.GraphProto, wanted: Sequence[str]) -> None:
-    """Rename the outputs wherever they are used; the exporter's own option renames only where they are made."""
+    """Rename the outputs and all their uses; the exporter's own option does not rename uses."""
     names = {output.name: name for output, name in zip(graph.output, wanted, strict=True)}
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]

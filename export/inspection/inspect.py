@@ -1,4 +1,4 @@
-"""What an artifact or a bundle is, read from the files themselves, and which engines here can run it."""
+"""Describe a model file or a bundle from its content, and list the engines on this machine that can run it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from synergy.runtime.manifest import FILE_LIMIT, Artifact, Manifest
 from synergy.runtime.parity_record import ParityStatus, parity_verdict, read_parity
 from synergy.runtime.specs import Device
 
-# a bundle's formats as people call them; MindSpore 2.10 writes MindIR 3
+# names of a bundle's formats for messages; MindSpore 2.10 writes MindIR 3
 FORMAT_NAMES = {"ms": ".ms", "onnx": "ONNX", "mindir_v1": "MindIR 1", "mindir": "MindIR 2 and newer"}
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
 
 
 class InspectionError(ValueError):
-    """The path is no model file or bundle that can be read."""
+    """The path is not a model file or bundle, or it cannot be read."""
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
-    """An input or output. -1 in `shape` is open, null a shape that the file leaves out."""
+    """An input or output. -1 in `shape` is a dynamic size; null: the file gives no shape."""
 
     name: str
     dtype: str
@@ -36,7 +36,7 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
-    """Whether an engine can run the file on this machine; `detail` says with what, or why not and what to do."""
+    """Whether an engine can run the file on this machine; `detail`: the version, or the reason and the fix."""
 
     name: str
     runs: bool
@@ -46,9 +46,9 @@ class EngineInfo(msgspec.Struct, frozen=True):
 class ModelInfo(msgspec.Struct, frozen=True):
     """One model file.
 
-    `precision` is that of most weights, null without weights; `weights` counts tensors, `values` their numbers;
-    `lowering` is null where there is nothing to lower, "" where it works, else why not. `unread` says what package is
-    missing to read operators and weights; it is empty otherwise.
+    precision: of most weight values, null without weights. weights: number of weight tensors. values: number of
+    values in them. lowering: null if the format needs none, "" if it succeeds, else the reason why it fails.
+    unread: the package that is missing to read operators and weights, else empty.
     """
 
     file: str
@@ -68,7 +68,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class BundleInfo(msgspec.Struct, frozen=True):
-    """The manifest in short; `verified` names the files whose size and hash are as it says, `proved` is parity's."""
+    """Summary of the manifest. verified: files whose size and hash match it. proved: the parity check passed, null
+    without a parity report."""
 
     folder: str
     schema: int
@@ -92,19 +93,19 @@ class Inspection(msgspec.Struct, frozen=True):
 
 
 def inspect_path(path: Path) -> Inspection:
-    """Look into a `.mindir`, `.onnx` or `.ms` file, or a bundle.
+    """Describe a `.mindir`, `.onnx` or `.ms` file, or a bundle.
 
-    Raises InspectionError or BundleError for what is missing, foreign or damaged, OSError for what cannot be read,
-    ModuleNotFoundError where a single file's package is missing.
+    Raises InspectionError or BundleError for a missing, damaged or other file, OSError if it cannot be read,
+    ModuleNotFoundError if the package that reads a single file is missing.
     """
     if path.is_dir():
         return _inspect_bundle(Bundle.open(path))
     if path.suffix.lower() not in READERS:
-        raise InspectionError(f"{path} is no model: give a {', '.join(READERS)} file or a bundle")
+        raise InspectionError(f"{path} is not a model: give a {', '.join(READERS)} file or a bundle")
     if not path.is_file():
-        raise InspectionError(f"{path} is no file")
+        raise InspectionError(f"{path} is not a file")
     if path.stat().st_size > FILE_LIMIT:
-        raise InspectionError(f"{path} has over {FILE_LIMIT} bytes: no format here is as long")
+        raise InspectionError(f"{path} has over {FILE_LIMIT} bytes, more than any supported model")
     data = path.read_bytes()
     if not data:
         raise InspectionError(f"{path} is empty")
@@ -125,8 +126,8 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
         head=manifest.head,
         source=manifest.source.file,
         source_sha256=manifest.source.sha256,
-        inputs=_promised(manifest)[0],
-        outputs=_promised(manifest)[1],
+        inputs=_manifest_tensors(manifest)[0],
+        outputs=_manifest_tensors(manifest)[1],
         toolchain=manifest.toolchain,
         verified=tuple(entry.file for entry in manifest.files),
         proved=None if verdict.status is ParityStatus.ABSENT else verdict.verified,
@@ -135,7 +136,7 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
 
 
 def _artifact(bundle: Bundle, artifact: Artifact) -> ModelInfo:
-    """A device may lack the packages that read some formats: then the manifest is what is known."""
+    """Describe an artifact; if the package that reads its format is missing, only from the manifest."""
     data = bundle.read(artifact)
     try:
         content = _read(bundle.folder / artifact.file, data)
@@ -148,7 +149,7 @@ def _artifact(bundle: Bundle, artifact: Artifact) -> ModelInfo:
 
 def _unread(artifact: Artifact, manifest: Manifest, data: bytes, reason: str) -> ModelInfo:
     model = _model(artifact.file, data, Content(artifact.format, {}, (), (), (), ()))
-    inputs, outputs = _promised(manifest)
+    inputs, outputs = _manifest_tensors(manifest)
     return msgspec.structs.replace(model, precision=artifact.precision, inputs=inputs, outputs=outputs, unread=reason)
 
 
@@ -188,7 +189,7 @@ def _engine(name: str, content: Content) -> EngineInfo:
 
 
 def _precision(weights: Sequence[Tensor]) -> str | None:
-    """Of most values: quantised models keep some weights in float, and all models some in whole numbers."""
+    """Precision of most values: quantised models keep some weights in float, and all models have some integers."""
     counts: Counter[str] = Counter()
     for weight in weights:
         counts[weight.dtype] += _count(weight)
@@ -204,7 +205,7 @@ def _infos(tensors: Sequence[Tensor]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
 
 
-def _promised(manifest: Manifest) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+def _manifest_tensors(manifest: Manifest) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     inputs, outputs = (
         tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in side)
         for side in (manifest.inputs, manifest.outputs)

@@ -1,7 +1,7 @@
-"""What a MindSpore Lite file (`.ms`) says of itself, read without Lite.
+"""Read a MindSpore Lite file (`.ms`) without MindSpore Lite.
 
-It is a FlatBuffer (flatbuffers.dev, "Internals") of the schema mindspore/lite/schema/model.fbs, whose fields are
-numbered here in its order.
+It is a FlatBuffer (flatbuffers.dev, "Internals") with the schema mindspore/lite/schema/model.fbs. Field numbers here
+follow the order in the schema.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ SparseFillEmptyRows SparseReshape SparseSegmentSum ScatterElements Triu Tril Ada
 
 
 class MsFileError(ValueError):
-    """The bytes are no `.ms` file, or a damaged one."""
+    """The bytes are not a `.ms` file, or are damaged."""
 
 
 @dataclass(frozen=True)
 class MsTensor:
-    """One tensor; -1 in `shape` is open, `shape` is empty where the file states none. `data_bytes` is 0 for no data."""
+    """One tensor. -1 in `shape` is a dynamic size; `shape` is empty if the file gives none; `data_bytes` is 0 without
+    data."""
 
     name: str
     dtype: str
@@ -60,7 +61,7 @@ class MsTensor:
 
 @dataclass(frozen=True)
 class MsGraph:
-    """The main graph. `version` is empty where the converter wrote none, as that of 2.0 does."""
+    """The main graph. `version` is empty if the converter wrote none, as that of 2.0."""
 
     version: str
     operators: tuple[str, ...]
@@ -70,13 +71,13 @@ class MsGraph:
 
 
 def read_ms(data: bytes) -> MsGraph:
-    """Read a `.ms` file. Raises MsFileError if it is none, or ends too early."""
+    """Read a `.ms` file. Raises MsFileError if it is not one, is damaged or truncated."""
     if data[4:8] != IDENTIFIER:
-        raise MsFileError("is no MindSpore Lite file: the identifier MSL2 is missing")
+        raise MsFileError("is not a MindSpore Lite file: the identifier MSL2 is missing")
     try:
         return _graph(_Table(data, _unpack("<I", data, 0)))
     except (struct.error, UnicodeDecodeError, IndexError):
-        raise MsFileError("is a MindSpore Lite file that is damaged or cut off") from None
+        raise MsFileError("is a MindSpore Lite file that is damaged or truncated") from None
 
 
 def _graph(root: _Table) -> MsGraph:
@@ -104,7 +105,7 @@ def _tensor(table: _Table) -> MsTensor:
 
 
 class _Table:
-    """A FlatBuffer table: fields by number, absent ones read as 0 or empty. Raises struct.error beyond the data."""
+    """A FlatBuffer table: fields by number; absent ones are 0 or empty. Raises struct.error beyond the end."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self.data, self.position = data, position
@@ -112,7 +113,7 @@ class _Table:
         self.fields = (_unpack("<H", data, self.vtable) - 4) // 2
 
     def number(self, field: int, kind: str) -> int:
-        """A scalar; `kind` as struct writes it."""
+        """A scalar; `kind`: its format character for struct."""
         position = self._field(field)
         return _unpack(f"<{kind}", self.data, position) if position else 0
 
@@ -121,7 +122,7 @@ class _Table:
         return self.data[start : start + count].decode()
 
     def count(self, field: int) -> int:
-        """Items of a vector of bytes."""
+        """Length of a vector of bytes."""
         return self._vector(field, 1)[1]
 
     def numbers(self, field: int, kind: str) -> tuple[int, ...]:
@@ -138,7 +139,7 @@ class _Table:
             yield _Table(self.data, self._target(position))
 
     def _field(self, field: int) -> int:
-        """Where a field lies; 0 for an absent one."""
+        """Position of a field; 0 if it is absent."""
         offset = _unpack("<H", self.data, self.vtable + 4 + 2 * field) if field < self.fields else 0
         return self.position + offset if offset else 0
 
@@ -146,18 +147,18 @@ class _Table:
         return position + _unpack("<I", self.data, position)
 
     def _vector(self, field: int, width: int) -> tuple[int, int]:
-        """Start and length; (0, 0) for an absent one."""
+        """Start and length; (0, 0) if it is absent."""
         position = self._field(field)
         if not position:
             return 0, 0
         start = self._target(position)
         count = _unpack("<I", self.data, start)
         if start + 4 + count * width > len(self.data):
-            raise struct.error(f"{count} items begin at byte {start + 4} of {len(self.data)}")
+            raise struct.error(f"{count} items start at byte {start + 4} of {len(self.data)}")
         return start + 4, count
 
 
 def _unpack(kind: str, data: bytes, position: int) -> int:
-    if position < 0:  # struct would count from the end
+    if position < 0:  # struct would count from the end of the data
         raise struct.error(f"an offset leads to byte {position}")
     return struct.unpack_from(kind, data, position)[0]

@@ -1,4 +1,4 @@
-"""What a model file says of itself, one reader per format. Each imports its own package only when called."""
+"""Readers of model files, one per format. Each imports its own package only when called."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     import onnx
     from mindspore.train.mind_ir_pb2 import ModelProto, ValueInfoProto
 
-OPEN = -1  # a dimension fixed only at run time
+DYNAMIC_SIZE = -1  # a size that is known only at run time
 
 
 class ModelFileError(ValueError):
-    """The bytes are not a model of that format, or not all of one."""
+    """The bytes are not a model of that format, or are incomplete."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input, output or weight; -1 in `shape` is open, None a shape that the file leaves out."""
+    """An input, output or weight. -1 in `shape` is a dynamic size; None: the file gives no shape."""
 
     name: str
     dtype: str
@@ -31,7 +31,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Content:
-    """A model file. `format` is one of a bundle's; `lowering` says why MindIR 3 cannot be lowered, "" if it can."""
+    """Content of a model file. format: as in a manifest. lowering: why a MindIR 3 cannot be lowered, "" if it can."""
 
     format: str
     versions: dict[str, str]
@@ -50,20 +50,20 @@ def read_mindir(data: bytes) -> Content:
 
     model = ModelProto()
     if not parse(model, data) or not model.ir_version or not model.graph.node:
-        raise ModelFileError("is no MindIR model, or damaged, cut off or encrypted")
+        raise ModelFileError("is not a MindIR model, or is damaged, truncated or encrypted")
     if any(parameter.HasField("external_data") for parameter in model.graph.parameter):
         raise ModelFileError(
-            "has its weights in other files, as MindSpore does from 1 GB on: only whole files are read"
+            "has its weights in other files, as MindSpore writes models from 1 GB on: only single files can be read"
         )
     kind = "mindir_v1" if model.mind_ir_version <= MIND_IR_VERSION else "mindir"
     return Content(
         format=kind,
-        versions=_stated({"MindIR": str(model.mind_ir_version), "MindSpore": model.model_version}),
+        versions=_without_empty({"MindIR": str(model.mind_ir_version), "MindSpore": model.model_version}),
         operators=tuple(operator_names(model)),
         inputs=tuple(_mindir_tensors(model.graph.input, named=True)),
         outputs=tuple(_mindir_tensors(model.graph.output, named=False)),
         weights=tuple(Tensor(_last(p.name), dtype_name(p, p.data_type), tuple(p.dims)) for p in model.graph.parameter),
-        lowering=_obstacle(model) if kind == "mindir" else None,
+        lowering=_lowering_problem(model) if kind == "mindir" else None,
     )
 
 
@@ -73,7 +73,7 @@ def read_onnx(data: bytes) -> Content:
 
     model = onnx.ModelProto()
     if not parse(model, data) or not model.ir_version or not model.graph.node:
-        raise ModelFileError("is no ONNX model, or damaged or cut off")
+        raise ModelFileError("is not an ONNX model, or is damaged or truncated")
     weights = {initializer.name: initializer for initializer in model.graph.initializer}
     if any(weight.data_location == onnx.TensorProto.EXTERNAL for weight in weights.values()):
         raise ModelFileError("has its weights in other files: save it with save_as_external_data=False")
@@ -81,7 +81,7 @@ def read_onnx(data: bytes) -> Content:
     producer = f"{model.producer_name} {model.producer_version}".strip()
     return Content(
         format="onnx",
-        versions=_stated({**opsets, "IR": str(model.ir_version), "producer": producer}),
+        versions=_without_empty({**opsets, "IR": str(model.ir_version), "producer": producer}),
         operators=tuple(_onnx_operators(model.graph)),
         inputs=tuple(_onnx_tensor(entry) for entry in model.graph.input if entry.name not in weights),
         outputs=tuple(_onnx_tensor(entry) for entry in model.graph.output),
@@ -97,7 +97,7 @@ def read_lite(data: bytes) -> Content:
         raise ModelFileError(str(error)) from None
     return Content(
         format="ms",
-        versions=_stated({"schema": IDENTIFIER.decode(), "MindSpore Lite": graph.version}),
+        versions=_without_empty({"schema": IDENTIFIER.decode(), "MindSpore Lite": graph.version}),
         operators=graph.operators,
         inputs=tuple(_lite_tensor(tensor) for tensor in graph.inputs),
         outputs=tuple(_lite_tensor(tensor) for tensor in graph.outputs),
@@ -109,11 +109,11 @@ def read_lite(data: bytes) -> Content:
 READERS: dict[str, Callable[[bytes], Content]] = {".mindir": read_mindir, ".onnx": read_onnx, ".ms": read_lite}
 
 
-def _stated(versions: dict[str, str]) -> dict[str, str]:
+def _without_empty(versions: dict[str, str]) -> dict[str, str]:
     return {name: version for name, version in versions.items() if version}
 
 
-def _obstacle(model: ModelProto) -> str:
+def _lowering_problem(model: ModelProto) -> str:
     from synergy.export.lowering.lower import LoweringError, lower_model
 
     try:
@@ -124,7 +124,7 @@ def _obstacle(model: ModelProto) -> str:
 
 
 def _mindir_tensors(entries: Any, named: bool) -> Iterator[Tensor]:
-    """Outputs have no names of their own in a MindIR, and several may stand in one entry."""
+    """Tensors of inputs or outputs. Outputs have no names in a MindIR, and one entry may hold several."""
     found = [(_last(entry.name), tensor) for entry in entries for tensor in _members(entry)]
     for number, (name, tensor) in enumerate(found):
         yield Tensor(name if named else str(number), dtype_name(tensor, tensor.data_type), tuple(tensor.dims))
@@ -141,7 +141,7 @@ def _last(name: str) -> str:
 
 
 def _onnx_operators(graph: onnx.GraphProto) -> Iterator[str]:
-    """Those of sub-graphs too."""
+    """Operators of the graph and its sub-graphs."""
     for node in graph.node:
         yield f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         for attribute in node.attribute:
@@ -153,7 +153,7 @@ def _onnx_tensor(entry: onnx.ValueInfoProto) -> Tensor:
     import onnx
 
     kind = entry.type.tensor_type
-    dims = tuple(dim.dim_value if dim.HasField("dim_value") else OPEN for dim in kind.shape.dim)
+    dims = tuple(dim.dim_value if dim.HasField("dim_value") else DYNAMIC_SIZE for dim in kind.shape.dim)
     return Tensor(entry.name, dtype_name(onnx.TensorProto, kind.elem_type), dims if kind.HasField("shape") else None)
 
 

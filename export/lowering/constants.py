@@ -1,4 +1,4 @@
-"""Constants in a MindIR, as Python values and back, and names of layers."""
+"""Conversion between constants of a MindIR and Python values, and names of layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mindspore.train.mind_ir_pb2 import AttributeProto, NodeProto, TensorProto
 
 
 def value_of(attribute: AttributeProto) -> Any:
-    """A constant as Python sees it; of tuples, those of whole numbers. None for all else."""
+    """A constant as a Python number, bool or tuple of integers; None for other types."""
     if attribute.type == AttributeProto.FLOAT:
         return attribute.f
     if attribute.type == AttributeProto.BOOL:
@@ -17,7 +17,7 @@ def value_of(attribute: AttributeProto) -> Any:
     if attribute.type == AttributeProto.INT64:
         return attribute.i
     if attribute.type == AttributeProto.TUPLE and all(item.type == AttributeProto.INT64 for item in attribute.values):
-        return tuple(item.ints[0] for item in attribute.values)  # a tuple's items are lists of one
+        return tuple(item.ints[0] for item in attribute.values)  # each item of a tuple is a list of one number
     return None
 
 
@@ -36,19 +36,19 @@ def attribute_of(value: Any) -> AttributeProto:
 
 
 def scalar_tensor(value: float) -> AttributeProto:
-    """A float32 tensor of no axes."""
+    """A float32 tensor without axes."""
     tensor = TensorProto(data_type=TensorProto.FLOAT, name="value0", raw_data=np.float32(value).tobytes())
     return AttributeProto(type=AttributeProto.TENSORS, tensors=[tensor])
 
 
 def float32_type() -> AttributeProto:
-    """The type float32, as version 1 writes it: a tensor without data."""
+    """The type float32 in the form of version 1: a tensor without data."""
     tensor = TensorProto(data_type=TensorProto.FLOAT, name="value0")
     return AttributeProto(type=AttributeProto.TENSORS, tensors=[tensor])
 
 
 def output_tensor(node: NodeProto) -> TensorProto | None:
-    """Shape and type of a node's output; None where it has several, or a constant's value is no tensor."""
+    """Shape and type of a node's output; None if there are several, or if the value of a constant is not a tensor."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSORS and len(attribute.tensors) == 1:
             return attribute.tensors[0]

@@ -1,6 +1,7 @@
-"""The operators of MindIR version 3 that MindSpore Lite 2.0 computes faithfully, and the spellings that avoid others.
+"""Operators of MindIR version 3 that MindSpore Lite 2.0 computes correctly, and replacements for those it does not.
 
-Every row and every spelling here was run on Lite against the Cell (tests/export/test_lowering.py), in float32.
+Tests run every row and every replacement on Lite and compare it with the Cell in float32
+(tests/export/lowering/test_lower.py).
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-TYPE_ID_FLOAT32 = 43  # mindspore's TypeId; the only cast target that Lite was tried with
+TYPE_ID_FLOAT32 = 43  # mindspore's TypeId; the only cast target that was tested on Lite
 LAYOUTS = {0: "NCHW"}
 PAD_MODES = {1: "SAME", 2: "VALID"}
 
 
-class UnfaithfulError(ValueError):
-    """An operator of the table is used in a way that Lite computes wrongly or was not tried with."""
+class UnsupportedUseError(ValueError):
+    """An operator of the table is used in a way that Lite computes wrongly, or that was not tested."""
 
 
 @dataclass(frozen=True)
 class TypeName:
-    """An argument that names a type, which version 1 writes as a tensor without data."""
+    """An argument that is a type; version 1 stores it as a tensor without data."""
 
     type_id: int
 
@@ -29,8 +30,8 @@ class TypeName:
 class Use:
     """How one node uses its operator.
 
-    `rank` is that of its first input; `values` are its inputs that are constants, None for others; None stands for
-    unknown in both. `dynamic` says that the batch is open.
+    rank: of its first input, None if unknown. values: of its inputs, None for those that are not constants.
+    dynamic: whether the batch is dynamic.
     """
 
     rank: int | None
@@ -40,7 +41,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Move:
-    """One constant input that becomes the attributes `names`; `convert` maps its value, or raises UnfaithfulError."""
+    """One constant input that becomes the attributes `names`; `convert` maps the value (UnsupportedUseError)."""
 
     names: tuple[str, ...]
     convert: Callable[[Any], Any] = lambda value: value
@@ -48,16 +49,17 @@ class Move:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator is lowered: `inputs` stay, the constants after them move, `name` is the old spelling.
+    """How one operator is lowered: the first `inputs` stay, the constants after them become attributes.
 
-    `check` raises UnfaithfulError for uses that Lite loads and computes wrongly.
+    `name` is the operator's name in version 1, None if it is the same. `check` raises UnsupportedUseError for uses that
+    Lite loads but computes wrongly.
     """
 
     inputs: int
     moves: tuple[Move, ...] = ()
     name: str | None = None
-    scalar_to_tensor: bool = False  # version 1 has no operator between a tensor and a bare number
-    keeps_type: bool = False  # Cast wants its type as an input too
+    scalar_to_tensor: bool = False  # version 1 has no operators of a tensor and a scalar
+    keeps_type: bool = False  # Cast needs its type as an input too
     check: Callable[[Use], None] = lambda use: None
 
 
@@ -67,14 +69,14 @@ def _window(size: Sequence[int]) -> tuple[int, ...]:
 
 def _float32(type_id: int) -> TypeName:
     if type_id != TYPE_ID_FLOAT32:
-        raise UnfaithfulError(f"casts to type {type_id}: cast to float32")
+        raise UnsupportedUseError(f"casts to type {type_id}: cast to float32")
     return TypeName(type_id)
 
 
-def _named(names: Mapping[int, str], what: str) -> Callable[[int], str]:
+def _lookup(names: Mapping[int, str], what: str) -> Callable[[int], str]:
     def convert(value: int) -> str:
         if value not in names:
-            raise UnfaithfulError(f"has {what} {value}: use {' or '.join(names.values())}")
+            raise UnsupportedUseError(f"has {what} {value}: use {' or '.join(names.values())}")
         return names[value]
 
     return convert
@@ -85,50 +87,52 @@ def _axes(use: Use) -> tuple[int, ...]:
     return (axes,) if isinstance(axes, int) else axes or ()
 
 
-def _names_axes(use: Use) -> None:
-    """With a dynamic batch, Lite gives another number, and corrupts its memory."""
+def _requires_axes(use: Use) -> None:
+    """Without axes and with a dynamic batch, Lite computes a wrong value and corrupts its memory."""
     if not _axes(use):
-        raise UnfaithfulError("reduces all axes: name the axes, without the batch's")
+        raise UnsupportedUseError("reduces all axes: name the axes, without the batch's")
 
 
-def _names_last_axis(use: Use) -> None:
-    """Over other axes Lite starts from the smallest positive number: where all values are negative, that comes out."""
-    _names_axes(use)
+def _requires_last_axis(use: Use) -> None:
+    """Over other axes Lite starts from the smallest positive number, which is the result if all values are negative."""
+    _requires_axes(use)
     last = (-1,) if use.rank is None else (-1, use.rank - 1)
     if len(_axes(use)) != 1 or _axes(use)[0] not in last:
-        raise UnfaithfulError("is right over the last axis alone: reshape or transpose the others into it, use -1")
+        raise UnsupportedUseError(
+            "is correct over the last axis only: move the other axes into it by reshape or transpose, and use -1"
+        )
 
 
-def _names_every_axis(use: Use) -> None:
-    """Lite repeats the first axes, MindSpore the last ones."""
+def _requires_all_multiples(use: Use) -> None:
+    """With fewer multiples than axes, Lite repeats the first axes, MindSpore the last ones."""
     if use.rank is None or use.values[1] is None or len(use.values[1]) != use.rank:
-        raise UnfaithfulError("needs as many multiples as the tensor has axes: put ones before them")
+        raise UnsupportedUseError("needs as many multiples as the tensor has axes: prepend ones")
 
 
-def _steps_forward(use: Use) -> None:
+def _requires_positive_steps(use: Use) -> None:
     if min(use.values[3] or (0,)) < 1:
-        raise UnfaithfulError("steps backwards or by a computed step: reverse the weights that follow")
+        raise UnsupportedUseError("has a negative or computed step: reverse the weights that follow")
 
 
-def _counts_axes_up(use: Use) -> None:
+def _requires_nonnegative_axes(use: Use) -> None:
     if min(use.values[1] or (-1,)) < 0:
-        raise UnfaithfulError("needs axes that count from 0")
+        raise UnsupportedUseError("needs axes that count from 0")
 
 
 def _softmax_axis(axis: int | tuple[int, ...]) -> int | tuple[int, ...]:
     if min((axis,) if isinstance(axis, int) else axis) < -1:
-        raise UnfaithfulError("needs an axis that counts from 0, or -1")
+        raise UnsupportedUseError("needs an axis that counts from 0, or -1")
     return axis
 
 
-def _fixed_batch(use: Use) -> None:
+def _requires_fixed_batch(use: Use) -> None:
     if use.dynamic:
-        raise UnfaithfulError(
+        raise UnsupportedUseError(
             "does not load with a dynamic batch: use ops.relu(x) - slope * ops.relu(x * -1.0), or --batch N"
         )
 
 
-LAYOUT = Move(("format",), _named(LAYOUTS, "layout"))
+LAYOUT = Move(("format",), _lookup(LAYOUTS, "layout"))
 TRANSPOSES = (Move(("transpose_a", "transpose_x1")), Move(("transpose_b", "transpose_x2")))
 BATCH_TRANSPOSES = (
     Move(("transpose_a", "transpose_x1", "adj_x1")),
@@ -151,19 +155,19 @@ OPERATORS: dict[str, Rule] = {
     "BatchMatMul": Rule(2, BATCH_TRANSPOSES),
     "ReLU": Rule(1),
     "ReLU6": Rule(1),
-    "PReLU": Rule(2, check=_fixed_batch),
+    "PReLU": Rule(2, check=_requires_fixed_batch),
     "HSigmoid": Rule(1),
     "HSwish": Rule(1),
-    "ReduceMean": Rule(2, (Move(("keep_dims",)),), check=_names_axes),
-    "ReduceMax": Rule(2, (Move(("keep_dims",)),), check=_names_last_axis),
+    "ReduceMean": Rule(2, (Move(("keep_dims",)),), check=_requires_axes),
+    "ReduceMax": Rule(2, (Move(("keep_dims",)),), check=_requires_last_axis),
     "Softmax": Rule(1, (Move(("axis",), _softmax_axis),)),
     "Concat": Rule(1, (Move(("axis",)),)),
     "Split": Rule(1, (Move(("axis",)), Move(("output_num", "num_split")))),
-    "StridedSlice": Rule(4, tuple(Move((mask,)) for mask in SLICE_MASKS), check=_steps_forward),
+    "StridedSlice": Rule(4, tuple(Move((mask,)) for mask in SLICE_MASKS), check=_requires_positive_steps),
     "Squeeze": Rule(1, (Move(("axis",)),)),
     "Reshape": Rule(2),
-    "Transpose": Rule(2, check=_counts_axes_up),
-    "Tile": Rule(2, check=_names_every_axis),
+    "Transpose": Rule(2, check=_requires_nonnegative_axes),
+    "Tile": Rule(2, check=_requires_all_multiples),
     "ExpandDims": Rule(2),
     "Pad": Rule(1),
     "MaxPool": Rule(1),
@@ -172,14 +176,14 @@ OPERATORS: dict[str, Rule] = {
         (
             Move(("kernel_size",), _window),
             Move(("strides",), _window),
-            Move(("pad_mode",), _named(PAD_MODES, "padding")),
+            Move(("pad_mode",), _lookup(PAD_MODES, "padding")),
             LAYOUT,
         ),
     ),
 }
 
-# operator that is refused: what to write instead, in operators of the table
-SPELLINGS = {
+# refused operators: what to write instead, in operators of the table
+REPLACEMENTS = {
     "AdaptiveAvgPool2D": "ops.mean(x, (2, 3), True)",
     "MaxPoolWithArgmaxV2": "nn.MaxPool2d; for padding, nn.Pad before it, where x is not negative",
     "MaxPool3DWithArgmax": "nn.MaxPool2d without padding; nn.Pad before it, where x is not negative",
@@ -194,5 +198,5 @@ SPELLINGS = {
     "Stack": "ops.concat of tensors with ops.expand_dims",
 }
 
-# graph structure and the order of side effects: no arithmetic, the same in both versions
+# graph structure and order of side effects, without arithmetic: the same in both versions
 STRUCTURE = frozenset({"Load", "UpdateState", "Depend", "MakeTuple", "TupleGetItem"})

@@ -1,4 +1,4 @@
-"""The style of tables in a terminal."""
+"""Style of the tables that commands print."""
 
 from __future__ import annotations
 

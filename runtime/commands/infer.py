@@ -1,4 +1,4 @@
-"""`synergy infer`: faces of pictures, videos and cameras."""
+"""`synergy infer`: landmarks and pose of the faces in images, videos and camera streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import typer
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.options import (
     AffinityOption,
-    BundleArgument,
     DeviceOption,
     DevicePrecisionOption,
     EngineName,
@@ -25,6 +24,7 @@ from synergy.runtime.commands.options import (
     LiteConfigOption,
     engine_options,
 )
+from synergy.runtime.commands.output import STDOUT, write_report
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -35,8 +35,14 @@ if TYPE_CHECKING:
     from synergy.runtime.media.video import Camera
 
 
-# What may follow --ray; anything else is the next argument.
-ADDRESS = re.compile(r"auto|local|(ray://)?(?!camera:)[\w.-]+:\d+|ray://.+")
+RAY_ADDRESS = re.compile(r"auto|local|(ray://)?(?!camera:)[\w.-]+:\d+|ray://.+")
+
+
+def _ray_address(value: str | None) -> str | None:
+    """Refuse what is no address: usually the next argument after a `--ray` without a value."""
+    if value is not None and not RAY_ADDRESS.fullmatch(value):
+        raise typer.BadParameter(f"give auto, local, HOST:PORT or ray://HOST:PORT, not {value!r}")
+    return value
 
 
 class DetectorName(str, Enum):
@@ -48,43 +54,71 @@ class DetectorName(str, Enum):
 
 
 def infer(
-    bundle: BundleArgument,
-    images: Annotated[
-        list[str], typer.Argument(help="Pictures, folders, patterns, videos or camera:N.", metavar="IMAGES...")
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="A bundle (without one, the built-in bundle is used), then image files, folders, patterns such as "
+            "'a/**/*.jpg', videos, or camera:N.",
+            metavar="[BUNDLE] IMAGES",
+        ),
     ],
     engine: EngineOption = EngineName.auto,
     device: DeviceOption = "cpu",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of an engine; 1 in each of several workers, else all cores.")
+        int | None,
+        typer.Option(min=1, show_default="all cores, divided among the workers", help="CPU threads per engine."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as cores for 8 pictures or more.")
+        int | None,
+        typer.Option(min=1, show_default="1 for up to 7 images, else one per core", help="Worker processes."),
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="[ADDRESS]", help="Workers on a Ray cluster; without ADDRESS the one found, or a new one here."
+            metavar="ADDRESS",
+            callback=_ray_address,
+            help="Run the workers on a Ray cluster: HOST:PORT, ray://HOST:PORT, local (a new one on this machine) or "
+            "auto (the running one, else a new one).",
         ),
     ] = None,
-    boxes: Annotated[Path | None, typer.Option(help="Known face boxes instead of a detector.")] = None,
-    detector: Annotated[DetectorName, typer.Option(help="Face detector.")] = DetectorName.auto,
-    detector_model: Annotated[Path | None, typer.Option(help="Model file of the yunet detector.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for overlay pictures and videos.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON or text file of face boxes; the detector does not run.")
+    ] = None,
+    detector: Annotated[
+        DetectorName, typer.Option(help="Face detector; auto: yunet if it is installed, else haar.")
+    ] = DetectorName.auto,
+    detector_model: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model of --detector yunet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in.")
+    ] = None,
     json_file: JsonOption = None,
-    mesh: Annotated[bool, typer.Option("--mesh", help="Also write an OBJ per face (needs --out).")] = False,
-    redetect: Annotated[int, typer.Option(min=1, help="Video: frames between searches for new faces.")] = 50,
-    smooth: Annotated[bool, typer.Option(help="Video: smooth landmarks and pose.")] = True,
+    mesh: Annotated[bool, typer.Option("--mesh", help="Write an OBJ file per face (needs --out).")] = False,
+    redetect: Annotated[int, typer.Option(min=1, help="Video: run the detector every N frames.")] = 50,
+    smooth: Annotated[bool, typer.Option(help="Video: smooth landmarks and pose over time.")] = True,
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
     lite_config: LiteConfigOption = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Replay the bundle's golden values first; always done on cards.")
+        bool,
+        typer.Option(
+            "--verify",
+            help="First check the engine with the golden values of the bundle; always done on GPU and Ascend.",
+        ),
     ] = False,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Use a card without replaying golden values; every output says so.")
+        bool,
+        typer.Option(
+            "--unverified", help="GPU and Ascend: skip that check; every output is then marked as not verified."
+        ),
     ] = False,
 ) -> None:
-    """Find the faces in pictures: overlays, JSON, meshes; follow those in videos: JSON is then a line per frame."""
+    """Find faces, landmarks and head pose in images and videos.
+
+    The results are printed; --out draws them, --json writes them (for a
+    video: one JSON object per line and frame), --mesh writes meshes.
+    An image that cannot be read is reported and skipped; the exit status
+    is then 1.
+    """
     from synergy.runtime.commands.infer_pictures import PictureRun, run_pictures
     from synergy.runtime.detection.install import INSTALL_HINT, find_yunet
     from synergy.runtime.inference.pictures import InferOptions
@@ -93,7 +127,8 @@ def infer(
     from synergy.runtime.media.video import split_inputs
 
     if mesh and out is None:
-        raise typer.BadParameter("--mesh writes beside the overlays: give --out DIR")
+        raise typer.BadParameter("--mesh needs --out DIR")
+    bundle, images = _bundle_and_images(inputs)
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
     if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
@@ -107,9 +142,9 @@ def infer(
         run = PictureRun(setup, InferOptions(known, out, mesh), workers, ray, json_file)
         raise typer.Exit(run_pictures(run, paths))
     if paths or (json_file and len(videos) > 1):
-        raise ValueError("pictures and videos, and several videos with --json, go in separate commands")
+        raise ValueError("images and videos need separate commands, and so do several videos with --json")
     if known or mesh or workers or ray:
-        raise ValueError("--boxes, --mesh, --workers and --ray are for pictures, not for videos")
+        raise ValueError("--boxes, --mesh, --workers and --ray do not apply to videos: leave them out")
     with setup.open() as aligner:
         code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth))
         mark = ", NOT verified" if aligner.unverified else ""
@@ -117,14 +152,19 @@ def infer(
     raise typer.Exit(code)
 
 
-def with_address(arguments: list[str]) -> list[str]:
-    """The command line with an address after every --ray: the option's value may be left out, which Typer lacks."""
-    filled: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        filled.append(argument)
-        if argument == "--ray" and not ADDRESS.fullmatch(following):
-            filled.append("auto")
-    return filled
+def _bundle_and_images(inputs: list[str]) -> tuple[Path, list[str]]:
+    """The first argument is a bundle if it is a folder with a manifest, or names a folder that does not exist."""
+    from synergy.runtime.bundle import BUILTIN
+    from synergy.runtime.manifest import MANIFEST_NAME
+
+    first = Path(inputs[0])
+    is_bundle = (first / MANIFEST_NAME).is_file()
+    is_missing_folder = len(inputs) > 1 and not first.exists() and not first.suffix and first.name.isidentifier()
+    if not is_bundle and not is_missing_folder:
+        return BUILTIN, inputs
+    if len(inputs) == 1:
+        raise typer.BadParameter(f"{first} is a bundle: name images, folders, videos or camera:N after it")
+    return first, inputs[1:]
 
 
 def _video_options(json_lines: Path | None, redetect: int, smooth: bool) -> VideoOptions:
@@ -136,7 +176,7 @@ def _video_options(json_lines: Path | None, redetect: int, smooth: bool) -> Vide
 
 
 def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path | None, options: VideoOptions) -> int:
-    """The exit status. A bad video is reported and the next one done; Ctrl-C ends the command after its frame."""
+    """The exit status. A bad video is reported and skipped; Ctrl-C ends the command after the current frame."""
     from synergy.runtime.errors import MediaError
     from synergy.runtime.inference.videos import video_outputs
 
@@ -157,14 +197,21 @@ def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path 
 def _infer_video(
     aligner: FaceAligner, source: Path | Camera, options: VideoOptions, interrupted: threading.Event
 ) -> None:
+    import msgspec
+
     from synergy.runtime.commands.progress import tracked
     from synergy.runtime.inference.videos import infer_video
     from synergy.runtime.media.video import VideoReader
 
+    to_stdout = options.json_lines == STDOUT
+    if to_stdout:
+        options = replace(options, json_lines=None)
     start_s, frames, faces = perf_counter(), 0, 0
     with VideoReader(source) as reader, closing(infer_video(aligner, reader, options)) as records:
         try:
             for record in tracked(records, "frames", reader.frame_count or None):
+                if to_stdout:
+                    write_report(msgspec.json.encode(record).decode() + "\n")
                 frames = record.frame + 1
                 faces = max([faces, *(face.id for face in record.faces)])  # ids count from 1
                 if interrupted.is_set():

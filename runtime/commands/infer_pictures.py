@@ -1,4 +1,4 @@
-"""Pictures of one `synergy infer`: by this process, by workers here, or by workers on a Ray cluster."""
+"""`synergy infer` on images: in this process, in local worker processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
+from synergy.runtime.commands.output import STDOUT, write_report
 from synergy.runtime.commands.progress import print_record, tracked
 from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.inference.journal import Journal
@@ -21,13 +23,16 @@ from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
 from synergy.runtime.manifest import MANIFEST_NAME, PACKAGE
 
-POOL_FROM = 8  # pictures; workers take a third of a second to start
+POOL_FROM = 8  # images; for fewer, starting workers (0.3 s) costs more than it saves
 
 
 @dataclass(frozen=True)
 class PictureRun:
-    """workers: None for as many as cores where that pays. ray: a cluster's address, None for this machine alone.
-    json_file: the report, None for none."""
+    """One run of the command.
+
+    workers: None for one per core if there are enough images. ray: address of a cluster, None for this machine only.
+    json_file: file of the report, `-` for stdout, None for no report.
+    """
 
     setup: WorkerSetup
     options: InferOptions
@@ -38,41 +43,52 @@ class PictureRun:
 
 def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
     """The exit status: 0, 1 if a picture failed, 130 if it was interrupted."""
+    if run.json_file != STDOUT:
+        return _run(run, paths, resumable=run.json_file is not None)
+    with TemporaryDirectory(prefix="synergy-") as folder:
+        report = Path(folder) / "faces.json"
+        code = _run(replace(run, json_file=report), paths, resumable=False)
+        if report.is_file():
+            write_report(report.read_text() + "\n")
+    return code
+
+
+def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
     jobs = picture_jobs(paths, run.options)
     workers, setup = plan_workers(run, len(jobs))
     with _journal(run, setup.options.compute_precision, jobs) as journal, interruptible() as interrupted:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
-            print(f"{len(jobs) - left} of {len(jobs)} pictures were done before")
+            print(f"{len(jobs) - left} of {len(jobs)} images were done before")
         with _records(setup, workers, run.ray, parts) as records:
-            for record in tracked(records, "pictures", left):
+            for record in tracked(records, "images", left):
                 if journal is not None:
                     journal.add(record)
                 print_record(record)
                 left, failed = left - 1, failed + bool(record.error)
                 if interrupted.is_set() and left:
-                    return _stopped(left, len(jobs), journal)
+                    return _stopped(left, len(jobs), resumable)
         if journal is not None:
             journal.finish()
-    who = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
+    where = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
     unverified = ", NOT verified" if setup.verify is False and setup.device != "cpu" else ""
-    print(f"{setup.artifact} on {setup.label}, {setup.device}{who}{unverified}")
+    print(f"{setup.artifact} on {setup.label}, {setup.device}{where}{unverified}")
     return 1 if failed else 0
 
 
 def plan_workers(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetup]:
-    """How many workers, 1 for this process itself, None for as many as a cluster has; and what each opens."""
+    """(number of workers, setup of each): 1 worker is this process itself, None is as many as the cluster can run."""
     threads, workers = run.setup.threads, run.workers
     if run.setup.options.affinity and (run.ray is not None or (workers or 1) > 1):
-        raise ValueError("--affinity binds the threads of one engine, not of several workers: say --workers 1")
-    if run.ray is not None:  # its nodes may not compute in what this machine does
+        raise ValueError("--affinity applies to one engine, not to several workers: add --workers 1")
+    if run.ray is not None:  # other nodes may not support the precision that is fastest here
         options = replace(run.setup.options, precision=run.setup.options.compute_precision)
         return workers, replace(run.setup, threads=threads or 1, options=options).resolved(POOL_BATCH)
     if workers is None:
-        is_free = run.setup.device == "cpu" and not run.setup.options.affinity  # whoever binds threads wants one engine
-        pays = is_free and pictures >= POOL_FROM
-        workers = min(default_workers(threads or 1), pictures) if pays else 1
+        # thread affinity applies to one engine only
+        use_pool = run.setup.device == "cpu" and not run.setup.options.affinity and pictures >= POOL_FROM
+        workers = min(default_workers(threads or 1), pictures) if use_pool else 1
     if workers > 1 and threads is None:
         threads = max(1, default_workers() // workers)
     return workers, replace(run.setup, threads=threads).resolved(1 if workers == 1 else POOL_BATCH)
@@ -108,7 +124,8 @@ def _journal(
 
 
 def _key(run: PictureRun, compute_precision: str) -> str:
-    """What records depend on besides their picture: what was asked for, and not who computes it; but in what."""
+    """Hash of everything that the results depend on besides the image: the bundle, the options and the compute
+    precision, but not the number of workers or threads."""
     setup, boxes, out = run.setup, run.options.boxes, run.options.out
     model = find_yunet() if setup.detector == "auto" and setup.detector_model is None else setup.detector_model
     files = (model, setup.options.lite_config)
@@ -124,11 +141,11 @@ def _key(run: PictureRun, compute_precision: str) -> str:
 
 
 def _is_done(part: Sequence[PictureJob], journal: Journal) -> bool:
-    """Pictures that go through the engine together are done again together: so nothing depends on who was done."""
+    """Images of one engine batch are repeated together, so that results do not depend on where a run stopped."""
     return all(str(job.path) in journal.done for job in part)
 
 
-def _stopped(left: int, total: int, journal: Journal | None) -> int:
-    goes_on = "" if journal is None else "; the same command goes on from there"
-    print(f"stopped: {total - left} of {total} pictures are done{goes_on}", file=sys.stderr)
+def _stopped(left: int, total: int, resumable: bool) -> int:
+    cure = "; run the same command again to continue" if resumable else ""
+    print(f"stopped: {total - left} of {total} images are done{cure}", file=sys.stderr)
     return INTERRUPTED

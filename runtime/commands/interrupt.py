@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill: the record in hand is finished, then the command ends."""
+"""Ctrl-C and SIGTERM: the current item is finished, then the command ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C, or a polite kill, sets the event, so that what is in hand is finished; the second one ends at once."""
+    """Yield an event that SIGINT or SIGTERM sets, so that the current item can be finished. A second signal ends the
+    process at once."""
     event = threading.Event()
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,4 +1,4 @@
-"""Commands about this machine: doctor, lite install, detector install."""
+"""`synergy doctor`, `synergy lite install` and `synergy detector install`: what this machine can run."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synergy.runtime.commands.options import report_json, write_json
+from synergy.runtime.commands.options import write_json
+from synergy.runtime.commands.output import STDOUT, command_output
 
 if TYPE_CHECKING:
     from synergy.runtime.diagnostics.doctor import DoctorReport
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, or write it to FILE.")] = False,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="With --json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, or write it to FILE.")] = False,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", show_default="stdout", help="With --json: the file to write.")
+    ] = None,
 ) -> None:
-    """What works on this machine, what does not, and how to get it."""
+    """Check what works on this machine and print how to install the rest.
+
+    The exit status is 1 if something required is missing.
+    """
     from synergy.runtime.diagnostics.doctor import run_doctor
 
     if file is not None and not as_json:
-        raise typer.BadParameter("a file is written with --json only")
-    report = run_doctor()
-    if as_json and file is None:
-        print(report_json(report))
-    else:
-        print_doctor(report)
-        write_json(file, report)
+        raise typer.BadParameter("FILE needs --json")
+    json_file = (file or STDOUT) if as_json else None
+    with command_output(json_file):
+        report = run_doctor()
+        if json_file != STDOUT:
+            print_doctor(report)
+        write_json(json_file, report)
     raise typer.Exit(0 if report.ok else 1)
 
 
 def lite_install() -> None:
-    """Fetch MindSpore Lite and build its binding. Doing it twice is harmless."""
+    """Download MindSpore Lite and build its Python binding (needs g++). Safe to run again."""
     from synergy.runtime.lite.install import install
 
     home = install(print)
@@ -51,7 +57,7 @@ def detector_install(
 
 
 def print_doctor(report: DoctorReport) -> None:
-    """What works, and under everything that does not, how to get it."""
+    """Print one line per check, and under a failed one how to fix it."""
     from rich.console import Console
     from rich.markup import escape
 

@@ -1,4 +1,4 @@
-"""What several commands share: options and JSON files. Nothing heavy is imported before a command runs."""
+"""Options that several commands share, and JSON reports. Large packages are imported only when a command runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synergy.runtime.commands.output import STDOUT, write_report
+
 if TYPE_CHECKING:
     import msgspec
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EngineName(str, Enum):
-    """Engines, and `auto` for the fastest that is here, measured once per machine and bundle."""
+    """Inference engines; `auto` is the fastest one installed, measured once per machine and bundle."""
 
     auto = "auto"
     lite = "lite"
@@ -24,20 +26,36 @@ class EngineName(str, Enum):
     mindspore = "mindspore"
 
 
-BundleArgument = Annotated[Path, typer.Argument(help="Directory that `synergy export` made.", metavar="BUNDLE")]
-EngineOption = Annotated[EngineName, typer.Option(help="What runs the model.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, gpu[:N] or ascend[:N].")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
-DevicePrecisionOption = Annotated[
-    str, typer.Option(help="fp32, fp16 or bf16; auto: fp32, and what was proved for --engine auto.")
+BundleArgument = Annotated[Path, typer.Argument(help="Folder that `synergy export` made.", metavar="BUNDLE")]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        metavar="NAME", help="Inference engine: lite, onnx, openvino, mindspore, or auto (the fastest one installed)."
+    ),
 ]
-AffinityOption = Annotated[str | None, typer.Option(help="CPU cores for the engine's threads, e.g. 0,1.")]
-LiteConfigOption = Annotated[Path | None, typer.Option(help="MindSpore Lite's own configuration file.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="Device to run on: cpu, gpu[:N] or ascend[:N].")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="CPU threads.")]
+DevicePrecisionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Compute precision: fp32, fp16, bf16 or auto (fp32; --engine auto may use what was verified at export).",
+    ),
+]
+AffinityOption = Annotated[
+    str | None, typer.Option(metavar="CORES", help="Bind the engine's threads to these CPU cores, e.g. 0,1.")
+]
+LiteConfigOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="MindSpore Lite configuration file (.ini).")
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON to this file; - prints it on stdout."),
+]
 
 
 def engine_options(precision: str, affinity: str | None, lite_config: Path | None) -> EngineOptions:
-    """From the command line's texts. Raises BadParameter or ValueError naming what is wrong."""
+    """Parse the engine options of a command. Raises BadParameter or ValueError with the reason."""
     from synergy.runtime.specs import EngineOptions
 
     parts = [part.strip() for part in affinity.split(",")] if affinity is not None else []
@@ -47,18 +65,22 @@ def engine_options(precision: str, affinity: str | None, lite_config: Path | Non
 
 
 def engine_names(engines: list[EngineName] | None) -> tuple[str, ...] | None:
-    """None, for all that are present, unless engines were named."""
+    """Names of the engines given, or None for all engines installed."""
     return None if not engines or EngineName.auto in engines else tuple(engine.value for engine in engines)
 
 
 def report_json(report: msgspec.Struct) -> str:
+    """The report as indented JSON."""
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
 def write_json(path: Path | None, report: msgspec.Struct) -> None:
+    """Write the report of a command: to a file, to stdout if `path` is `-`, nowhere if it is None."""
     from synergy.runtime.files import write_file
 
-    if path is not None:
+    if path == STDOUT:
+        write_report(report_json(report) + "\n")
+    elif path is not None:
         write_file(path, report_json(report).encode())

@@ -1,4 +1,4 @@
-"""What people see while a command works: a line per picture on stdout, bars on stderr if that is a terminal."""
+"""Progress of a command: one line per image on stdout, progress bars on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from synergy.runtime.commands.output import shows_progress
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:  # rich takes as long to import as everything else that a single picture needs
@@ -18,7 +19,7 @@ Item = TypeVar("Item")
 
 
 def print_record(record: ImageRecord) -> None:
-    """A picture's faces with their pose in degrees, or on stderr why there are none."""
+    """Print the faces of an image with their pose in degrees, or the error on stderr."""
     if record.error:
         named = record.error if record.path in record.error else f"{record.path}: {record.error}"
         print(f"error: {named}", file=sys.stderr)
@@ -29,8 +30,8 @@ def print_record(record: ImageRecord) -> None:
 
 
 def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterator[Item]:
-    """The same items, with a bar; it runs without an end where `total` is not known."""
-    if not sys.stderr.isatty():
+    """Yield the items and draw a progress bar; without a percentage if `total` is None."""
+    if not shows_progress():
         yield from items
         return
     with _bar() as bar:
@@ -39,18 +40,18 @@ def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterator[It
 
 @contextmanager
 def progress() -> Iterator[Callable[[float, str], None]]:
-    """A bar that is told the part done, 0 to 1, and what is being done."""
-    if not sys.stderr.isatty():
-        yield lambda part, doing: None
+    """Yield a function that updates a progress bar: (completed fraction 0 to 1, description)."""
+    if not shows_progress():
+        yield lambda fraction, description: None
         return
     with _bar() as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda part, doing: bar.update(task, completed=part, description=doing)
+        yield lambda fraction, description: bar.update(task, completed=fraction, description=description)
 
 
 def _bar() -> Progress:
-    """Lines that are printed meanwhile stand above it if they go to the terminal too; left to itself it would take
-    those to a file or a pipe there as well."""
+    """A progress bar on stderr. Printed lines are moved above it only if stdout is a terminal: rich would otherwise
+    redirect the output to a file or a pipe to the terminal as well."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -48,11 +48,13 @@ def find_yunet() -> Path | None:
 
 
 def install_yunet(source: Path | None = None) -> Path:
-    """Fetch the model, or copy it from `source`, and return its path. Safe to call twice.
+    """Fetch the model, or copy it from `source`, and return its path. An installed model is not fetched again.
 
     The hash is checked before the file is put in place. Raises MediaError if the model cannot be fetched, read or
     written, or is not the published file.
     """
+    if source is None and installed_path().is_file() and _is_model(_read(installed_path())):
+        return installed_path()
     if source is None:
         data = _fetch(URL)
         cure = "try again, or download it elsewhere and use `synergy detector install --from FILE`"
@@ -82,6 +84,10 @@ def _read(path: Path) -> bytes:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from None
 
 
+def _is_model(data: bytes) -> bool:
+    return hashlib.sha256(data).hexdigest() == SHA256
+
+
 def _check_hash(data: bytes, message: str) -> None:
-    if hashlib.sha256(data).hexdigest() != SHA256:
+    if not _is_model(data):
         raise MediaError(message)

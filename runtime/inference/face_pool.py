@@ -26,9 +26,15 @@ if TYPE_CHECKING:  # these import OpenCV, which only the workers need
 
 
 class FacePool:
-    """Workers with the same bundle open. Use as a context manager, or call `close`.
+    """Worker processes that all have the same bundle open. Use it as a context manager, or call `close`.
 
-    A worker that dies is replaced, and its request is repeated once, picture by picture.
+    A worker process that crashes is replaced and its batch is repeated once; images are then repeated one by one.
+
+    Example:
+        >>> batches = (np.zeros((4, 120, 120, 3), np.uint8) for _ in range(3))
+        >>> with FacePool.load(bundle, engine="onnx", workers=1) as pool:
+        ...     [prediction.landmarks.shape for prediction in pool.predict(batches)]
+        [(4, 3, 68), (4, 3, 68), (4, 3, 68)]
     """
 
     def __init__(self, setup: WorkerSetup, start: Callable[[WorkerSetup], Worker], count: int) -> None:
@@ -50,33 +56,53 @@ class FacePool:
         artifact: str | None = None,
         options: EngineOptions = DEFAULT_OPTIONS,
     ) -> FacePool:
-        """Open the bundle in `folder` in processes of this machine.
+        """Open the bundle in `folder` in worker processes on this machine.
 
-        workers: None for as many as use all cores with `threads` each. The other arguments and the errors are those of
-        `FaceAligner.load`.
+        Args:
+            folder: Folder that `synergy export` made.
+            engine: As for `FaceAligner.load`.
+            device: As for `FaceAligner.load`.
+            workers: Number of processes; None for the number of cores divided by `threads`.
+            threads: CPU threads of each engine.
+            artifact: As for `FaceAligner.load`.
+            options: As for `FaceAligner.load`.
+
+        Returns:
+            An open pool.
+
+        Raises:
+            ValueError: `workers` is less than 1, or as for `FaceAligner.load`.
+            BundleError, EngineUnavailableError, EngineError: As for `FaceAligner.load`.
         """
         setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options)
         return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Iterator[Prediction]:
-        """Yield one prediction per batch of crops (N,120,120,3) uint8 BGR, in order.
+        """Run the network on batches of face crops.
 
-        `batches` is consumed lazily. Raises ValueError or EngineError as `FaceAligner.predict` does.
+        Args:
+            batches: Arrays (N,120,120,3) uint8, BGR. They are read from the iterable as they are needed.
+
+        Yields:
+            One prediction per batch, in the same order.
+
+        Raises:
+            ValueError, EngineError: As for `FaceAligner.predict`.
         """
         for results in self._pool.map(batches):
             yield from results
 
     def infer(self, parts: Iterable[Sequence[PictureJob]]) -> Iterator[ImageRecord]:
-        """Yield the record of every picture, in order; the pictures of a part go through the engine together.
+        """Yield the result of every image, in order. The images of a part are one engine batch.
 
-        A picture on which two workers died gets a record with that error.
+        If an image makes two workers crash, its record contains the error.
         """
         for results in self._pool.map(parts):
             for records in results:
                 yield from records
 
     def close(self) -> None:
-        """Stop the workers at once. Safe to call twice."""
+        """Stop the workers at once, also in the middle of a batch. Safe to call twice."""
         self._pool.close()
 
     def __enter__(self) -> FacePool:

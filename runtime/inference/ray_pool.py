@@ -105,7 +105,7 @@ def _check_reachable(address: str) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EngineUnavailableError(
-            f"no Ray cluster at {address}: {reason}. Omit the address for a cluster on this machine"
+            f"no Ray cluster at {address}: {reason}. --ray local starts a cluster on this machine"
         ) from None
 
 

@@ -21,6 +21,7 @@ from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.build import find_compiler
 from synergy.runtime.media.image import read_image
 
+pytestmark = pytest.mark.e2e
 SOURCES = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 ATOL = 1e-3  # image pixels; the same Lite runs on both sides, and four decimals are printed
 RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP}
@@ -405,7 +406,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a line break": (lambda bundle: (bundle / "manifest.json").write_text('{"a\nb": 1}'), "not JSON"),
     "deep JSON": (lambda bundle: (bundle / "manifest.json").write_text("[" * 10**6), "not JSON"),
     "twice": (lambda bundle: (bundle / "manifest.json").write_text('{"a": 1, "a": 2}'), "a stands twice"),
-    "schema": (edit("schema", 99), "schema is not 1 to 2"),
+    "schema": (edit("schema", 99), "schema is not 1 to 3"),
     "no schema": (edit("schema", None), "schema is no number"),
     "no number": (edit("crop.scale", "1.2"), "crop.scale is no number"),
     "no integer": (edit("crop.round_to", 1.5), "crop.round_to is no integer"),

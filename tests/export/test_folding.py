@@ -1,4 +1,4 @@
-"""The folded 3DMM places points as the Cell does, with numbers that half precision can hold."""
+"""The folded 3DMM gives the points of the Cell, with constants within the range of float16."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOAT16 = np.finfo(np.float16)
 
 
 def arrays(points: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """As large as real ones: micrometres, and shape codes of which one is many thousand."""
+    """As large as real ones: in micrometres, with one shape code of several thousand."""
     rng = np.random.default_rng(seed)
     camera_mean = np.array([5e-4, 0, 0, 60, 0, 5e-4, 0, 60, 0, 0, 5e-4, -70])
     return {
@@ -57,7 +57,7 @@ def test_landmarks_are_the_cells(convention: str) -> None:
 
 @pytest.mark.parametrize("convention", LANDMARK_FRAMES)
 def test_a_mesh_is_decoded_as_on_the_device(convention: str) -> None:
-    """NumPy in float64 shares no line with the graph."""
+    """Against NumPy in float64, which shares no code with the graph."""
     sparse, dense = arrays(68), arrays(500, seed=3)
     params = np.random.default_rng(2).standard_normal((3, 62)).astype(np.float32)
     found = folded(cell(convention, sparse), dense)(Tensor(params)).asnumpy()
@@ -68,7 +68,7 @@ def test_a_mesh_is_decoded_as_on_the_device(convention: str) -> None:
 
 
 def test_constants_fit_half_precision() -> None:
-    """Whitening times micrometres is beyond float16: a model with float16 weights would answer infinity."""
+    """Unfolded, whitening times micrometres exceeds float16: a model with float16 weights would output infinity."""
     values = arrays(68)
     assert max(np.abs(values[name]).max() for name in ("param_std", "u_base")) > FLOAT16.max
     graph = folded(cell("synergynet", values), values)
@@ -80,7 +80,7 @@ def test_constants_fit_half_precision() -> None:
 
 
 def test_the_refiner_is_the_cells() -> None:
-    """With normalisation statistics that are no identity, and one crop or several."""
+    """With random normalisation statistics, for one crop and several."""
     rng = np.random.default_rng(5)
     refiner = LandmarkRefiner().set_train(False)
     for name, parameter in refiner.parameters_and_names():

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ import pytest
 
 from synergy.runtime.lite.convert import convert
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 _IN_CHILD = "SYNERGY_TEST_IN_CHILD"
 # ReLU needs no argument moved, so for it lowering is stamping the versions.
 _WRITE_MINDIRS = """
@@ -129,18 +131,20 @@ def tiny_onnx(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def tiny_ms(lite_home: Path, tiny_onnx: Path) -> bytes:
+def tiny_ms(lite_home: Path, tiny_onnx: Path, make_once: MakeOnce) -> bytes:
     """The tiny model as a MindSpore Lite file."""
-    output = tiny_onnx.with_suffix(".ms")
-    convert(tiny_onnx, "onnx", output, input_format="NHWC")
-    return output.read_bytes()
+    return make_once("tiny.ms", lambda path: convert(tiny_onnx, "onnx", path, input_format="NHWC")).read_bytes()
 
 
 @pytest.fixture(scope="session")
-def mindirs(lite_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def mindirs(lite_home: Path, make_once: MakeOnce) -> dict[str, bytes]:
     """ReLU on float32 (N,4): "v3" as MindSpore writes it, "v1" lowered."""
     if find_spec("mindspore") is None:
         pytest.skip("writing MindIR needs MindSpore: pip install 'synergy-mindir[export]'")
-    folder = tmp_path_factory.mktemp("mindir")
-    subprocess.run([sys.executable, "-c", _WRITE_MINDIRS, str(folder)], check=True, capture_output=True)
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", _WRITE_MINDIRS, str(folder)], check=True, capture_output=True)
+
+    folder = make_once("mindirs", write)
     return {version: (folder / f"{version}.mindir").read_bytes() for version in ("v3", "v1")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,11 +30,25 @@ def bundle(bundles: dict[str, Path], tmp_path: Path) -> Bundle:
     return Bundle.open(shutil.copytree(bundles["mb05"], tmp_path / "mb05"))
 
 
+class Clock:
+    """Takes the place of the module `time`: `sleep` returns at once, and later times are that much later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     """Stand-ins: each run takes 1 ms on lite, 3 ms on onnx and 8 ms on openvino, half of it with two threads and a
     twentieth in bf16. Notes what was opened."""
     seen: list[tuple[str, str, int]] = []
+    clock = Clock()
     sizes.clear()
 
     class Puppet(Engine):
@@ -48,7 +61,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
             sizes.append(len(arrays[0]))
             exact_s = {"lite": 0.001, "openvino": 0.008}.get(self.name, 0.003) / self.threads
-            time.sleep(exact_s / (20 if self.compute_precision == "bf16" else 1))
+            clock.sleep(exact_s / (20 if self.compute_precision == "bf16" else 1))
             shapes = [(len(arrays[0]), *spec.shape[1:]) for spec in self.model.outputs]
             return [np.zeros(shape, np.float32) for shape in shapes]
 
@@ -60,9 +73,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         kind = type(name, (Puppet,), {"name": name, "reduced": {"bf16": ("cpu",)} if name == "openvino" else {}})
         return kind(model, device, threads, options)
 
+    monkeypatch.setattr(tuning, "time", clock)
     monkeypatch.setattr(tuning, "WARM_UP_S", 0.0)
-    monkeypatch.setattr(tuning, "IDLE_S", 0.0)
-    monkeypatch.setattr(tuning, "ROUNDS", 5)
     monkeypatch.setattr(tuning, "open_engine", open_engine)
     for module in (tuning, variants):
         monkeypatch.setattr(module, "available", lambda name: Availability(True, f"{name} 1.0"))
@@ -260,7 +272,7 @@ def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, mo
 
 
 def test_no_engine_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
+    monkeypatch.setattr(variants, "available", lambda name: Availability(False, f"{name} is missing", f"get {name}"))
     with pytest.raises(EngineUnavailableError, match="lite is missing, get lite; onnx: onnx is missing, get onnx"):
         tune(bundle, CPU, TuneRequest())
 
@@ -281,7 +293,7 @@ def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: li
 @pytest.mark.parametrize(("others", "more"), [([1.1], True), ([1.3], False), ([1.05, 2.0], True)])
 def test_those_near_the_best_take_more_turns(monkeypatch: pytest.MonkeyPatch, others: list[float], more: bool) -> None:
     """A busy moment must not decide; who is far behind need not wait for it."""
-    monkeypatch.setattr(tuning, "_turn", lambda engine, crop: engine)
+    monkeypatch.setattr(tuning, "_sample", lambda engine, crop: engine)
     times = tuning._interleaved_times([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
     long, short = tuning.ROUNDS + tuning.FINAL_ROUNDS, tuning.ROUNDS
     assert [len(samples) for samples in times] == [

@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LOOP_TESTS = ROOT / "tests" / "synergy_model" / "training" / "test_loop.py"
 ARCH, COUNT, STEPS = "one_layer", 8, 4
-LONG_RUN = 40  # steps: enough to be killed in the middle of
+LONG_RUN = 24  # steps: enough to be killed in the middle of
 # The command in a process of its own, with that backbone; without a main file, which renderers would import again.
 PROGRAM = f"""
 import importlib.util, sys
@@ -205,6 +205,7 @@ def _group_is_gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.e2e
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = _start(killed)

@@ -1,4 +1,4 @@
-"""AFLW2000-3D: real raw samples against the published labels, the official layout, and every way to break it."""
+"""AFLW2000-3D: real raw samples against the published labels, the official layout, and damaged layouts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_raw_crops_are_the_reference_crops(raw: Path, published: dict[str, np.nd
     np.testing.assert_array_equal(load_raw(raw).crops, published["crop_bgr_u8"])
 
 
-def test_border_is_black_and_said(raw: Path, published: dict[str, np.ndarray]) -> None:
+def test_border_is_black_and_in_the_source_line(raw: Path, published: dict[str, np.ndarray]) -> None:
     data = load_raw(raw, border=5)
     assert not data.crops[:, :5].any() and not data.crops[:, -5:].any()
     assert not data.crops[:, :, :5].any() and not data.crops[:, :, -5:].any()
@@ -131,14 +131,14 @@ def test_border_is_black_and_said(raw: Path, published: dict[str, np.ndarray]) -
 
 
 def test_pose_order_and_units(save_sample: SaveSample) -> None:
-    """Pose_Para holds pitch, yaw, roll in radians; what leaves here is yaw, pitch, roll in degrees."""
+    """Pose_Para holds pitch, yaw, roll in radians; the result is yaw, pitch, roll in degrees."""
     data = load_raw(save_sample("image1", pose_deg=(10, -20, 30)))
     np.testing.assert_allclose(data.pose_deg, [[-20, 10, 30]], atol=1e-5)
 
 
 @pytest.mark.parametrize("angle", [0, 1, 2])
 def test_99_degree_rule(save_sample: SaveSample, angle: int) -> None:
-    """Any of the three angles, of either sign, takes a face out of the pose error; 99 itself does not."""
+    """One angle beyond 99, of either sign, excludes a face from the pose error; exactly 99 does not."""
     for name, value in (("image1", 98.99), ("image2", 99.1), ("image3", -99.1)):
         pose = [5.0, 5.0, 5.0]
         pose[angle] = value
@@ -182,7 +182,7 @@ def test_bad_labels_name_the_file(save_sample: SaveSample, tmp_path: Path, case:
 
 
 @pytest.mark.parametrize(("missing", "message"), [("jpg", "image2.jpg is missing"), ("mat", "image2.mat is missing")])
-def test_half_a_sample(save_sample: SaveSample, missing: str, message: str) -> None:
+def test_incomplete_sample(save_sample: SaveSample, missing: str, message: str) -> None:
     save_sample("image1")
     folder = save_sample("image2")
     (folder / f"image2.{missing}").unlink()
@@ -267,7 +267,7 @@ def test_prepare_all_or_nothing(save_sample: SaveSample, tmp_path: Path) -> None
         prepare(folder, tmp_path / "out")
 
 
-def test_prepare_tells_its_progress(raw: Path, tmp_path: Path) -> None:
+def test_prepare_reports_progress(raw: Path, tmp_path: Path) -> None:
     told: list[float] = []
     prepare_with_progress(raw, tmp_path / "out", lambda part, doing: told.append(part))
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1
@@ -333,8 +333,8 @@ BAD_LAYOUTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "list too short": (lambda root: (root / LIST).write_text("image00050.jpg\n"), "has 1 lines, .* 8 rows"),
     "list not text": (lambda root: (root / LIST).write_bytes(b"\xff\xfe\x00"), "not a text file"),
     "image missing": (_line(3, "image99999.jpg"), r"crop.list, line 3: .*image99999.jpg does not exist"),
-    "image outside": (_line(4, "../../secret.jpg"), "crop.list, line 4: .* is no picture inside"),
-    "image absolute": (_line(4, "/etc/passwd"), "crop.list, line 4: .* is no picture inside"),
+    "image outside": (_line(4, "../../secret.jpg"), "crop.list, line 4: .* is not a picture inside"),
+    "image absolute": (_line(4, "/etc/passwd"), "crop.list, line 4: .* is not a picture inside"),
     "blank line": (_line(2, ""), "crop.list, line 2"),
     "image damaged": (lambda root: (root / CROPS / "image00050.jpg").write_bytes(b"x"), "crop.list, line 1: "),
     "image of another size": (_small_crop, "crop.list, line 2: image00251.jpg is 90x100, crops are 120x120"),
@@ -344,9 +344,9 @@ BAD_LAYOUTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "landmarks misshaped": (_save(POINTS, lambda a: a[:, :, :21]), r"pts68.npy has shape \(8, 3, 21\)"),
     "no rows": (_save(POINTS, lambda a: a[:0]), "pts68.npy has no rows"),
     "not numbers": (_save(POINTS, lambda a: a.astype(str)), "pts68.npy is <U"),
-    "objects": (_save(YAW, lambda a: a.astype(object)), "pose.npy is no .npy file of plain numbers"),
-    "not a npy": (lambda root: (root / EVAL / YAW).write_bytes(b"text"), "pose.npy is no .npy file"),
-    "yaw of another length": (_save(YAW, lambda a: a[:7]), r"pose.npy is float32 \(7,\): needed are numbers \(8,\)"),
+    "objects": (_save(YAW, lambda a: a.astype(object)), "pose.npy is not an .npy file of numbers"),
+    "not a npy": (lambda root: (root / EVAL / YAW).write_bytes(b"text"), "pose.npy is not an .npy file"),
+    "yaw of another length": (_save(YAW, lambda a: a[:7]), r"pose.npy is float32 \(7,\): expected numbers \(8,\)"),
     "yaw NaN": (_save(YAW, lambda a: _with(a, (6,), np.inf)), "pose.npy, row 6: a value is NaN"),
     "boxes of another length": (_save(ROI, lambda a: np.concatenate([a, a])), r"roi_box.npy is float32 \(16, 4\)"),
     "box empty": (_save(ROI, lambda a: _with(a, (1, 2), 0)), "roi_box.npy, row 1: a box is"),
@@ -354,7 +354,7 @@ BAD_LAYOUTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "skip outside": (_save(SKIP, lambda a: np.array([8])), "skip.npy must list different rows from 0 to 7"),
     "skip twice": (_save(SKIP, lambda a: np.array([1, 1])), "skip.npy must list different rows"),
     "skip a mask": (_save(SKIP, lambda a: np.zeros((8, 1), int)), "skip.npy must list different rows"),
-    "excl too long": (_save(SKIP, lambda a: np.array([1])), r"excl.npy is .* needed are numbers \(7, 3\)"),
+    "excl too long": (_save(SKIP, lambda a: np.array([1])), r"excl.npy is .* expected numbers \(7, 3\)"),
     "excl NaN": (_save(EXCL, lambda a: _with(a, (4, 2), np.nan)), "excl.npy, row 4: a value is NaN"),
 }
 

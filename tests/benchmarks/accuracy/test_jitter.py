@@ -1,4 +1,4 @@
-"""Trembling in noise: of a real network, of a picture without noise, and of a network that sees no face."""
+"""Landmark jitter: with a real network, without noise, and with a network that loses the face."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_frames_are_the_same_in_every_run() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(noisy_frames(2), noisy_frames(2), strict=True))
 
 
-def test_smoothing_takes_most_of_it_away(bundles: dict[str, Path]) -> None:
+def test_smoothing_reduces_jitter(bundles: dict[str, Path]) -> None:
     with FaceAligner.load(bundles["mb05"], "onnx", threads=1) as aligner:
         found = measure_jitter(aligner)
     assert (found.engine, found.frames) == ("onnx", FRAMES) and 4 < found.noise_sigma < 6
@@ -36,7 +36,7 @@ def test_smoothing_takes_most_of_it_away(bundles: dict[str, Path]) -> None:
     assert found.smoothed_px / found.smoothed_percent == pytest.approx(found.raw_px / found.raw_percent, rel=0.05)
 
 
-def test_without_noise_nothing_trembles(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_jitter_without_noise(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jitter, "noisy_frames", lambda count: [read_image(PORTRAIT)] * count)
     with FaceAligner.load(bundles["mb05"], "onnx", threads=1) as aligner:
         found = measure_jitter(aligner, SETTLED + 2)
@@ -44,7 +44,7 @@ def test_without_noise_nothing_trembles(bundles: dict[str, Path], monkeypatch: p
     assert found.smoothed_px == pytest.approx(0, abs=1e-5)  # of float32 landmarks
 
 
-def test_a_network_that_sees_no_face(tiny_bundle: Path) -> None:
+def test_a_network_that_loses_the_face(tiny_bundle: Path) -> None:
     pytest.importorskip("onnxruntime")
     with FaceAligner.load(tiny_bundle, "onnx", threads=1) as aligner, pytest.raises(ValueError, match="loses a face"):
         measure_jitter(aligner)

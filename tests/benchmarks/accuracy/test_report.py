@@ -1,4 +1,4 @@
-"""NME, pose MAE and their printed form: the official benchmark's own figures, and truths worked out by hand."""
+"""NME, pose MAE and their printed form, against results of the official benchmark and values computed by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Mean MAE = 3.388 (in deg), [yaw,pitch,roll] = [3.566, 4.059, 2.539]"""
 
 
 def published_report() -> AccuracyReport:
-    """SynergyNet's own result."""
+    """The published result of SynergyNet."""
     bins = (
         NmeBinRecord((0, 30), 1312, 2.656, 1.194),
         NmeBinRecord((30, 60), 383, 3.316, 1.924),
@@ -81,7 +81,7 @@ def made_data(yaw_deg: list[float], size: float = 100.0, **changes: object) -> E
 def shifted(
     data: EvaluationData, by_px: list[float], pose_error: tuple[float, float, float] = (0, 0, 0)
 ) -> Predictions:
-    """The truth, moved right by so many image px, with the pose off by so many degrees."""
+    """The ground truth moved right by some image px, with an error of the pose in degrees."""
     moved = data.landmarks[:, :2] + np.array(by_px)[:, None, None] * np.array([[1.0], [0.0]])
     assert data.pose_deg is not None
     return Predictions(to_crop_px(moved, data.roi_xyxy), data.pose_deg + pose_error)
@@ -112,7 +112,7 @@ def test_nme_is_relative_to_the_truths_box() -> None:
 
 
 def test_crop_to_image_by_each_side_of_the_box() -> None:
-    """A clipped box is not square: x and y have scales of their own. 12, 30 of 120 px in a 60 x 240 box."""
+    """A clipped box is not square, so x and y have different scales: 12, 30 of 120 px in a 60 x 240 box."""
     rois = np.array([[5.0, 7.0, 65.0, 247.0]])
     crop = np.array([[[0.0, 12.0, 120.0], [0.0, 30.0, 120.0], [1.0, 2.0, 3.0]]])
     image = to_image_px(crop, rois)
@@ -191,7 +191,7 @@ def test_json_form() -> None:
     assert msgspec.json.decode(msgspec.json.encode(published_report()), type=AccuracyReport) == published_report()
 
 
-def test_source_line_says_the_image_mean() -> None:
+def test_source_line_has_the_image_mean() -> None:
     assert format_source(published_report()) == "2000 crops; NME over all images: 3.000"
 
 
@@ -200,7 +200,7 @@ def test_source_line_says_the_image_mean() -> None:
 
 @pytest.fixture(scope="module")
 def inputs(shared: Path) -> ModuleType:
-    """The reference's maker of seeded predictions."""
+    """The reference code that makes seeded predictions."""
     spec = importlib.util.spec_from_file_location("make_metric_inputs", shared / "reference" / "make_metric_inputs.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -210,7 +210,7 @@ def inputs(shared: Path) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def labels_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official layout with the published labels and nothing else."""
+    """The official layout with only the published labels."""
     root = tmp_path_factory.mktemp("labels")
     (root / EVAL).mkdir()
     for path in (shared / "aflw2000").glob("*.npy"):
@@ -244,7 +244,7 @@ def test_seed_0_to_the_last_printed_digit(
 
 
 def test_reannotated_labels_keep_the_bins(inputs: ModuleType, shared: Path, labels_root: Path) -> None:
-    """Predictions made from the re-annotated labels are at home on them, and the yaw file stays the same."""
+    """Predictions made from the re-annotated labels score well on them; the yaw file stays the same."""
     landmarks = inputs.landmarks_crop(inputs.load_gt(shared / "aflw2000"), seed=0, option="re")
     data = {name: load_official(labels_root, labels=name, pictures=False) for name in LABELS}
     found = {name: score(Predictions(landmarks, None), each).nme for name, each in data.items()}
@@ -271,7 +271,7 @@ def eight(shared: Path) -> EvaluationData:
 
 @pytest.fixture
 def real(shared: Path) -> dict[str, np.ndarray]:
-    """What the real mb05 says of the eight."""
+    """Outputs of the real mb05 for the eight samples."""
     with np.load(shared / "reference" / "real_aflw8.npz") as reference:
         return {key: reference[key] for key in reference.files}
 
@@ -312,7 +312,7 @@ def test_landmarks_and_parameters_together(shared: Path, real: dict[str, np.ndar
 LANDMARKS, PARAMS = np.zeros((8, 3, 68)), np.zeros((8, 62))
 BAD_PREDICTIONS = {
     "neither": ({"points": LANDMARKS}, {}, "has neither landmarks"),
-    "too few": ({"landmarks": LANDMARKS[:7]}, {}, r"landmarks is float64 \(7, 3, 68\), needed .* \(8, 3, 68\)"),
+    "too few": ({"landmarks": LANDMARKS[:7]}, {}, r"landmarks is float64 \(7, 3, 68\), expected .* \(8, 3, 68\)"),
     "flat": ({"landmarks": LANDMARKS.reshape(8, 204)}, {}, "landmarks is float64"),
     "NaN": ({"landmarks": LANDMARKS + np.nan}, {}, "landmarks, row 0"),
     "text": ({"landmarks": LANDMARKS.astype(str)}, {}, "landmarks is <U"),
@@ -344,7 +344,7 @@ def test_bad_predictions_say_what_is_needed(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(failure.value)
 
 
-def test_predictions_that_are_no_npz(tmp_path: Path) -> None:
+def test_prediction_files_of_other_formats(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"p\.npz is missing"):
         predictions_from_npz(tmp_path / "p.npz", 8)
     for content in (b"", b"text", b"PK\x03\x04broken"):
@@ -380,7 +380,7 @@ def test_crops_run_in_order_and_in_chunks() -> None:
     assert told == sorted(told) and told[0] == 0
 
 
-def test_labels_alone_cannot_be_run_or_shown() -> None:
+def test_a_network_or_montage_needs_the_crops() -> None:
     data = made_data([0.0])
     blind = replace(data, crops=data.crops[:0])
     with pytest.raises(DataError, match="only labels were read"):
@@ -391,7 +391,7 @@ def test_labels_alone_cannot_be_run_or_shown() -> None:
 
 
 def test_synthetic_faces_are_scored_exactly() -> None:
-    """A predictor that knows the labels makes no error; the set is the same every time."""
+    """A predictor that returns the labels has no error; the set is the same every time."""
     data = synthetic_data(6)
     assert data.pose_deg is not None
     report = evaluate(lambda crops: Predictions(data.landmarks, data.pose_deg), data)

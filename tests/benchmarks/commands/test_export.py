@@ -1,4 +1,4 @@
-"""`synergy inspect` as a stranger types it."""
+"""`synergy inspect`, and the last line of `synergy export`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TestInspect:
     def test_a_bundle_fits_a_terminal(self, synergy: Run, bundles: dict[str, Path], tmp_path: Path) -> None:
         code, out, _ = synergy("inspect", bundles["mb05"], "--json", tmp_path / "found.json")
         assert code == 0 and all(len(line) <= 80 for line in out.splitlines()[1:])
-        assert "every artifact was proved against the Cell" in out and "to MindIR 1 works" in out
+        assert "every artifact passed against the checkpoint" in out and "to MindIR 1 works" in out
         content = json.loads((tmp_path / "found.json").read_text())
         assert content["bundle"]["arch"] == "mb05" and content["bundle"]["proved"] is True
         models = {model["file"]: model for model in content["models"]}
@@ -73,7 +73,7 @@ class TestInspect:
 
 
 def test_an_accepted_drift_is_no_agreement(bundles: dict[str, Path]) -> None:
-    """The last line of an export says what was proved, and no more."""
+    """The last line of an export states the result of the checks."""
     exact, report = read_manifest(bundles["mb05"]), read_parity(Bundle.open(bundles["mb05"]))
     compute_precision = ComputePrecision("openvino", "bf16", Drift(0.01, None, "faces"))
 
@@ -81,10 +81,10 @@ def test_an_accepted_drift_is_no_agreement(bundles: dict[str, Path]) -> None:
         artifacts = (msgspec.structs.replace(exact.artifacts[0], **changes), *exact.artifacts[1:])
         return _verdict(msgspec.structs.replace(exact, artifacts=artifacts), report)
 
-    assert last_line() == "every artifact agrees with the Cell"
-    assert last_line(precision="int8") == "every artifact is within its limits of the Cell"
-    assert last_line(compute_precisions=(compute_precision,)) == "every artifact is within its limits of the Cell"
+    assert last_line() == "every artifact agrees with the checkpoint"
+    assert last_line(precision="int8") == "every artifact is within the accuracy limits"
+    assert last_line(compute_precisions=(compute_precision,)) == "every artifact is within the accuracy limits"
     accepted = Drift(1.0, None, "faces", accepted=True)
-    assert last_line(precision="int8", drift=accepted) == "verified, except for drift that was accepted"
+    assert last_line(precision="int8", drift=accepted) == "verified, except for the accuracy drift that was accepted"
     beyond = msgspec.structs.replace(compute_precision, drift=accepted)
-    assert last_line(compute_precisions=(beyond,)) == "verified, except for drift that was accepted"
+    assert last_line(compute_precisions=(beyond,)) == "verified, except for the accuracy drift that was accepted"

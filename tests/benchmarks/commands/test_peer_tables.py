@@ -1,4 +1,4 @@
-"""The peers' tables: figures at their places, and 80 columns."""
+"""Tables of `synergy bench peers`: values, and a width of 80 columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from synergy.benchmarks.accuracy.jitter import JitterReport
 from synergy.benchmarks.commands.peer_tables import print_peers
-from synergy.benchmarks.peers.report import OverheadRow, PathRow, PeakRow, PeerReport, PeerRow
+from synergy.benchmarks.peers.report import OverheadRow, PeakRow, PeerReport, PeerRow, PipelineRow
 from synergy.runtime.diagnostics.host import describe_host
 
 
@@ -22,11 +22,11 @@ def overhead(ratio: float, added_ms: float, isolated: bool = False, batch: int =
 
 
 def report(rows: tuple[PeerRow, ...], overheads: tuple[OverheadRow, ...] = ()) -> PeerReport:
-    paths = (PathRow("onnxruntime (bare)", "model.onnx", 2, 8.345, 22.6, 119.8, 1.0),)
-    trembling = JitterReport("lite", 60, 4.9, 0.63, 0.688, 0.117, 0.127)
+    pipelines = (PipelineRow("onnxruntime (bare)", "model.onnx", 2, 8.345, 22.6, 119.8, 1.0),)
+    jitter = JitterReport("lite", 60, 4.9, 0.63, 0.688, 0.117, 0.127)
     notes, failures = ("mindspore is not [installed]",), ("model.ms on lite: [bad] luck",)
     peak = (PeakRow(2, 147.4),)
-    return PeerReport(describe_host(), "mb05", rows, overheads, paths, peak, 10**8, trembling, notes, failures)
+    return PeerReport(describe_host(), "mb05", rows, overheads, pipelines, peak, 10**8, jitter, notes, failures)
 
 
 @pytest.fixture
@@ -40,31 +40,31 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return show
 
 
-def test_everything_fits_80_columns_uncut(shown) -> None:
+def test_tables_fit_80_columns(shown) -> None:
     names = ("openvino bf16 (bare)", "onnxruntime (bare)", "openvino bf16", "mindspore")
     rows = tuple(row(name, batch, 345.6, 11.23) for name in names for batch in (1, 4, 16, 32))
     overheads = tuple(overhead(1.07, -10.08, isolated, batch) for isolated in (False, True) for batch in (1, 4, 16))
     out = shown(report(rows, overheads))
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 80 and "…" not in out
-    assert out.count("b=32") == 1 and out.count("network alone, 2 threads, peak 147 GFLOP/s: ms by batch") == 2
+    assert out.count("b=32") == 1 and out.count("network only, ms by batch, 2 threads, peak 147 GFLOP/s") == 2
 
 
-def test_figures_stand_in_their_rows(shown) -> None:
+def test_values(shown) -> None:
     rows = (row("onnxruntime (bare)", 1, 2.0), row("onnxruntime (bare)", 16, 20.0), row("lite", 1, 1.0, 0.5))
     out = shown(report(rows, (overhead(1.02, 0.04),)))
     lines = [line.split() for line in out.splitlines()]
     assert ["onnxruntime", "(bare)", "2.00", "1.00", "20.00", "1.00", "12%", "0.91", "513"] in lines
     assert ["lite", "1.00", "0.50", "-", "-", "12%", "0.91", "513"] in lines
-    assert ["openvino", "bf16", "in-process", "2", "1.02", "+0.04"] in lines
+    assert ["openvino", "bf16", "same", "2", "1.02", "+0.04"] in lines
     assert ["onnxruntime", "(bare)", "8.35", "22.60", "120", "1.00"] in lines
     text = " ".join(out.split())
-    assert "most faces/s: 1000 (lite, 2 threads, batch 1) here" in text
-    assert "800 (onnxruntime (bare), 2 threads, batch 16) of the peers: 1.25 times as many" in text
+    assert "highest faces/s: FaceAligner 1000 (lite, 2 threads, batch 1)" in text
+    assert "libraries 800 (onnxruntime (bare), 2 threads, batch 16); ratio 1.25" in text
     assert "0.69 % raw, 0.13 % smoothed" in text
     assert "note mindspore is not [installed]" in text and "FAIL model.ms on lite: [bad] luck" in text
 
 
-def test_only_what_misses_its_aim_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missed_targets_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     from synergy.benchmarks.commands.peer_tables import _overhead
 
     assert [_overhead(each).startswith("[yellow]") for each in (
@@ -73,6 +73,6 @@ def test_only_what_misses_its_aim_is_marked(monkeypatch: pytest.MonkeyPatch) -> 
     )] == [False, True, False, False, True]  # fmt: skip
 
 
-def test_nothing_measured(shown) -> None:
+def test_empty_report(shown) -> None:
     empty = PeerReport(describe_host(), "mb05", (), (), (), (), None, None, (), ("everything failed",))
     assert "FAIL everything failed" in shown(empty)

@@ -1,19 +1,22 @@
-"""`bench_peers` from end to end on a small bundle, what it leaves out, and what it refuses."""
+"""`bench_peers` end to end on a small bundle, what it leaves out, and the options it rejects."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from synergy.benchmarks.peers import compare as peers
+from synergy.benchmarks.peers import compare
 from synergy.benchmarks.peers.compare import DEFAULT_BATCHES, bench_peers
 from synergy.benchmarks.peers.report import PeerReport
 from synergy.benchmarks.peers.sessions import PEERS
+from synergy.benchmarks.speed import cases
+from synergy.benchmarks.speed.engine_process import ISOLATED, OVERHEAD, SessionInputs, SessionSpec, Workload
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport
-from synergy.benchmarks.speed.peak_flops import multiply_adds
+from synergy.benchmarks.speed.peak_flops import PeakCase, multiply_adds
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import available
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
@@ -25,7 +28,7 @@ ROW = (
     "share_of_peak even_fps"
 )
 
-pytestmark = pytest.mark.skipif(not available("onnx").ok, reason="the first peer is onnxruntime")
+pytestmark = pytest.mark.skipif(not available("onnx").ok, reason="onnxruntime is not installed")
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -36,6 +39,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_small_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real run, with real processes."""
     only(monkeypatch, "onnxruntime")
     heard: list[float] = []
     report = bench_peers(tiny_bundle, dataclasses.replace(QUICK, batches=(1, 4)), lambda part, _: heard.append(part))
@@ -46,19 +50,18 @@ def test_a_small_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(row.artifact == "model.onnx" and row.median_ms > 0 and row.share_of_peak for row in report.rows)
     assert [row.ratio_to_onnxruntime for row in report.rows if row.is_bare] == [1.0, 1.0]
     assert [(row.isolated, row.batch) for row in report.overhead] == [(False, 1), (False, 4), (True, 1), (True, 4)]
-    assert [row.engine for row in report.path] == ["onnxruntime (bare)", "onnx"]
+    assert [row.engine for row in report.pipeline] == ["onnxruntime (bare)", "onnx"]
     assert [row.threads for row in report.peak] == [1] and report.peak[0].gflops > 0.1
     assert report.multiply_adds == multiply_adds((tiny_bundle / "model.onnx").read_bytes())
     assert [note for note in report.notes if "openvino" in note] == [
-        "openvino is not installed, so not compared: pip install 'synergy-mindir[bench]'"
+        "openvino is not installed, so it is not compared: pip install 'synergy-mindir[bench]'"
     ]
     assert report.jitter is None and "loses a face" in report.notes[-1]
     assert heard == sorted(heard) and heard[0] == 0
+    check_json(report)
 
 
-def test_json_is_the_contract_and_more(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "onnxruntime")
-    report = bench_peers(tiny_bundle, QUICK)
+def check_json(report: PeerReport) -> None:
     data = msgspec.json.encode(report)
     decoded = msgspec.json.decode(data)
     assert list(decoded) == (
@@ -67,126 +70,142 @@ def test_json_is_the_contract_and_more(tiny_bundle: Path, monkeypatch: pytest.Mo
     assert " ".join(decoded["rows"][0]) == ROW
     assert msgspec.json.decode(data, type=PeerReport) == report
     plain = msgspec.json.decode(data, type=BenchReport)  # as `synergy report --bench FILE` reads it
-    assert [row.engine for row in plain.rows] == ["onnxruntime (bare)", "onnx"]
+    assert [row.engine for row in plain.rows] == [row.engine for row in report.rows]
 
 
-def test_openvino_as_it_is_and_in_float32_and_ours_in_both(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_in_its_default_precision_and_in_float32(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     only(monkeypatch, "openvino")
-    monkeypatch.setattr(peers, "_precisions", lambda name: ("bf16", "f32"))
+    monkeypatch.setattr(compare, "_precisions", lambda name: ("bf16", "f32"))
     bundle = Bundle.open(tiny_bundle)
-    ours, _ = peers._package_specs(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
-    others, _ = peers.library_specs(bundle, (1, 2), DEFAULT_BATCHES, tuple(peers.PEERS))
-    assert {spec.batches for spec in [*ours, *others]} == {DEFAULT_BATCHES}
-    assert [(spec.name, spec.threads, spec.precision) for spec in others] == [
+    package, _ = compare._package_specs(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
+    libraries, _ = compare.library_specs(bundle, (1, 2), DEFAULT_BATCHES, tuple(compare.PEERS))
+    assert {spec.batches for spec in [*package, *libraries]} == {DEFAULT_BATCHES}
+    assert [(spec.name, spec.threads, spec.precision) for spec in libraries] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"), ("openvino", 1, "f32"), ("openvino", 2, "f32"),
     ]  # fmt: skip
-    extra = peers._reduced(ours, others)
+    extra = compare._reduced(package, libraries)
     assert [(spec.name, spec.threads, spec.precision) for spec in extra] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"),
     ]  # fmt: skip
 
 
-def test_openvinos_precisions_differ() -> None:
+def test_precisions_of_the_libraries() -> None:
     pytest.importorskip("openvino")
-    found = peers._precisions("openvino")
+    found = compare._precisions("openvino")
     assert found[-1] == "f32" and len(set(found)) == len(found) <= 2
-    assert peers._precisions("onnxruntime") == ("",)
+    assert compare._precisions("onnxruntime") == ("",)
 
 
-def test_isolated_engines_and_pictures_are_for_most_threads(tiny_bundle: Path) -> None:
-    ours, _ = peers._package_specs(
+def test_isolated_engines_and_pictures_are_measured_with_most_threads(tiny_bundle: Path) -> None:
+    package, _ = compare._package_specs(
         Bundle.open(tiny_bundle), BenchOptions(engines=("onnx",), threads=(1, 2), batches=(1,))
     )
-    assert [[turn.what for turn in peers._turns(spec, 2)] for spec in ours] == [
+    assert [[workload.kind for workload in compare._workloads(spec, 2)] for spec in package] == [
         ["overhead"],
-        ["overhead", "isolated", "path"],
+        ["overhead", "isolated", "pipeline"],
     ]
 
 
-def test_a_peer_without_a_file_for_it_is_a_note(tiny_bundle: Path) -> None:
-    pytest.importorskip("mindspore")
+def test_library_without_a_file_is_a_note(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch)
+    monkeypatch.setitem(PEERS, "mindspore", dataclasses.replace(PEERS["mindspore"], package="numpy"))  # any package
     bundle = Bundle.open(tiny_bundle)
-    ours, _ = peers._package_specs(bundle, QUICK)
-    specs, notes = peers.library_specs(bundle, (1,), ours[0].batches, tuple(peers.PEERS))
+    package, _ = compare._package_specs(bundle, QUICK)
+    specs, notes = compare.library_specs(bundle, (1,), package[0].batches, tuple(compare.PEERS))
     assert "mindspore" not in {spec.name for spec in specs}
-    assert f"mindspore is not compared: reads mindir; {bundle.folder} has nothing for it" in notes
+    assert f"mindspore is not compared: it reads mindir, and {bundle.folder} has no such file" in notes
 
 
-def test_a_seat_that_does_not_start_is_a_failure_and_the_rest_goes_on(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_session_that_does_not_start_is_a_failure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "onnxruntime")
-    start = peers.SessionProcess
 
-    def refuse(spec: object, load: object) -> object:
-        if not spec.is_ours:  # type: ignore[attr-defined]
-            raise EngineError("out of\n luck")
-        return start(spec, load)  # type: ignore[arg-type]
+    def sample(workload: Workload) -> list[list[float]]:
+        return [[0.002], [0.001]] if workload.kind in (OVERHEAD, ISOLATED) else [[0.004]]
 
-    monkeypatch.setattr(peers, "SeatProcess", refuse)
+    def start(spec: SessionSpec, inputs: SessionInputs) -> list[SimpleNamespace]:
+        if spec.is_bare:
+            raise EngineError("out of\n memory")
+        return [SimpleNamespace(sample=sample, close=lambda: None, cold_start_s=0.5, rss_mb=100.0)]
+
+    def no_peak(case: PeakCase, threads: int) -> None:
+        raise EngineError("no NumPy")
+
+    monkeypatch.setattr(cases, "start_repeatedly", start)
+    monkeypatch.setattr(PeakCase, "__init__", no_peak)
+    monkeypatch.setattr(compare, "_jitter", lambda *_: None)
     report = bench_peers(tiny_bundle, QUICK)
-    assert report.failures == ("model.onnx on onnxruntime (bare), 1 thread: out of luck",)
-    assert [(row.engine, row.ratio_to_onnxruntime) for row in report.rows] == [("onnx", None)]
+    assert report.failures == (
+        "tiny/model.onnx on onnxruntime (bare), 1 thread, batch 1: out of memory",
+        "matrix product, 1 thread: no NumPy",
+    )
+    assert [(row.engine, row.median_ms, row.ratio_to_onnxruntime) for row in report.rows] == [("onnx", 2.0, None)]
+    assert [(row.isolated, row.ratio, row.added_ms) for row in report.overhead] == [(False, 2.0, 1.0), (True, 2.0, 1.0)]
+    assert [(row.engine, row.median_ms) for row in report.pipeline] == [("onnx", 4.0)]
 
 
-def test_arithmetic_that_cannot_be_counted_is_a_note(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_that_cannot_be_counted_are_a_note(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, notes = Bundle.open(tiny_bundle), []
 
     def fail(error: Exception) -> None:
         def count(data: bytes) -> int:
             raise error
 
-        monkeypatch.setattr(peers, "multiply_adds", count)
-        assert peers._multiply_adds(bundle, notes) is None
+        monkeypatch.setattr(compare, "multiply_adds", count)
+        assert compare._multiply_adds(bundle, notes) is None
 
     fail(ImportError("no onnx"))
     fail(ValueError("strange"))
     bundle.manifest = msgspec.structs.replace(bundle.manifest, artifacts=())
-    assert peers._multiply_adds(bundle, notes) is None
+    assert compare._multiply_adds(bundle, notes) is None
     assert notes == [
-        "onnx is not installed, so the share of peak arithmetic is not known: pip install 'synergy-mindir[export]'",
-        "the share of peak arithmetic is not known: strange",
-        "the network's arithmetic is counted in model.onnx, which this bundle lacks",
+        "share of peak is not available: onnx is not installed: pip install 'synergy-mindir[export]'",
+        "share of peak is not available: strange",
+        "share of peak is not available: operations are counted in model.onnx, which this bundle lacks",
     ]
 
 
 def test_nothing_to_compare_with(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch)
-    with pytest.raises(EngineUnavailableError, match=r"no peer to compare .*onnxruntime is not installed.*\[bench\]"):
+    with pytest.raises(
+        EngineUnavailableError, match=r"no library to compare .*onnxruntime is not installed.*\[bench\]"
+    ):
         bench_peers(tiny_bundle, QUICK)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "gpu"}, "on the CPU only: leave --device gpu out"),
-        ({"engine_options": EngineOptions(affinity=(0,))}, "know no --device-precision, --affinity or --lite-config"),
-        ({"engine_options": EngineOptions("bf16")}, "know no --device-precision"),
-        ({"against": Path("other")}, "leave --against and --all out"),
-        ({"all_artifacts": True}, "leave --against and --all out"),
+        ({"device": "gpu"}, "on the CPU only, not on gpu: leave the device out"),
+        (
+            {"engine_options": EngineOptions(affinity=(0,))},
+            "compute precision, affinity and Lite configuration cannot be compared",
+        ),
+        ({"engine_options": EngineOptions("bf16")}, "compute precision"),
+        ({"against": Path("other")}, "one bundle and its preferred artifacts"),
+        ({"all_artifacts": True}, "one bundle and its preferred artifacts"),
     ],
 )
-def test_options_that_peers_do_not_share(tiny_bundle: Path, changes: dict, message: str) -> None:
+def test_options_that_libraries_do_not_have(tiny_bundle: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bench_peers(tiny_bundle, dataclasses.replace(QUICK, **changes))
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
 def test_no_bundle(tmp_path: Path, precision: str) -> None:
-    """Float32 is what ours computes in: it may be said."""
+    """Float32 is the default of the comparison, so it may be given."""
     with pytest.raises(BundleError, match="no bundle at"):
         bench_peers(tmp_path / "none", dataclasses.replace(QUICK, engine_options=EngineOptions(precision)))
 
 
 def test_a_real_bundle(bundles: dict[str, Path]) -> None:
-    """Every engine and peer that is here, MindSpore and MindSpore Lite among them, each in its own process."""
+    """Every installed engine and library, with MindSpore and MindSpore Lite, each in its own process."""
     report = bench_peers(bundles["mb05"], BenchOptions(threads=(1,), batches=(1,), rounds=1))
     assert report.failures == ()
     engines = [row.engine for row in report.rows]
     assert [engine for engine in engines if "bare" in engine][-1] == "mindspore (bare)"
     assert {"lite", "onnx", "mindspore"} <= set(engines)
     assert {row.engine for row in report.overhead} == {engine for engine in engines if "bare" not in engine}
-    assert {row.engine for row in report.path} == set(engines)
+    assert {row.engine for row in report.pipeline} == set(engines)
     assert report.jitter is not None and 0 < report.jitter.smoothed_percent < report.jitter.raw_percent < 5
     assert report.multiply_adds is not None and 1e7 < report.multiply_adds < 1e8

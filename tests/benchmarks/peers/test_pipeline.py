@@ -1,4 +1,4 @@
-"""Both ways from a picture to landmarks end at the same pixels."""
+"""Both pipelines from a picture to landmarks give the same pixels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from synergy.benchmarks.peers.pipeline import Picture, our_path, plain_path, square
+from synergy.benchmarks.peers.pipeline import package_pipeline, script_pipeline, square
 from synergy.benchmarks.peers.sessions import bare_run
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
+from synergy.benchmarks.speed.engine_process import Picture
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import DDFA_V2_CROP, SYNERGYNET_CROP, CropRule, roi_from_box
@@ -27,20 +28,20 @@ def test_the_square_is_that_of_the_crop_rule(rule: CropRule, box: tuple[float, f
     assert np.allclose([left, top, left + side, top + side], roi_from_box(np.array(box), rule))
 
 
-def test_a_plain_script_and_align_agree(tiny_bundle: Path) -> None:
+def test_script_and_align_agree(tiny_bundle: Path) -> None:
     pytest.importorskip("onnxruntime")
     pictures = [
         Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY),
         Picture(jpeg(np.full((300, 200, 3), (20, 90, 200), np.uint8)), (50.0, 60.0, 140.0, 190.0)),
     ]
     with FaceAligner.load(tiny_bundle, "onnx", threads=1) as aligner:
-        ours, plain = our_path(aligner), plain_path(bare_run(aligner.engine), aligner.bundle)
+        package, script = package_pipeline(aligner), script_pipeline(bare_run(aligner.engine), aligner.bundle)
         for picture in pictures:
-            assert ours(picture).shape == (68, 3)
-            assert np.allclose(ours(picture), plain(picture), atol=1e-3)
+            assert package(picture).shape == (68, 3)
+            assert np.allclose(package(picture), script(picture), atol=1e-3)
 
 
-def test_a_network_of_parameters_alone(tiny_bundle: Path) -> None:
+def test_network_with_parameters_only(tiny_bundle: Path) -> None:
     """The params head: the script has to compute the landmarks too."""
     from synergy.runtime.decode import dewhiten, vertices
 
@@ -52,11 +53,11 @@ def test_a_network_of_parameters_alone(tiny_bundle: Path) -> None:
         dewhiten(params, basis.param_mean, basis.param_std), basis.u_base, basis.w_shp_base, basis.w_exp_base, frame
     )
     left, top, side = square(PORTRAIT_BOX_XYXY, bundle.manifest.crop)
-    found = plain_path(lambda crops: [params], bundle)(Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
+    found = script_pipeline(lambda crops: [params], bundle)(Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
     assert np.allclose(found, wanted[0].T * (side / 120) + [left, top, 0], rtol=1e-5)
 
 
-def test_a_bundle_for_batches_gets_them(tiny_bundle: Path) -> None:
+def test_fixed_batch_is_filled(tiny_bundle: Path) -> None:
     import msgspec
 
     bundle = Bundle.open(tiny_bundle)
@@ -68,7 +69,7 @@ def test_a_bundle_for_batches_gets_them(tiny_bundle: Path) -> None:
         seen.append(crops.shape)
         return [np.zeros((4, 62), np.float32), np.zeros((4, 3, 68), np.float32)]
 
-    plain_path(run, bundle)(Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
+    script_pipeline(run, bundle)(Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
     assert seen == [(4, 120, 120, 3)]
 
 

@@ -1,4 +1,4 @@
-"""Peers' sessions against ours on the same model, and the bare session inside ours."""
+"""Libraries used directly against our engines on the same model, and the workloads of the sessions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synergy.benchmarks.peers.pipeline import Picture
-from synergy.benchmarks.peers.process import NETWORK, SessionInputs, SessionProcess, SessionSpec, Workload
-from synergy.benchmarks.peers.sessions import BARE_RUNS, PEERS, PeerModel, bare_run
+from synergy.benchmarks.peers.sessions import BARE_RUNS, PEERS, LibrarySession, PackageSession, bare_run
+from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
+from synergy.benchmarks.speed.engine_process import (
+    ISOLATED,
+    NETWORK,
+    OVERHEAD,
+    PIPELINE,
+    Picture,
+    SessionInputs,
+    SessionProcess,
+    SessionSpec,
+    Workload,
+)
+from synergy.benchmarks.speed.timing import MIN_RUNS
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, Engine, available, open_engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
@@ -20,9 +31,18 @@ from synergy.runtime.processes.child import Child
 CROPS = np.random.default_rng(1).integers(0, 256, (3, 120, 120, 3), np.uint8)
 
 
-def peer_model(bundle: Bundle, precision: str = "") -> PeerModel:
+INPUTS = SessionInputs(CROPS, Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
+SHORT_S = 0.005
+
+
+def library_spec(folder: Path, name: str, precision: str = "") -> SessionSpec:
+    bundle = Bundle.open(folder)
     model = bundle.model_file(bundle.manifest.artifacts[0])
-    return PeerModel(model, 1, precision, (1, len(CROPS)))
+    return SessionSpec(LibrarySession, name, folder, "model.onnx", model, 1, (1, len(CROPS)), precision, is_bare=True)
+
+
+def package_spec(folder: Path, name: str) -> SessionSpec:
+    return dataclasses.replace(library_spec(folder, name), session=PackageSession, is_bare=False)
 
 
 def test_every_engine_has_a_bare_session() -> None:
@@ -39,38 +59,37 @@ def test_an_engine_without_one_is_named() -> None:
 
         available = _run = close = None  # type: ignore[assignment]
 
-    with pytest.raises(EngineError, match=r"engine stranger has no bare session in benchmarks/peer_sessions\.py"):
+    with pytest.raises(EngineError, match=r"engine stranger has no bare session: add it to BARE_RUNS in synergy\."):
         bare_run(Stranger())
 
 
 @pytest.mark.parametrize(("name", "precision"), [("onnxruntime", ""), ("openvino", "f32"), ("openvino", "")])
-def test_peers_compute_what_our_engine_does(tiny_bundle: Path, name: str, precision: str) -> None:
+def test_libraries_give_the_outputs_of_our_engine(tiny_bundle: Path, name: str, precision: str) -> None:
     pytest.importorskip(PEERS[name].package)
     pytest.importorskip("onnxruntime")
-    bundle = Bundle.open(tiny_bundle)
-    model = peer_model(bundle, precision)
-    with open_engine("onnx", model.model, threads=1) as engine:
+    spec = library_spec(tiny_bundle, name, precision)
+    with open_engine("onnx", spec.model, threads=1) as engine:
         wanted = engine.run({"images": CROPS})
-    run = PEERS[name].open(model)
-    slack = 1e-3 if precision or name == "onnxruntime" else 1.0  # by default bfloat16, where there is
+    run = PEERS[name].open(spec)
+    tolerance = 1e-3 if precision or name == "onnxruntime" else 1.0  # the default may be bfloat16
     for outputs in (run(CROPS), run(CROPS)):
         assert [output.shape for output in outputs] == [(3, 62), (3, 3, 68)]
-        for output, spec in zip(outputs, model.model.outputs, strict=True):
-            assert np.allclose(output, wanted[spec.name], atol=slack)
+        for output, tensor in zip(outputs, spec.model.outputs, strict=True):
+            assert np.allclose(output, wanted[tensor.name], atol=tolerance)
     assert run(CROPS[:1])[0].shape == (1, 62)
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_the_session_within_an_engine(tiny_bundle: Path, name: str) -> None:
+def test_bare_session_of_an_engine(tiny_bundle: Path, name: str) -> None:
     if not available(name).ok:
         pytest.skip(available(name).detail)
-    with open_engine(name, peer_model(Bundle.open(tiny_bundle)).model, threads=1) as engine:
+    with open_engine(name, library_spec(tiny_bundle, name).model, threads=1) as engine:
         wanted = engine.run({"images": CROPS})
         for output, spec in zip(bare_run(engine)(CROPS), engine.model.outputs, strict=True):
             assert np.array_equal(output, wanted[spec.name])
 
 
-def test_openvino_tells_its_precision() -> None:
+def test_default_precision_of_openvino() -> None:
     pytest.importorskip("openvino")
     child = Child("OpenVINO", "synergy.benchmarks.peers.sessions", "make_precision_handler")
     try:
@@ -79,20 +98,47 @@ def test_openvino_tells_its_precision() -> None:
         child.close()
 
 
-def test_openvino_is_not_held_back_by_what_mindspore_needs(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that ran MindSpore hands the limit down to its children; theirs is to drop it."""
+def test_openvino_drops_the_instruction_limit_of_mindspore(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children of a process that ran MindSpore inherit the limit."""
     pytest.importorskip("openvino")
     monkeypatch.setenv(*ONEDNN_ISA_LIMIT)
-    bundle = Bundle.open(tiny_bundle)
-    spec = SessionSpec("openvino", False, tiny_bundle, "model.onnx", peer_model(bundle).model, 1, (1,))
-    process = SessionProcess(spec, SessionInputs(CROPS, Picture(b"", (0, 0, 1, 1))))
-    try:
-        assert process.turn(Workload(NETWORK))
-    finally:
-        process.close()
+    with SessionProcess(library_spec(tiny_bundle, "openvino"), INPUTS) as process:
+        assert process.sample(Workload(NETWORK, seconds=SHORT_S))
 
 
-def test_a_package_that_is_not_here() -> None:
+def test_whether_a_library_is_installed() -> None:
     peer = PEERS["onnxruntime"]
-    assert not dataclasses.replace(peer, package="no_such_package").is_here
-    assert dataclasses.replace(peer, package="numpy").is_here
+    assert not dataclasses.replace(peer, package="no_such_package").is_installed
+    assert dataclasses.replace(peer, package="numpy").is_installed
+
+
+def test_workloads_of_the_package(tiny_bundle: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with SessionProcess(package_spec(tiny_bundle, "onnx"), INPUTS) as process:
+        assert 0.05 < process.cold_start_s < 60 and 20 < process.rss_mb < 2000
+        found = {kind: process.sample(Workload(kind, 3, SHORT_S)) for kind in (OVERHEAD, ISOLATED, PIPELINE)}
+    assert {kind: len(times) for kind, times in found.items()} == {OVERHEAD: 2, ISOLATED: 2, PIPELINE: 1}
+    assert all(len(runs) >= MIN_RUNS and 0 < min(runs) < 1 for times in found.values() for runs in times)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_workloads_of_a_library(tiny_bundle: Path, name: str) -> None:
+    pytest.importorskip(name)
+    session = LibrarySession(library_spec(tiny_bundle, name), INPUTS)
+    assert [len(session.sample(Workload(NETWORK, batch, SHORT_S))) for batch in (1, 3)] == [1, 1]
+    assert len(session.sample(Workload(PIPELINE, seconds=SHORT_S))) == 1
+
+
+def test_pipeline_needs_a_picture(tiny_bundle: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    session = LibrarySession(library_spec(tiny_bundle, "onnxruntime"), SessionInputs(CROPS))
+    with pytest.raises(ValueError, match="needs a picture"):
+        session.sample(Workload(PIPELINE))
+
+
+def test_model_that_does_not_load_is_an_error_with_its_cause(tiny_bundle: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    good = library_spec(tiny_bundle, "onnxruntime")
+    broken = dataclasses.replace(good, model=dataclasses.replace(good.model, data=b"no model"))
+    with pytest.raises(EngineError, match=r"(?i)protobuf"):
+        SessionProcess(broken, INPUTS)

@@ -1,4 +1,4 @@
-"""Whole processes are clocked, beside scripts that load and run the same engine."""
+"""Whole processes are timed, and compared with scripts that load and run the same engine."""
 
 from __future__ import annotations
 
@@ -8,67 +8,57 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from synergy.benchmarks.peers import startup as first_face
-from synergy.benchmarks.peers.startup import COMMAND, CROP, PICTURE, Script, Start, StartupReport, _rows
+from synergy.benchmarks.peers import startup
+from synergy.benchmarks.peers.startup import COMMAND, CROP, PICTURE, Script, StartupCase, StartupReport, _rows
 from synergy.runtime.autotune import MeasuredVariant
 from synergy.runtime.errors import EngineError
 
 
-def start(code: str, who: str = "predict", work: str = CROP) -> Start:
-    return Start(work, who, "onnx", "onnx", Script(code, ()))
+def case(code: str, method: str = "predict", work: str = CROP) -> StartupCase:
+    return StartupCase(work, method, "onnx", "onnx", Script(code, ()))
 
 
-def test_a_process_from_its_start_to_its_end() -> None:
-    (quick,) = start("pass").run_sample(0)
-    (slow,) = start("import time; time.sleep(0.5)").run_sample(0)
-    assert 0 < quick < slow - 0.3
+def test_process_is_timed_from_its_start_to_its_end() -> None:
+    (seconds,) = case("import time; time.sleep(0.1)").run_sample(0)
+    assert 0.1 < seconds < 60
 
 
-def test_a_process_that_fails_says_why() -> None:
+def test_process_that_fails() -> None:
     with pytest.raises(EngineError, match=r"^ValueError: no such face$"):
-        start("raise ValueError('no such face')").run_sample(0)
-    assert str(start("pass")) == "predict on onnx from a crop"
+        case("raise ValueError('no such face')").run_sample(0)
+    assert str(case("pass")) == "predict on onnx, crop"
     with pytest.raises(EngineError, match="exit status 3"):
-        start("raise SystemExit(3)").run_sample(0)
+        case("raise SystemExit(3)").run_sample(0)
 
 
-def test_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_face, "START_LIMIT_S", 0.2)
+def test_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "START_LIMIT_S", 0.2)
     with pytest.raises(EngineError, match="more than"):
-        start("import time; time.sleep(60)").run_sample(0)
+        case("import time; time.sleep(60)").run_sample(0)
 
 
-def test_ratios_are_over_the_script_for_the_same_work() -> None:
+def test_ratios_are_over_the_script_with_the_same_input() -> None:
     times = {(CROP, "onnxruntime"): 1.0, (CROP, "predict"): 1.5, (PICTURE, "onnxruntime"): 2.0, (COMMAND, "infer"): 5.0}
-    played = []
-    for (work, who), seconds in times.items():
-        played.append(start("pass", who, work))
-        played[-1].samples = {0: [seconds]}
-    assert [(row.seconds, row.ratio) for row in _rows(played)] == [(1, 1), (1.5, 1.5), (2, 1), (5, 2.5)]
-    assert [row.ratio for row in _rows(played[1:2])] == [None]
+    cases = []
+    for (work, method), seconds in times.items():
+        cases.append(case("pass", method, work))
+        cases[-1].samples = {0: [seconds]}
+    assert [(row.seconds, row.ratio) for row in _rows(cases)] == [(1, 1), (1.5, 1.5), (2, 1), (5, 2.5)]
+    assert [row.ratio for row in _rows(cases[1:2])] == [None]
 
 
 def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(first_face, "ENGINES", ("onnx", "openvino"))
-    monkeypatch.setattr(first_face, "ROUNDS", 1)
-    monkeypatch.setattr(first_face, "tune", lambda *_: [MeasuredVariant("onnx", "model.onnx", 1, 1.0)])
-    bundle = shutil.copytree(bundles["mb05"], tmp_path / "bundle")  # what auto takes is written beside it
-    code, out, err = synergy("bench", bundle, "--start", "--threads", 1, "--json", tmp_path / "s.json")
+    monkeypatch.setattr(startup, "ENGINES", ("onnx", "openvino"))
+    monkeypatch.setattr(startup, "ROUNDS", 1)
+    monkeypatch.setattr(startup, "tune", lambda *_: [MeasuredVariant("onnx", "model.onnx", 1, 1.0)])
+    bundle = shutil.copytree(bundles["mb05"], tmp_path / "bundle")  # the tuning file is written beside it
+    code, out, err = synergy("bench", "startup", bundle, "--threads", 1, "--json", tmp_path / "s.json")
     assert code == 0, err
     report = msgspec.json.decode((tmp_path / "s.json").read_bytes(), type=StartupReport)
     assert report.failures == () and report.threads == 1
-    found = {(row.work, row.who, row.engine): row for row in report.rows}
-    for work, who in ((CROP, "predict"), (PICTURE, "align"), (COMMAND, "synergy infer")):
-        assert {engine for its, him, engine in found if (its, him) == (work, who)} == {"onnx", "openvino", "auto"}
+    found = {(row.work, row.method, row.engine): row for row in report.rows}
+    for work, method in ((CROP, "predict"), (PICTURE, "align"), (COMMAND, "synergy infer")):
+        assert {engine for *both, engine in found if both == [work, method]} == {"onnx", "openvino", "auto"}
     assert found[PICTURE, "onnxruntime (bare)", "onnx"].ratio == found[CROP, "OpenVINO (bare)", "openvino"].ratio == 1
     assert all(0.05 < row.seconds < 60 and row.ratio and row.ratio > 0.3 for row in report.rows)
-    assert "synergy infer" in out and "a picture" in out
-
-
-def test_what_it_does_not_take(synergy, tmp_path: Path) -> None:
-    code, _, err = synergy("bench", tmp_path, "--start", "--rounds", 3)
-    assert code == 2 and "--start takes no --rounds" in " ".join(err.split())
-    code, _, err = synergy("bench", tmp_path, "--start", "--threads", 1, "--threads", 2)
-    assert code == 2 and "--start takes one --threads" in " ".join(err.split())
-    code, _, err = synergy("bench", tmp_path, "--start", "--device-precision", "bf16")
-    assert code == 1 and "plain scripts know no --device-precision" in err
+    assert "synergy infer" in out and "picture" in out

@@ -1,4 +1,4 @@
-"""Turns in rounds: who leaves when, who fails, and what a ratio cancels."""
+"""The order of samples, when cases end or fail, and ratios by round."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from synergy.benchmarks.speed.interleave import MIN_ROUNDS, BenchmarkCase, ratio
 from synergy.runtime.errors import EngineError
 
 
-class Player(BenchmarkCase):
-    """Writes down its turns; fails in round `fails_in`; says that a turn took `takes_s`."""
+class FakeCase(BenchmarkCase):
+    """Logs its samples; fails in round `fails_in`; a sample counts as `takes_s` of time."""
 
     def __init__(self, name: str, log: list[str], fails_in: int = -1, takes_s: float = 0.0) -> None:
         super().__init__()
@@ -21,41 +21,41 @@ class Player(BenchmarkCase):
     def run_sample(self, number: int) -> list[float]:
         self.log.append(self.name)
         if number == self.fails_in:
-            raise EngineError("out of luck")
+            raise EngineError("out of memory")
         self.spent_s += self.takes_s
         return [1.0]
 
 
-def test_every_round_begins_with_another() -> None:
+def test_every_round_starts_with_another_case() -> None:
     log: list[str] = []
-    players = [Player(name, log) for name in "abc"]
-    assert run_interleaved(players, 3, [], lambda part, doing: None) == players
+    cases = [FakeCase(name, log) for name in "abc"]
+    assert run_interleaved(cases, 3, [], lambda part, doing: None) == cases
     assert "".join(log) == "abcbcacab"
-    assert all(list(player.samples) == [0, 1, 2] for player in players)
+    assert all(list(case.samples) == [0, 1, 2] for case in cases)
 
 
-def test_nobody_at_all() -> None:
+def test_no_cases() -> None:
     assert run_interleaved([], 3, [], lambda part, doing: None) == []
 
 
-def test_one_that_fails_is_named_and_leaves() -> None:
+def test_case_that_fails_is_reported_and_ends() -> None:
     log: list[str] = []
     failures: list[str] = []
-    players = [Player("a", log), Player("b", log, fails_in=1)]
-    assert run_interleaved(players, 3, failures, lambda part, doing: None) == players[:1]
-    assert failures == ["b: out of luck"] and log.count("b") == 2 and log.count("a") == 3
+    cases = [FakeCase("a", log), FakeCase("b", log, fails_in=1)]
+    assert run_interleaved(cases, 3, failures, lambda part, doing: None) == cases[:1]
+    assert failures == ["b: out of memory"] and log.count("b") == 2 and log.count("a") == 3
 
 
-def test_long_turns_are_fewer_but_not_under_the_least() -> None:
+def test_long_samples_are_fewer_but_at_least_the_minimum() -> None:
     log: list[str] = []
-    players = [Player("short", log), Player("long", log, takes_s=5.0), Player("middle", log, takes_s=0.2)]
-    run_interleaved(players, 10, [], lambda part, doing: None, share_s=0.1)
+    cases = [FakeCase("short", log), FakeCase("long", log, takes_s=5.0), FakeCase("middle", log, takes_s=0.2)]
+    run_interleaved(cases, 10, [], lambda part, doing: None, share_s=0.1)
     assert [log.count(name) for name in ("short", "long", "middle")] == [10, MIN_ROUNDS, 5]
 
 
-def test_progress_is_from_a_half_to_one() -> None:
+def test_progress_is_from_half_to_one() -> None:
     heard: list[tuple[float, str]] = []
-    run_interleaved([Player("a", [])], 4, [], lambda *news: heard.append(news))
+    run_interleaved([FakeCase("a", [])], 4, [], lambda *news: heard.append(news))
     assert heard == [(0.5 + part / 8, "measuring a") for part in range(4)]
 
 
@@ -64,5 +64,5 @@ def test_ratio_cancels_what_slows_down_a_whole_round() -> None:
     baseline = {number: [0.9 * load, load, 1.1 * load] for number, load in enumerate(machine)}
     ours = {number: [1.5 * load, 99 * load, 1.2 * load] for number, load in enumerate(machine)}
     assert ratio_by_round(ours, baseline) == pytest.approx(1.5)
-    del ours[3], baseline[0]  # who left early is compared in the rounds that both played
+    del ours[3], baseline[0]  # only common rounds are compared
     assert ratio_by_round(ours, baseline) == pytest.approx(1.5)

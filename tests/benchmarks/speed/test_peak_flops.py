@@ -1,4 +1,4 @@
-"""Multiply-adds against counts by hand, and the matrix product in its process."""
+"""Multiply-adds compared with hand counts, and the matrix product in its process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synergy.benchmarks.speed.peak_flops import PRODUCT_FLOP, THREAD_VARIABLES, Peak, multiply_adds
+from synergy.benchmarks.speed.peak_flops import PRODUCT_FLOP, THREAD_VARIABLES, PeakCase, multiply_adds
 
 onnx = pytest.importorskip("onnx")
 
@@ -67,10 +67,10 @@ def test_a_quantised_convolution_counts_as_its_own() -> None:
     assert multiply_adds(model.SerializeToString()) == 4 * 4 * 36
 
 
-def test_shapes_that_nobody_knows_are_an_error() -> None:
+def test_unknown_shapes_are_an_error() -> None:
     strange = onnx.helper.make_node("Strange", ["x"], ["z"], domain="elsewhere")
     data = graph([strange, node("MatMul", "z w")], {"w": (5, 7)}, ["N", 5])
-    with pytest.raises(ValueError, match=r"onnx cannot tell the model's shapes: .*elsewhere"):
+    with pytest.raises(ValueError, match=r"onnx cannot infer the model's shapes: .*elsewhere"):
         multiply_adds(data)
     model = onnx.load_from_string(data)
     model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
@@ -84,10 +84,10 @@ def test_no_onnx_file(data: bytes) -> None:
         multiply_adds(data)
 
 
-def test_a_product_takes_a_possible_time_and_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrix_product_and_its_thread_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(THREAD_VARIABLES[0], "3")
     monkeypatch.delenv(THREAD_VARIABLES[1], raising=False)
-    peak = Peak(1)
+    peak = PeakCase(1)
     try:
         environment = Path(f"/proc/{peak.child.process.pid}/environ")
         if environment.is_file():
@@ -98,4 +98,4 @@ def test_a_product_takes_a_possible_time_and_leaves_the_environment_alone(monkey
         peak.close()
     assert os.environ[THREAD_VARIABLES[0]] == "3" and THREAD_VARIABLES[1] not in os.environ
     assert 1e8 < PRODUCT_FLOP / min(peak.samples[0]) < 1e14
-    assert str(peak) == "a matrix product, 1 thread"
+    assert str(peak) == "matrix product, 1 thread"

@@ -1,4 +1,4 @@
-"""The cost of following is measured on a face that is there, moves, and is not lost."""
+"""The cost of tracking is measured on a face that moves and is not lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from synergy import FaceAligner
-from synergy.benchmarks.speed.tracking_cost import SIZE_WH, SWAY_FRAMES, SWAY_PX, measure_tracking_cost, swaying
+from synergy.benchmarks.speed.tracking_cost import SIZE_WH, SWAY_FRAMES, SWAY_PX, measure_tracking_cost, moving_portrait
 from synergy.runtime.engines import Engine
 
 
-def test_the_face_goes_to_and_fro_with_its_box() -> None:
-    frames = list(swaying(SWAY_FRAMES))
+def test_face_moves_with_its_box() -> None:
+    frames = list(moving_portrait(SWAY_FRAMES))
     assert all(frame.shape == (SIZE_WH[1], SIZE_WH[0], 3) and frame.dtype == np.uint8 for frame, _ in frames)
     left = np.array([box[0] for _, box in frames])
     assert np.ptp(left) == pytest.approx(2 * SWAY_PX, abs=0.5)
@@ -26,14 +26,14 @@ def test_the_face_goes_to_and_fro_with_its_box() -> None:
 
 
 def test_a_real_bundle(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each frame has one run of its own more than those that it is compared with."""
+    """The network runs twice per frame: in the tracker, and for the comparison."""
     runs = 0
-    sound = Engine.run
+    original = Engine.run
 
     def counted(engine: Engine, inputs: dict) -> dict:
         nonlocal runs
         runs += 1
-        return sound(engine, inputs)
+        return original(engine, inputs)
 
     monkeypatch.setattr(Engine, "run", counted)
     with FaceAligner.load(bundles["mb05"], "onnx", threads=1) as aligner:

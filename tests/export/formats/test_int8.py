@@ -1,4 +1,4 @@
-"""int8 ONNX: the backbone in 8 bits, geometry in float, and results that stay near the float ones."""
+"""int8 ONNX: backbone in 8 bits, geometry in float32, results close to those of float32."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(path: Path, crops: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_real_faces_move_little(bundles: dict[str, Path], quantised: Path) -> None:
-    """Real weights on a real face, in several framings: a pixel or so of 120."""
+    """Real weights on a real face, cropped in several ways: about one pixel of 120."""
     exact, found = (run(path, real_crops()) for path in (bundles["mb05"] / "model.onnx", quantised))
     off = np.linalg.norm((found["landmarks"] - exact["landmarks"])[:, :2], axis=1).mean(axis=1)
     assert off.shape == (10,) and off.mean() < 2.0 and off.max() < 5.0
@@ -72,7 +72,7 @@ def test_equal_constants_are_one(quantised: Path) -> None:
 
 
 def test_openvino_agrees(quantised: Path) -> None:
-    """It fuses the same integers, and rounds them its own way."""
+    """It computes with the same integers, but rounds differently."""
     if not OpenVinoEngine.available().ok:
         pytest.skip("openvino is not installed")
     inputs = (TensorSpec("images", (-1, 120, 120, 3), "uint8"),)
@@ -87,7 +87,7 @@ def test_openvino_agrees(quantised: Path) -> None:
 
 
 def test_no_cpu_can_overflow(quantised: Path) -> None:
-    """Without VNNI, two products of 8 bits by 8 are summed in 16: only weights of 7 bits always fit."""
+    """Without VNNI, two products of 8-bit numbers are summed in 16 bits: only 7-bit weights never overflow."""
     graph = onnx.load(str(quantised)).graph
     weights = [onnx.numpy_helper.to_array(w) for w in graph.initializer if w.data_type == TensorProto.INT8]
     peak = max(int(np.abs(weight.astype(int)).max()) for weight in weights)
@@ -95,7 +95,7 @@ def test_no_cpu_can_overflow(quantised: Path) -> None:
 
 
 def test_geometry_stays_in_float(quantised: Path) -> None:
-    """Coordinates of a hundred thousand micrometres do not fit 8 bits."""
+    """8 bits are too few for coordinates up to 100,000 micrometres."""
     graph = onnx.load(str(quantised)).graph
     makers = {output: node for node in graph.node for output in node.output}
     waiting, seen = ["landmarks"], []
@@ -108,7 +108,7 @@ def test_geometry_stays_in_float(quantised: Path) -> None:
 
 
 def test_only_domains_in_use_are_imported(quantised: Path) -> None:
-    """onnxruntime's folding lists all it knows, and another reader may refuse what it does not."""
+    """onnxruntime lists all domains it supports, and other readers may reject unknown ones."""
     model = onnx.load(str(quantised))
     used = {node.domain for node in model.graph.node}
     assert {entry.domain for entry in model.opset_import} == used | {""} and used == {""}
@@ -145,7 +145,7 @@ def test_without_onnxruntime(bundles: dict[str, Path], crops: np.ndarray, monkey
         quantize_onnx(bundles["mb05"] / "model.onnx", crops)
 
 
-def test_own_calibration_never_sees_the_faces_that_are_scored() -> None:
+def test_default_calibration_and_evaluation_use_different_faces() -> None:
     from synergy.benchmarks.accuracy.data import HELD_OUT_SEED
 
     assert CALIBRATION_SEED != HELD_OUT_SEED

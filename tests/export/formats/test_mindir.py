@@ -68,7 +68,7 @@ def test_the_file_computes_what_the_cell_does(tmp_path: Path) -> None:
 
 
 def test_a_training_network_is_frozen_for_inference(tmp_path: Path) -> None:
-    """Or BatchNorm would go by the batch, and Dropout would drop."""
+    """Otherwise BatchNorm would use batch statistics, and Dropout would be active."""
     graph = nn.SequentialCell(Tiny(), _First(), nn.Dropout(p=0.5)).set_train(True)
     write_mindir(graph, tmp_path / "m.mindir", 1)
     assert "Dropout" not in {primitive.op_type for primitive in parsed(tmp_path / "m.mindir").primitives}
@@ -88,7 +88,7 @@ def test_older_file_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_path(tmp_path: Path, name: str) -> None:
-    """MindSpore itself takes plain ASCII paths without blanks only."""
+    """MindSpore itself accepts only ASCII paths without spaces."""
     folder = tmp_path / name
     folder.mkdir()
     write_mindir(Tiny(), folder / "m.mindir", None)
@@ -96,7 +96,7 @@ def test_any_path(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [None, 2])
-def test_first_thing_in_a_process(tmp_path: Path, batch: int | None) -> None:
+def test_export_in_a_new_process(tmp_path: Path, batch: int | None) -> None:
     """MindSpore 2.10's first eager operator of a process fails where NumPy is newer than 1: use none."""
     arguments = [str(tmp_path / "m.mindir"), *([str(batch)] if batch else [])]
     done = subprocess.run([sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True, check=False)

@@ -57,7 +57,7 @@ def test_the_file_is_valid_and_readable(written: tuple[Path, Tiny]) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_numbers(written: tuple[Path, Tiny], count: int) -> None:
-    """Also of the output that another one is computed from: both were renamed."""
+    """Also for an output that another one is computed from: both are renamed."""
     images = np.random.default_rng(count).integers(0, 256, (count, 120, 120, 3), np.uint8)
     session = onnxruntime.InferenceSession(str(written[0]), providers=["CPUExecutionProvider"])
     found = dict(zip(("params", "landmarks"), session.run(["params", "landmarks"], {"images": images}), strict=True))
@@ -83,7 +83,7 @@ def test_a_second_export_in_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["with blank", "münchen", "(copy)"])
 def test_any_path(tmp_path: Path, name: str) -> None:
-    """MindSpore itself takes plain ASCII paths without blanks only."""
+    """MindSpore itself accepts only ASCII paths without spaces."""
     folder = tmp_path / name
     folder.mkdir()
     write_onnx(Tiny(), folder / "m.onnx", None, OUTPUTS)

@@ -1,4 +1,4 @@
-"""What `inspect` says is compared with models whose content is known; every other file is refused in one line."""
+"""`inspect` on models with known content; every other file is refused with a one-line message."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_cut_ms_file_is_refused_wherever_it_ends(lite_files: Path) -> None:
 
 
 def test_a_damaged_ms_file_breaks_nothing(lite_files: Path) -> None:
-    """It reads as something else or is refused, and takes no time over it."""
+    """It is read with other content or refused, without long loops."""
     data, random = (lite_files / "full.ms").read_bytes(), np.random.default_rng(0)
     refused = 0
     for _ in range(500):
@@ -279,13 +279,13 @@ def test_cut_and_foreign_models(mindirs: Path, lite_files: Path, tmp_path: Path,
             path = tmp_path / f"{kind[1:]}{suffix}"
             data = source.read_bytes()
             path.write_bytes(data[:-20] if cut else data)
-            with pytest.raises(InspectionError, match=r"is (no|a) \w+"):
+            with pytest.raises(InspectionError, match=r"is (not an?|a) \w+"):
                 inspect_path(path)
 
 
 @pytest.mark.parametrize("suffix", [".mindir", ".onnx"])
 def test_damaged_models(mindirs: Path, tmp_path: Path, suffix: str) -> None:
-    """They read as something else or are refused, and raise nothing else."""
+    """They are read with other content or refused, and no other error is raised."""
     source = mindirs / "plain.mindir" if suffix == ".mindir" else write_onnx(tmp_path / "tiny.onnx", with_branch=True)
     data, random, path = source.read_bytes(), np.random.default_rng(0), tmp_path / f"damaged{suffix}"
     refused = 0
@@ -303,7 +303,7 @@ def test_damaged_models(mindirs: Path, tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("name", ["none.onnx", "none.ms", "none.mindir"])
 def test_missing_files(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InspectionError, match="is no file"):
+    with pytest.raises(InspectionError, match="is not a file"):
         inspect_path(tmp_path / name)
 
 
@@ -400,7 +400,7 @@ def test_an_altered_file_of_a_bundle(folder: Path, name: str) -> None:
         inspect_path(folder)
 
 
-def test_a_bundle_without_proof(folder: Path) -> None:
+def test_a_bundle_without_parity_report(folder: Path) -> None:
     write_manifest(folder, parity=None)
     about = inspect_path(folder).bundle
     assert about is not None and about.proved is None and "parity.json" not in about.verified
@@ -416,7 +416,7 @@ def test_a_bundle_without_proof(folder: Path) -> None:
         ("no json", None),
     ],
 )
-def test_other_proofs(folder: Path, text: str, proved: bool | None) -> None:
+def test_other_parity_reports(folder: Path, text: str, proved: bool | None) -> None:
     (folder / "parity.json").write_text(text)
     write_manifest(folder)
     if proved is None:
@@ -443,7 +443,7 @@ def missing(name: str) -> Callable[[bytes], Any]:
 
 
 def test_a_device_without_the_package_that_reads_an_artifact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The manifest is enough to tell what runs here."""
+    """The manifest is enough to list the engines that can run it."""
     expected = only(folder / "model.onnx")
     monkeypatch.setitem(inspection.READERS, ".onnx", missing("onnx"))
     (model,) = inspect_path(folder).models

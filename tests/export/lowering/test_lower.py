@@ -1,8 +1,8 @@
-"""Each row of the lowering table, and each spelling it recommends, is run on MindSpore Lite against the Cell; all
-else is refused by name.
+"""Each row of the lowering table, and each replacement it recommends, runs on MindSpore Lite and is compared with the
+Cell; other operators are refused by name.
 
-All Cells are exported here, and run on Lite by another process. Lite dies of some files instead of refusing them:
-then the next process goes on with the next file.
+All Cells are exported in this process and run on Lite in another one. Lite crashes on some files instead of refusing
+them: then a new process continues with the next file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from synergy.export.lowering.lower import (
     lower_model,
     operator_names,
 )
-from synergy.export.lowering.operators import OPERATORS, SPELLINGS
+from synergy.export.lowering.operators import OPERATORS, REPLACEMENTS
 
 SHAPE = (2, 3, 8, 8)
 RTOL = 1e-5  # of the largest value: float32 sums of up to 192 terms, in another order
@@ -63,7 +63,7 @@ def tensor(*shape: int) -> Tensor:
 
 
 class Unary(nn.Cell):
-    """`function` of a convolution's output: Lite 2.0 lays a graph with a dynamic batch out by its convolutions."""
+    """`function` of a convolution's output: with a dynamic batch, Lite 2.0 chooses layouts by the convolutions."""
 
     def __init__(self, function: Callable | nn.Cell, *constants: Tensor) -> None:
         super().__init__()
@@ -393,8 +393,8 @@ def means_by_convolution(channels: int = 3) -> nn.Cell:
     return nn.Conv2d(channels, channels, 3, 2, "pad", 1, group=channels, weight_init=weights)
 
 
-# name: operator that is refused, the Cell that uses it, and one that gives the same by the spelling recommended
-SPELLED: dict[str, tuple[str, Callable[[], nn.Cell], Callable[[], nn.Cell]]] = {
+# name: refused operator, a Cell that uses it, and an equal Cell with the recommended replacement
+REPLACED: dict[str, tuple[str, Callable[[], nn.Cell], Callable[[], nn.Cell]]] = {
     "adaptive pool": (
         "AdaptiveAvgPool2D",
         lambda: Unary(nn.AdaptiveAvgPool2d(1)),
@@ -446,7 +446,7 @@ REFUSED: dict[str, tuple[str, Callable[[], nn.Cell]]] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _pynative() -> Iterator[None]:
-    """Without compilation, which takes longer than all the runs here."""
+    """In PyNative mode: compilation would take longer than all runs."""
     before = ms.get_context("mode")
     ms.set_context(mode=ms.PYNATIVE_MODE)
     with contextlib.suppress(SystemError):  # MindSpore 2.10's first eager operator, where NumPy is newer than 1
@@ -456,7 +456,7 @@ def _pynative() -> Iterator[None]:
 
 
 def images(dtype: str) -> np.ndarray:
-    """Of floats the second image is all negative: Lite has a maximum that is wrong then."""
+    """The second float image is all negative: a maximum in Lite is wrong then."""
     random = np.random.default_rng(7)
     if dtype != "float32":
         return random.integers(0, 2 if dtype == "bool" else 256, SHAPE).astype(dtype)
@@ -475,9 +475,9 @@ def export(cell: nn.Cell, path: Path, dtype: str = "float32", dynamic: bool = Tr
 
 @dataclass(frozen=True)
 class Run:
-    """One file that Lite has to run as its Cell does."""
+    """One file whose outputs on Lite must equal those of its Cell."""
 
-    name: str  # of a row or a spelling
+    name: str  # of a row or a replacement
     case: str
     dynamic: bool
 
@@ -501,20 +501,20 @@ ROWS = [
     for dynamic in (True, False)
     if dynamic != (operator in FIXED_BATCH) and (dynamic or number == 0)
 ]
-SPELLINGS_TRIED = [Run("spelling", name, True) for name in SPELLED]
+REPLACEMENTS_TESTED = [Run("replacement", name, True) for name in REPLACED]
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Run, np.ndarray]]:
-    """All lowered files, and what each Cell gives in MindSpore; a spelling is held against what it replaces."""
+    """All lowered files and the outputs of each Cell in MindSpore; replacements are compared with what they replace."""
     folder = tmp_path_factory.mktemp("lowered")
     expected = {}
     for run in ROWS:
         cell = CASES[run.name][run.case]()
         expected[run] = _lower(cell, folder, run, must_use=run.name)
-    for run in SPELLINGS_TRIED:
-        _, refused, spelled = SPELLED[run.case]
-        assert _lower(spelled(), folder, run) is not None
+    for run in REPLACEMENTS_TESTED:
+        _, refused, replacement = REPLACED[run.case]
+        assert _lower(replacement(), folder, run) is not None
         expected[run] = refused()(Tensor(images(run.dtype))).asnumpy()
     return folder, expected
 
@@ -542,11 +542,11 @@ def test_every_row_has_a_case() -> None:
     assert set(CASES) == set(OPERATORS)
 
 
-def test_every_spelling_has_a_case() -> None:
-    assert {operator for operator, _, _ in SPELLED.values()} == set(SPELLINGS)
+def test_every_replacement_has_a_case() -> None:
+    assert {operator for operator, _, _ in REPLACED.values()} == set(REPLACEMENTS)
 
 
-@pytest.mark.parametrize("run", [*ROWS, *SPELLINGS_TRIED], ids=str)
+@pytest.mark.parametrize("run", [*ROWS, *REPLACEMENTS_TESTED], ids=str)
 def test_on_lite(exported: tuple[Path, dict], on_lite: Path, run: Run) -> None:
     expected = exported[1][run]
     result = (on_lite / run.file).with_suffix(".npz")
@@ -561,7 +561,7 @@ def test_on_lite(exported: tuple[Path, dict], on_lite: Path, run: Run) -> None:
             assert np.allclose(found["1"], expected[1:], rtol=0, atol=atol)
 
 
-# --- what a lowered file says of itself ---
+# --- content of a lowered file ---
 
 
 @pytest.fixture(scope="module")
@@ -626,13 +626,13 @@ def test_operator_names_in_graph_order(model: ModelProto) -> None:
 # --- what is refused ---
 
 
-@pytest.mark.parametrize("name", [*SPELLED, *REFUSED])
+@pytest.mark.parametrize("name", [*REPLACED, *REFUSED])
 def test_other_operators_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    operator, make, *_ = SPELLED.get(name) or REFUSED[name]
+    operator, make, *_ = REPLACED.get(name) or REFUSED[name]
     export(make(), tmp_path / "model.mindir")
     with pytest.raises(LoweringError, match=rf"operator .*\b{operator} in ") as raised:
         lower_mindir(tmp_path / "model.mindir", tmp_path / "lowered.mindir")
-    assert (f"(use {SPELLINGS.get(operator)})" in str(raised.value)) == (name in SPELLED)
+    assert (f"(use {REPLACEMENTS.get(operator)})" in str(raised.value)) == (name in REPLACED)
     assert not (tmp_path / "lowered.mindir").exists()
 
 
@@ -691,7 +691,7 @@ class MeasuredVariant(nn.Cell):
 
 
 class Unrolled(nn.Cell):
-    """Conditions that Python decides are no control flow."""
+    """Conditions on Python values are not control flow in the graph."""
 
     def __init__(self, flag: bool = True) -> None:
         super().__init__()
@@ -773,7 +773,7 @@ def _greatest_of_all(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("function", [_mean_of_all, _greatest_of_all])
 def test_reductions_over_everything_are_refused(tmp_path: Path, function: Callable) -> None:
-    """With a dynamic batch, Lite 2.0 gives another number, and corrupts its memory."""
+    """With a dynamic batch, Lite 2.0 computes a wrong value and corrupts its memory."""
     model = export(Unary(function), tmp_path / "model.mindir")
     with pytest.raises(LoweringError, match=r"Reduce\w+ in .*name the axes"):
         lower_model(model)
@@ -781,15 +781,15 @@ def test_reductions_over_everything_are_refused(tmp_path: Path, function: Callab
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -2, (2, 3), (1, 3)])
 def test_maxima_over_other_axes_are_refused(tmp_path: Path, axis: int | tuple[int, ...]) -> None:
-    """Lite 2.0 gives the smallest positive number where all values are negative."""
+    """Lite 2.0 gives the smallest positive number if all values are negative."""
     model = export(Unary(ops.amax, axis), tmp_path / "model.mindir")
-    with pytest.raises(LoweringError, match="ReduceMax in the outermost Cell is right over the last axis alone"):
+    with pytest.raises(LoweringError, match="ReduceMax in the outermost Cell is correct over the last axis only"):
         lower_model(model)
 
 
 @pytest.mark.parametrize("multiples", [(2, 1), (2, 1, 1, 1, 1)])
 def test_other_numbers_of_multiples_are_refused(tmp_path: Path, multiples: tuple[int, ...]) -> None:
-    """Lite 2.0 repeats the first axes where they are fewer, and does not load where they are more."""
+    """Lite 2.0 repeats the first axes if there are fewer multiples, and does not load the file if there are more."""
     model = export(Unary(ops.tile, multiples), tmp_path / "model.mindir")
     with pytest.raises(LoweringError, match=r"Tile in .* as many multiples as"):
         lower_model(model)
@@ -802,12 +802,12 @@ def _backwards(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        (lambda: Unary(_backwards), r"StridedSlice in .* steps backwards"),
+        (lambda: Unary(_backwards), r"StridedSlice in .* negative or computed step"),
         (lambda: Unary(ops.transpose, (0, -1, 1, 2)), r"Transpose in .* count from 0"),
         (lambda: Unary(ops.softmax, -2), r"Softmax in .* counts from 0, or -1"),
     ],
 )
-def test_spellings_that_lite_does_not_load_are_refused(tmp_path: Path, cell: Callable[[], nn.Cell], words: str) -> None:
+def test_uses_that_lite_does_not_load_are_refused(tmp_path: Path, cell: Callable[[], nn.Cell], words: str) -> None:
     model = export(cell(), tmp_path / "model.mindir")
     with pytest.raises(LoweringError, match=words):
         lower_model(model)
@@ -836,17 +836,17 @@ def test_another_layout_is_refused(tmp_path: Path, layout: str) -> None:
         (ops.matmul, ops.matmul, True),
     ],
 )
-def test_one_weight_read_in_two_ways_is_refused(
+def test_one_weight_with_two_layouts_is_refused(
     tmp_path: Path, first: Callable, second: Callable, from_left: bool, kind: type
 ) -> None:
-    """Lite 2.0 turns a weight for its first product in place, and gives the second one wrong numbers."""
+    """Lite 2.0 transposes a weight in place for its first product, so the second one is wrong."""
     model = export(Unary(OneWeightTwice(first, second, kind, from_left)), tmp_path / "model.mindir")
     with pytest.raises(LoweringError, match=r"MatMul.* in .* shares a weight"):
         lower_model(model)
 
 
 def test_arguments_computed_at_run_time_are_refused(tmp_path: Path) -> None:
-    """Version 1 has no place for them."""
+    """Version 1 stores arguments as constants."""
     model = export(Unary(ops.softmax, 1), tmp_path / "model.mindir")
     (node,) = (n for n in model.graph.node if "Softmax" in n.op_type)
     node.input[1] = model.graph.input[0].name
@@ -856,14 +856,16 @@ def test_arguments_computed_at_run_time_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["more", "fewer"])
 def test_another_number_of_inputs_is_refused(tmp_path: Path, change: str) -> None:
-    """Another MindSpore may write the operator otherwise."""
+    """Another version of MindSpore may write the operator with other inputs."""
     model = export(Unary(ops.softmax, 1), tmp_path / "model.mindir")
     (node,) = (n for n in model.graph.node if "Softmax" in n.op_type)
     if change == "more":
         node.input.append(node.input[1])
     else:
         del node.input[1]
-    with pytest.raises(LoweringError, match=r"Softmax in the outermost Cell takes [13] inputs, not 2 as proved"):
+    with pytest.raises(
+        LoweringError, match=r"Softmax in the outermost Cell takes [13] inputs, not the 2 that were tested"
+    ):
         lower_model(model)
 
 
@@ -889,7 +891,7 @@ def test_operators_without_arguments_are_counted_too(tmp_path: Path, change: str
 
 @pytest.mark.parametrize("version", [0, 1, 2, 4])
 def test_other_versions_are_refused(model: ModelProto, version: int) -> None:
-    """The table was proved on version 3; one that was lowered already is no source either."""
+    """Only version 3 can be lowered; a lowered file is version 1."""
     other = ModelProto()
     other.CopyFrom(model)
     other.mind_ir_version = version

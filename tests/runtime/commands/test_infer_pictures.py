@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from synergy.runtime.commands import infer_pictures as picture_run
-from synergy.runtime.commands.infer import with_address
+from synergy.runtime.commands.infer import _ray_address
 from synergy.runtime.commands.infer_pictures import PictureRun
 from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions
@@ -99,7 +99,7 @@ def test_bound_threads_stay_in_one_process(
     assert (tmp_path / "faces.json").read_bytes() == plain
     for several in (("--workers", 2), ("--ray", "local")):
         code, _, err = synergy(*arguments, *bound, *several)
-        assert code == 1 and "not of several workers: say --workers 1" in err
+        assert code == 1 and "not to several workers: add --workers 1" in err
 
 
 def test_no_more_workers_than_pictures(monkeypatch: pytest.MonkeyPatch, bundles: dict[str, Path]) -> None:
@@ -140,7 +140,7 @@ def test_nothing_left_to_do_starts_nobody(synergy, arguments: list[str], plain: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WorkerSetup, "open", None)
         code, out, _ = synergy(*good)
-    assert code == 0 and "5 of 5 pictures were done before" in out
+    assert code == 0 and "5 of 5 images were done before" in out
     assert len(json.loads((tmp_path / "f.json").read_text())["images"]) == 5
 
 
@@ -166,9 +166,9 @@ def test_a_stopped_run_goes_on(arguments: list[str], plain: bytes, tmp_path: Pat
         pytest.skip("it was done before the signal came")
     assert not path.exists() and partial.exists()
     if number != signal.SIGKILL:
-        assert running.returncode == 130 and "the same command goes on from there" in err
+        assert running.returncode == 130 and "run the same command again to continue" in err
     again = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 1 and "pictures were done before" in again.stdout
+    assert again.returncode == 1 and "images were done before" in again.stdout
     assert path.read_bytes() == plain and not partial.exists()
 
 
@@ -211,29 +211,21 @@ def test_workers_do_not_outlive_the_command(arguments: list[str], tmp_path: Path
 
 
 def test_options_that_are_not_for_videos(synergy, bundles: dict[str, Path]) -> None:
-    for option in (["--workers", 2], ["--ray"]):
+    for option in (["--workers", 2], ["--ray", "auto"]):
         code, _, err = synergy("infer", bundles["mb05"], "clip.mp4", *option)
-        assert code == 1 and "are for pictures, not for videos" in err
+        assert code == 1 and "do not apply to videos" in err
     assert synergy("infer", bundles["mb05"], "x.jpg", "--workers", 0)[0] == 2
 
 
-@pytest.mark.parametrize(
-    ("typed", "read"),
-    [
-        ("b p --ray", "b p --ray auto"),
-        ("b --ray p", "b --ray auto p"),
-        ("b --ray camera:0", "b --ray auto camera:0"),
-        ("b p --ray --json f", "b p --ray auto --json f"),
-        ("b p --ray auto --json f", "b p --ray auto --json f"),
-        ("b p --ray local", "b p --ray local"),
-        ("b p --ray 10.0.0.1:6379", "b p --ray 10.0.0.1:6379"),
-        ("b --ray ray://head:10001 p", "b --ray ray://head:10001 p"),
-        ("b p --ray=10.0.0.1:6379", "b p --ray=10.0.0.1:6379"),
-        ("b p", "b p"),
-    ],
-)
-def test_the_address_may_be_left_out(typed: str, read: str) -> None:
-    assert with_address(typed.split()) == read.split()
+@pytest.mark.parametrize("address", ["auto", "local", "10.0.0.1:6379", "ray://head:10001"])
+def test_ray_addresses(address: str) -> None:
+    assert _ray_address(address) == address
+
+
+@pytest.mark.parametrize("words", [("--ray", "p.jpg"), ("--ray", "camera:0"), ("--ray",)])
+def test_ray_without_an_address_is_a_usage_error(synergy, tmp_path: Path, words: tuple[str, ...]) -> None:
+    code, out, err = synergy("infer", tmp_path, "p.jpg", *words)
+    assert code == 2 and out == "" and "--ray" in err
 
 
 def test_a_bar_on_the_terminal_leaves_stdout_alone(arguments: list[str], tmp_path: Path) -> None:
@@ -248,7 +240,7 @@ def test_a_bar_on_the_terminal_leaves_stdout_alone(arguments: list[str], tmp_pat
         while part := os.read(main, 4096):
             shown += part
     os.close(main)
-    assert done.wait() == 0 and b"pictures" in shown and b"1 face" not in shown
+    assert done.wait() == 0 and b"images" in shown and b"1 face" not in shown
     assert (tmp_path / "out.txt").read_text().count(": 1 face\n") == 3
 
 

@@ -36,8 +36,8 @@ def test_nothing_is_installed(data_home: Path) -> None:
 
 
 def test_fetch(data_home: Path, published_yunet: Path, serve: Callable[[bytes | Exception], None]) -> None:
-    serve(published_yunet.read_bytes())
-    for _ in range(2):
+    for answer in (published_yunet.read_bytes(), URLError("an installed model is not fetched again")):
+        serve(answer)
         path = install_yunet()
         assert path == find_yunet() == installed_path()
         assert path.read_bytes() == published_yunet.read_bytes()

@@ -22,6 +22,7 @@ from synergy.runtime.inference.ray_pool import FaceActor, RayWorker, _Actor, ray
 from synergy.runtime.inference.worker import WorkerSetup
 
 ray = pytest.importorskip("ray", reason="pip install 'synergy-mindir[ray]'")
+pytestmark = pytest.mark.e2e
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
 
 
@@ -43,7 +44,7 @@ def expected(bundles: dict[str, Path], jobs: list[PictureJob]) -> list:
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """With room for the pool and for Ray Data's own tasks, however few the cores."""
-    ray.init("local", num_cpus=6, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -119,7 +120,7 @@ def test_a_node_without_the_folder_is_an_error(tmp_path: Path) -> None:
     "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379", "127.0.0.1:99999"]
 )
 def test_an_unreachable_cluster_is_reported_at_once(tmp_path: Path, address: str) -> None:
-    message = f"no Ray cluster at {address}: .*Omit the address"
+    message = f"no Ray cluster at {address}: .*--ray local"
     with pytest.raises(EngineUnavailableError, match=message), ray_pool(WorkerSetup(tmp_path, "onnx"), address, 1):
         pass
 

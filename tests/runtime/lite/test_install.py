@@ -10,11 +10,13 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.lite import install as module
 from synergy.runtime.lite import locate as home
 from synergy.runtime.lite.convert import convert
 from synergy.runtime.lite.install import WHEELS, Wheel, install, unpack
@@ -36,10 +38,10 @@ MEMBERS = {
     f"mindspore_lite-{home.VERSION}.dist-info/WHEEL": "Wheel-Version: 1.0\n",
     f"mindspore_lite-{home.VERSION}.dist-info/RECORD": "",
 }
-# Stands for the compiler: makes a library of nothing.
+# Used instead of the compiler: copies a library that was built once.
 COMPILER = """#!/bin/sh
 while [ "$1" != -o ]; do shift; done
-exec c++ -shared -fPIC -x c++ /dev/null -o "$2"
+exec cp '{library}' "$2"
 """
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler: apt-get install g++")
@@ -75,19 +77,36 @@ class Site:
         return any(words in line for line in self.said)
 
 
+@pytest.fixture(scope="session")
+def compiler(make_once: Callable[[str, Callable[[Path], object]], Path]) -> str:
+    """A script that takes the options of a compiler and makes a library without content."""
+    command = ["c++", "-shared", "-fPIC", "-x", "c++", "/dev/null", "-o"]
+    library = make_once("empty.so", lambda path: subprocess.run([*command, path], check=True))
+    return COMPILER.format(library=library)
+
+
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(site_with_pip: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The same without pip, which takes seconds: the wheel is copied."""
+    wheel = site_with_pip.index / NAME
+    monkeypatch.setattr(module, "download", lambda echo, _, folder: Path(shutil.copy(wheel, folder)))
+    return site_with_pip
+
+
+@pytest.fixture
+def site_with_pip(compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site(tmp_path)
     monkeypatch.delenv("SYNERGY_LITE_HOME", raising=False)
     monkeypatch.setenv("SYNERGY_DATA_HOME", str(site.data))
-    monkeypatch.setenv("CXX", str(script(tmp_path / "compiler", COMPILER)))
+    monkeypatch.setenv("CXX", str(script(tmp_path / "compiler", compiler)))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(site.index))
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     return site
 
 
-def test_installs_headers_libraries_and_binding(site: Site) -> None:
+def test_installs_headers_libraries_and_binding(site_with_pip: Site) -> None:
+    site = site_with_pip
     installed = site.install()
     assert installed == locate()
     assert installed.version == home.VERSION and installed.has_converter
@@ -145,9 +164,10 @@ def test_clears_what_a_killed_installation_left(site: Site) -> None:
     assert not left.exists()
 
 
-def test_two_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One works, the other waits and finds it done."""
-    slow = script(tmp_path / "slow compiler", COMPILER.replace("exec", "sleep 1; exec"))
+def test_two_at_once(site_with_pip: Site, compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One installs, the other waits and finds the installation complete."""
+    site = site_with_pip
+    slow = script(tmp_path / "slow compiler", compiler.replace("exec", "sleep 1; exec"))
     monkeypatch.setenv("CXX", f"'{slow}'")
     code = (
         "import sys; from synergy.runtime.lite.install import Wheel, install; "
@@ -162,7 +182,8 @@ def test_two_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert locate().shim.is_file()
 
 
-def test_without_network(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network(site_with_pip: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = site_with_pip
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(EngineUnavailableError, match=r"could not fetch mindspore-lite .*; check the network and pip"):
         site.install()
@@ -170,7 +191,8 @@ def test_without_network(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in (site.data / "lite").iterdir()] == ["lock"]
 
 
-def test_a_dead_network_is_reported_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_network_is_reported_at_once(site_with_pip: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = site_with_pip
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
@@ -181,14 +203,16 @@ def test_a_dead_network_is_reported_at_once(site: Site, monkeypatch: pytest.Monk
     assert site.said[-1] == "the network does not answer, pip is retrying"
 
 
-def test_another_wheel_than_the_pinned_one(site: Site) -> None:
+def test_another_wheel_than_the_pinned_one(site_with_pip: Site) -> None:
+    site = site_with_pip
     write_wheel(site.index / NAME, {**MEMBERS, "mindspore_lite/lib/libdnnl.so.2": "evil"})
     with pytest.raises(EngineUnavailableError, match=r"(?i)hash"):
         site.install()
     assert find_installation() is None
 
 
-def test_without_pip(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pip(site_with_pip: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = site_with_pip
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineUnavailableError, match="ensurepip"):
         site.install()

@@ -1,4 +1,4 @@
-"""Whether a bundle's proof holds, judged again from its numbers, and what the page cannot vouch for."""
+"""The section `Limits` of the page: what was not run, and what the numbers do not show."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from synergy.runtime.manifest import Drift, Manifest
 from synergy.runtime.parity_record import ParityReport
 from synergy.runtime.specs import Device
 
-FEW_FACES = 30  # in a bin, below which its mean may move by a fifth with other faces
-UNITS = {"params": "whitened units"}  # every other output is in crop pixels
+FEW_FACES = 30  # per yaw bin; with fewer, the mean may change by a fifth with other faces
+UNITS = {"params": "whitened units", "picture_landmarks": "image px", "picture_pose": "degrees"}  # others: OTHER_UNIT
 OTHER_UNIT = "crop px"
 
 
 def limits(data: ReportData) -> Iterator[str]:
-    """What was not run, and what the figures do not say."""
+    """All lines of the section."""
     yield from _devices(data)
     yield from (f"Not run: {line}." for line in data.not_run)
     if data.parity is not None:
         yield _tolerances(data.manifest, data.parity)
     yield from _drifts(data.manifest)
     yield from _faces(data)
+    if data.manifest.golden is not None and data.manifest.golden.real_faces:
+        yield f"{data.manifest.golden.file} contains photographs of people: {data.manifest.golden.data}."
     if data.bench is not None:
-        yield _clock(data)
+        yield _latency(data)
 
 
 def _devices(data: ReportData) -> Iterator[str]:
@@ -59,20 +61,20 @@ def _drifts(manifest: Manifest) -> Iterator[str]:
 
 def _drift(what: str, drift: Drift) -> str:
     mae = "" if drift.mae is None else f" and {drift.mae:.3f}° MAE"
-    beyond = " This is beyond the limit and was accepted by whoever exported it." if drift.accepted else ""
+    beyond = " This is beyond the limit and was accepted at export." if drift.accepted else ""
     return f"{what}: it drifts from the Cell by {drift.nme:.3f} points of NME{mae} ({drift.data}).{beyond}"
 
 
 def _faces(data: ReportData) -> Iterator[str]:
     if data.synthetic:
         yield (
-            "Synthetic faces show whether artifacts agree and how error grows with yaw. They say nothing of accuracy "
-            "on photographs; for that, the options root and raw of synergy report name real ones."
+            "Synthetic faces show whether artifacts agree and how the error grows with yaw. They do not show the "
+            "accuracy on photographs: for that, run synergy report with the option root or raw."
         )
     if data.runs:
         few = [f"{low} to {high}°" for low, high, count in _bins(data) if count < FEW_FACES]
         if few:
-            yield f"Fewer than {FEW_FACES} faces have a yaw of {_listed(few)}: those means are rough."
+            yield f"Fewer than {FEW_FACES} faces have a yaw of {_listed(few)}: their means are uncertain."
         report = data.runs[0].report
         if report.mae is None:
             yield f"Pose error was not measured: {report.mae_missing}."
@@ -82,12 +84,12 @@ def _bins(data: ReportData) -> list[tuple[int, int, int]]:
     return [(*each.range, each.count) for each in data.runs[0].report.nme.bins]
 
 
-def _clock(data: ReportData) -> str:
+def _latency(data: ReportData) -> str:
     assert data.bench is not None
     host = data.bench.host
-    busy = f" The machine was busy (load {host.load:g}, cores {host.cores}), so calm ones are faster."
+    busy = f" The machine was busy (load {host.load:g}, cores {host.cores}), so latency is too high."
     return (
-        "Latency is the network's alone, on ready crops: reading, detecting, cropping and drawing come on top."
+        "Latency is that of the network alone, without reading, detection, cropping and drawing."
         f"{busy if host.load > host.cores else ''}"
     )
 
