@@ -14,10 +14,11 @@ from synergy.export.formats.mindir import write_mindir
 from synergy.export.formats.onnx import write_onnx
 from synergy.export.graph import check_head, deploy_graph
 from synergy.export.lowering.lower import lower_mindir
-from synergy.runtime.engines import Device, engine_class
+from synergy.runtime.engines import engine_class
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import HEADS, ComputePrecision, Format, Precision
+from synergy.runtime.specs import Device
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
 FORMATS = ("mindir", "onnx", "lite")

@@ -16,10 +16,9 @@ from synergy.export.artifacts import FILES, ExportOptions, Log, check_tools, wri
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
-from synergy.export.staging import refuse_existing, staged_directory
 from synergy.runtime.crop import CROP_RULES
 from synergy.runtime.decode import LANDMARK_FRAMES, POSE_RULES
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.files import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
     HEADS,
@@ -39,6 +38,7 @@ from synergy.runtime.manifest import (
     Tensor,
     encode_manifest,
 )
+from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.verification.golden import GOLDEN_NAME
 from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
 from synergy.synergy_model.morphable import MorphableModel

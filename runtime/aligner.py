@@ -14,11 +14,11 @@ import numpy as np
 from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
 from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
 from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, Engine, EngineOptions, load_library, open_engine
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, PoseDecoder, Prediction
 from synergy.runtime.manifest import Artifact
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
 
 if TYPE_CHECKING:
     from synergy.runtime.detection.detector import Detector
@@ -105,7 +105,7 @@ class FaceAligner:
             engine, artifact, threads = best.engine, best.artifact, best.threads
             options = replace(options, precision=best.compute_precision)
         chosen = bundle.artifact(artifact) if artifact else bundle.artifact_for(engine, where)
-        model = bundle.reading(chosen)
+        model = bundle.start_reading(chosen)
         if not isolated:
             load_library(engine)  # while the model is hashed
         opened = open_engine(engine, model(), where, threads, isolated, options)

@@ -19,19 +19,11 @@ import msgspec
 import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle
-from synergy.runtime.engines import (
-    DEFAULT_OPTIONS,
-    Device,
-    Engine,
-    EngineOptions,
-    available,
-    default_threads,
-    engine_class,
-    open_engine,
-)
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import Engine, available, default_threads, engine_class, open_engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError, MediaError
+from synergy.runtime.files import write_file
 from synergy.runtime.manifest import MANIFEST_NAME
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
 from synergy.runtime.variants import Variant, runnable_variants
 
 ROUNDS = 9
@@ -249,7 +241,5 @@ def _read(bundle: Bundle) -> list[Tuning]:
 
 
 def _write(bundle: Bundle, entries: list[Tuning]) -> None:
-    from synergy.runtime.media.inputs import write_file  # not at the top: it imports OpenCV
-
     with contextlib.suppress(MediaError):  # in a read-only folder every process measures again
         write_file(_path(bundle), msgspec.json.format(msgspec.json.encode(entries), indent=2))

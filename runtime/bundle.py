@@ -1,4 +1,4 @@
-"""Open a bundle: nothing is handed out before its hash was checked."""
+"""Read a bundle: the hash of every file is verified before its content is used."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from synergy.runtime.engines import Device, engine_class, readable
-from synergy.runtime.engines.base import ModelFile
+from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.processes.prefetch import start_in_thread
+from synergy.runtime.specs import Device, ModelFile
 
 
 class DenseBasis(msgspec.Struct, frozen=True, eq=False):
-    """The mesh of V vertices, x, y, z interleaved: u (3V,1), w_shp (3V,40), w_exp (3V,10) float32.
+    """3DMM basis of the mesh with V vertices; x, y, z interleaved.
 
-    triangles (T,3) int32, 0-based; T is 0 where the source gave no triangles.
+    Attributes:
+        u: Mean shape (3V,1) float32.
+        w_shp: Shape basis (3V,40) float32.
+        w_exp: Expression basis (3V,10) float32.
+        triangles: Vertex indices (T,3) int32 from 0; T is 0 if the checkpoint had no triangles.
     """
 
     u: np.ndarray
@@ -32,9 +36,15 @@ class DenseBasis(msgspec.Struct, frozen=True, eq=False):
 
 
 class Morphable(msgspec.Struct, frozen=True, eq=False):
-    """Whitening, sparse bases of the 68 landmarks, and the dense basis where one was exported; float32.
+    """Whitening and 3DMM bases, all float32; x, y, z interleaved.
 
-    param_mean, param_std (62,); u_base (204,1), w_shp_base (204,40), w_exp_base (204,10), x, y, z interleaved.
+    Attributes:
+        param_mean: Whitening mean (62,).
+        param_std: Whitening standard deviation (62,).
+        u_base: Mean shape of the 68 landmarks (204,1).
+        w_shp_base: Shape basis of the landmarks (204,40).
+        w_exp_base: Expression basis of the landmarks (204,10).
+        dense: The basis of the mesh, if one was exported.
     """
 
     param_mean: np.ndarray
@@ -58,7 +68,12 @@ DENSE_KEYS = ("u", "w_shp", "w_exp", "triangles")
 
 
 class Bundle:
-    """A bundle on disk, read as verified bytes."""
+    """An exported bundle directory, opened for reading.
+
+    Attributes:
+        folder: The directory.
+        manifest: The content of its manifest.json.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
@@ -66,14 +81,25 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: str | Path) -> Bundle:
-        """Read the manifest. Raises BundleError if there is none or it is not valid."""
+        """Read the manifest of a bundle.
+
+        Args:
+            folder: The bundle directory.
+
+        Raises:
+            BundleError: `folder` is not a directory, or its manifest is missing or invalid.
+        """
         folder = Path(folder)
         if not folder.is_dir():
             raise BundleError(f"no bundle at {folder}: make one with `synergy export CKPT {folder}`")
         return cls(folder, read_manifest(folder))
 
     def read(self, entry: FileEntry) -> bytes:
-        """A file's bytes, after size and sha256 were compared with the manifest's."""
+        """The bytes of a file of the bundle.
+
+        Raises:
+            BundleError: The file is missing, or its size or SHA-256 differs from the manifest.
+        """
         data = self._bytes(entry)
         self._check_hash(entry, hashlib.sha256(data).hexdigest())
         return data
@@ -92,7 +118,11 @@ class Bundle:
             raise BundleError(f"{path} was altered: its sha256 is not the manifest's. Copy or export the bundle again")
 
     def artifact(self, format_or_file: str) -> Artifact:
-        """The artifact of that format or file name. Raises BundleError naming those there are."""
+        """Find an artifact by format ("onnx") or file name ("model.onnx").
+
+        Raises:
+            BundleError: There is none; the message lists the existing ones.
+        """
         for artifact in self.manifest.artifacts:
             if format_or_file in (artifact.format, artifact.file):
                 return artifact
@@ -100,9 +130,16 @@ class Bundle:
         raise BundleError(f"{self.folder} has no {format_or_file} artifact: it has {present}")
 
     def artifact_for(self, engine: str, device: Device) -> Artifact:
-        """The one that the engine prefers on this device.
+        """The artifact that `engine` prefers on `device`.
 
-        Raises BundleError if it reads none of them, EngineUnavailableError for a device that it never runs on.
+        Args:
+            engine: Name of the engine: lite, onnx, openvino or mindspore.
+            device: Where it runs.
+
+        Raises:
+            BundleError: The engine can read none of the artifacts.
+            EngineUnavailableError: The engine does not support this kind of device.
+            ValueError: There is no engine of that name.
         """
         kind = engine_class(engine)
         kind.check_device(device)
@@ -111,17 +148,20 @@ class Bundle:
             return found[0]
         present = ", ".join(f"{artifact.file} ({artifact.precision})" for artifact in self.manifest.artifacts)
         raise BundleError(
-            f"engine {engine} {kind.reading(device)}; {self.folder} has {present}: "
+            f"engine {engine} {kind.support_text(device)}; {self.folder} has {present}: "
             "use another engine, or export the bundle again"
         )
 
     def model_file(self, artifact: Artifact) -> ModelFile:
-        """What an engine loads: the verified bytes with the shapes they promise."""
-        return self.reading(artifact)()
+        """The model for an engine: verified bytes with the tensor specifications of the manifest.
 
-    def reading(self, artifact: Artifact) -> Callable[[], ModelFile]:
-        """As `model_file`, once what is returned is called: until then a thread hashes it, which leaves Python's lock
-        to the caller."""
+        Raises:
+            BundleError: The file is missing, or its size or SHA-256 differs from the manifest.
+        """
+        return self.start_reading(artifact)()
+
+    def start_reading(self, artifact: Artifact) -> Callable[[], ModelFile]:
+        """Like `model_file`, but the hash is computed in a background thread until the returned function is called."""
         data = self._bytes(artifact)
         digest = start_in_thread(lambda: hashlib.sha256(data).hexdigest())
 
@@ -134,18 +174,22 @@ class Bundle:
         return verified
 
     def morphable(self) -> Morphable:
-        """Bases and whitening. Raises BundleError if the file does not hold what it should."""
+        """Read the whitening and the 3DMM bases.
+
+        Raises:
+            BundleError: The file is missing, altered, or an array is missing or has a wrong shape or dtype.
+        """
         name, data = self.manifest.morphable.file, self.read(self.manifest.morphable)
         try:
             content = np.load(io.BytesIO(data), allow_pickle=False)
             arrays = {key: content[key] for key in content.files}
         except (ValueError, OSError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise BundleError(f"{name} is no .npz of plain arrays: {error}. Export the bundle again") from None
+            raise BundleError(f"{name} is not an .npz file of plain arrays: {error}. Export the bundle again") from None
         wrong = [key for key, shape in SPARSE_SHAPES.items() if not _is_sound(arrays.get(key), shape)]
         has_dense = any(key in arrays for key in DENSE_KEYS)
         wrong += _unsound_dense_keys(arrays) if has_dense else []
         if wrong:
-            raise BundleError(f"{name}: {', '.join(wrong)} missing or not as they should be. Export the bundle again")
+            raise BundleError(f"{name}: {', '.join(wrong)} missing or invalid. Export the bundle again")
         dense = DenseBasis(**{key: arrays[key] for key in DENSE_KEYS}) if has_dense else None
         return Morphable(**{key: arrays[key] for key in SPARSE_SHAPES}, dense=dense)
 

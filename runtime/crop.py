@@ -1,7 +1,6 @@
-"""From a face box to the crop that the network sees, and back to image pixels.
+"""Crop geometry: face box -> square region of interest (ROI) -> network input, and points back to image pixels.
 
-Three steps, each with its own coordinates: a detector's box, the region of interest (ROI) that the network was
-trained to see around it, and the crop of that region. The ROI keeps its fractions: only cutting out rounds it.
+The ROI has fractional corners. They are rounded only when the pixels are cut out, as in the official code.
 """
 
 from __future__ import annotations
@@ -11,18 +10,27 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-CROP_SIZE = 120  # pixels; what all networks here were trained at
-MAX_ROI_SIDE = 16384  # pixels; a larger padded region needs over 800 MB, and no photo has such a face
-INTERPOLATIONS = {"linear": "INTER_LINEAR", "lanczos4": "INTER_LANCZOS4"}  # as OpenCV calls them
+CROP_SIZE = 120  # pixels; the input size of all supported networks
+MAX_ROI_SIDE = 16384  # pixels; a larger padded region would need more than 800 MB
+INTERPOLATIONS = {"linear": "INTER_LINEAR", "lanczos4": "INTER_LANCZOS4"}  # OpenCV's names
 
 
 class CropRule(msgspec.Struct, frozen=True):
-    """How a tight face box becomes the square ROI; what SynergyNet and 3DDFA_V2 do differently, as data.
+    """How a tight face box becomes the square ROI. SynergyNet and 3DDFA_V2 use different rules.
 
-    side_of: the base length, either the box's height or the mean of its width and height.
-    scale, round_to: the ROI's side is `scale * base`, rounded down to a multiple of `round_to` pixels.
-    shift_y: the ROI's centre lies `shift_y * base` below the box's.
-    interpolation: how the ROI is resized to the crop.
+    Attributes:
+        side_of: The base length: the height of the box, or the mean of its width and height.
+        scale: The side of the ROI is `scale * base` ...
+        round_to: ... rounded down to a multiple of this many pixels.
+        shift_y: The centre of the ROI is `shift_y * base` below the centre of the box.
+        interpolation: How the ROI is resized to the crop.
+
+    >>> box = np.array([10.0, 20.0, 110.0, 145.0])
+    >>> roi_from_box(box, SYNERGYNET_CROP).tolist()  # side: 1.2 * 125 = 150
+    [-15.0, 7.5, 135.0, 157.5]
+
+    Raises:
+        ValueError: A value is unknown or out of range.
     """
 
     side_of: Literal["height", "mean"]
@@ -47,8 +55,8 @@ CROP_RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP}  # by con
 def roi_from_box(box_xyxy: np.ndarray, rule: CropRule) -> np.ndarray:
     """The square ROI (..., 4) float64 of tight face boxes (..., 4), both x1, y1, x2, y2 in image pixels.
 
-    It may reach outside the image. Raises ValueError for a box that is not finite, is empty or inverted, or is so
-    small that its ROI has no pixel.
+    The ROI can extend beyond the image. Raises ValueError for a box that is not finite, is empty or inverted, or is
+    so small that its ROI has no pixel.
     """
     boxes = check_boxes(box_xyxy)
     size = boxes[..., 2:] - boxes[..., :2]
@@ -75,7 +83,7 @@ def check_boxes(box_xyxy: np.ndarray) -> np.ndarray:
 
 
 def check_image(image_bgr: np.ndarray) -> None:
-    """Raises ValueError unless the image is (H,W,3) uint8 with pixels in it."""
+    """Raises ValueError unless the image is a non-empty (H,W,3) uint8 array."""
     if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8 or image_bgr.ndim != 3:
         raise ValueError("the image must be a (H, W, 3) uint8 array in BGR order, as cv2.imread gives")
     if image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
@@ -87,12 +95,12 @@ def crop_resize(
 ) -> np.ndarray:
     """Cut one ROI (4,) out of an image (H,W,3) uint8 and resize it: (size,size,3) uint8, a new array.
 
-    The ROI's corners are rounded (half to even, as the official code does), and what lies outside the image is
-    black. Raises ValueError for an empty, non-finite or absurdly large ROI and for an unknown interpolation.
+    The ROI's corners are rounded half to even, as in the official code. Pixels outside the image are black. Raises
+    ValueError for an empty or non-finite ROI, one larger than `MAX_ROI_SIDE`, or an unknown interpolation.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"unknown interpolation {interpolation!r}: use {' or '.join(INTERPOLATIONS)}")
-    import cv2  # here, because the rules are read at every start, and ready crops need no OpenCV
+    import cv2  # not at the top: processes that only read the rules do not load OpenCV
 
     region = _cut(image_bgr, _rounded(roi_xyxy))
     if region is None:
@@ -101,13 +109,14 @@ def crop_resize(
 
 
 def roi_to_image(points: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
-    """Crop pixels (N,3,P) -> image pixels (N,3,P), float, by the unrounded ROIs (N,4); z takes the mean scale.
+    """Map points (N,3,P) from crop pixels to image pixels with the unrounded ROIs (N,4): (N,3,P) float.
 
-    Raises ValueError if an ROI is not a proper box or the numbers of both differ.
+    z is scaled by the mean of the x and y scales. Raises ValueError if an ROI is not a valid box or the numbers of
+    points and ROIs differ.
     """
     rois = check_boxes(roi_xyxy)
     if points.ndim != 3 or points.shape[1] != 3 or rois.shape != (len(points), 4):
-        raise ValueError(f"points (N, 3, P) and ROIs (N, 4) do not fit: {points.shape} and {rois.shape}")
+        raise ValueError(f"points (N, 3, P) and ROIs (N, 4) do not match: {points.shape} and {rois.shape}")
     scale_xy = (rois[:, 2:] - rois[:, :2]) / size
     placed = points * np.concatenate([scale_xy, scale_xy.mean(axis=1, keepdims=True)], axis=1)[:, :, None]
     placed[:, :2] += rois[:, :2, None]
@@ -128,7 +137,7 @@ def _rounded(roi_xyxy: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _cut(image_bgr: np.ndarray, roi_xyxy: tuple[int, int, int, int]) -> np.ndarray | None:
-    """The region, a view where it lies inside the image, zero-padded where not; None if none of it is inside."""
+    """The region: a view if it is inside the image, else a zero-padded copy; None if it is entirely outside."""
     left, top, right, bottom = roi_xyxy
     height, width = image_bgr.shape[:2]
     inside = image_bgr[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
@@ -137,6 +146,6 @@ def _cut(image_bgr: np.ndarray, roi_xyxy: tuple[int, int, int, int]) -> np.ndarr
     missing = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
     if not any(missing):
         return inside
-    import cv2  # as in `crop_resize`
+    import cv2  # see `crop_resize`
 
     return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_CONSTANT, value=0)

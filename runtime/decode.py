@@ -1,8 +1,8 @@
-"""From the network's 62 parameters to head pose and face geometry.
+"""Decode the network's 62 3DMM parameters into head pose and face geometry.
 
-The parameters are those of 3DDFA (Guo et al., ECCV 2020): 12 camera numbers, a 3x4 matrix row by row (3x3 scaled
-rotation P and a translation), 40 shape and 10 expression coefficients. The model's axes are x right, y up and
-z out of the picture; images have y down, hence the `LandmarkFrame`.
+The parameters are those of 3DDFA (Guo et al., ECCV 2020): a 3x4 camera matrix in row-major order (3x3 scaled rotation
+and translation), 40 shape and 10 expression coefficients. The model's axes are x right, y up and z towards the viewer.
+Images have y down, hence the `LandmarkFrame`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 
 PARAMS = 62
 CAMERA, SHAPE, EXPRESSION = slice(0, 12), slice(12, 52), slice(52, 62)
-# Below this, sine and cosine are what float32 parameters leave of zero, and their quotient is noise.
-LOST_ANGLE = 1e-6
+# If sine and cosine are both below this, they are rounding errors of float32 zeros and the angle is undefined.
+UNDEFINED_ANGLE = 1e-6
 TINY = np.finfo(np.float64).tiny
 YZX, ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 class PoseRule(msgspec.Struct, frozen=True):
-    """Which entries of the rotation R give the angles: the conventions differ between the networks, as data.
+    """Which (row, column) entries of the rotation R give the angles; SynergyNet and 3DDFA_V2 differ.
 
     yaw = asin(R[2,0]); pitch = atan2(R[pitch_rc], R[2,2]); roll = atan2(R[roll_rc], R[0,0]).
     """
@@ -33,10 +33,10 @@ class PoseRule(msgspec.Struct, frozen=True):
 
 
 class LandmarkFrame(msgspec.Struct, frozen=True):
-    """From model axes, in crop pixels, to the crop's own: y down, and the origins that each network's code uses.
+    """Convert points from model axes (y up) to crop axes (y down), with the origin that each network's code uses.
 
-    y = y_from - y; x and z move by x_shift and z_shift; z_min_to_zero then moves z so that its least value, over the
-    points of one face, is 0.
+    All in crop pixels: x + x_shift, y_from - y, z + z_shift. If z_min_to_zero is set, z is then shifted so that the
+    smallest z of each face is 0.
     """
 
     y_from: float
@@ -45,7 +45,7 @@ class LandmarkFrame(msgspec.Struct, frozen=True):
     z_min_to_zero: bool = False
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Points (N,3,P) in model axes -> the same, a new array, in crop axes."""
+        """Points (N,3,P) in model axes -> a new array (N,3,P) in crop axes."""
         x, y, z = points[:, 0] + self.x_shift, self.y_from - points[:, 1], points[:, 2] + self.z_shift
         if self.z_min_to_zero:
             z = z - z.min(axis=1, keepdims=True)
@@ -62,16 +62,16 @@ LANDMARK_FRAMES = {"synergynet": SYNERGYNET_FRAME, "3ddfa_v2": DDFA_V2_FRAME}
 
 
 def dewhiten(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Network output (N,62), zero mean and unit variance, -> physical parameters (N,62), same dtype."""
+    """Undo the whitening: network output (N,62) -> parameters (N,62) in the model's units, same dtype."""
     _check_params(params)
     return (params * std.reshape(PARAMS) + mean.reshape(PARAMS)).astype(params.dtype)
 
 
 def rotation(params: np.ndarray) -> np.ndarray:
-    """Physical parameters (N,62) -> rotations (N,3,3) float64, rows r1, r2, r1 x r2.
+    """De-whitened parameters (N,62) -> rotations (N,3,3) float64, rows r1, r2, r1 x r2.
 
-    r1 and r2 are the camera's first rows, each normalised; they are not made orthogonal to each other, because the
-    official code does not do that either and its pose figures depend on it.
+    r1 and r2 are the first two rows of the camera matrix, each normalised. They are not orthogonalised, because the
+    official code does not do that and its published pose errors depend on it.
     """
     _check_params(params)
     return rows_to_rotation(params[:, CAMERA].reshape(-1, 3, 4)[:, :2, :3].astype(np.float64))
@@ -80,27 +80,33 @@ def rotation(params: np.ndarray) -> np.ndarray:
 def rows_to_rotation(rows: np.ndarray) -> np.ndarray:
     """The first two rows of scaled rotations (N,2,3) -> rotations (N,3,3), as `rotation`; a zero row stays zero."""
     rows = rows / np.maximum(np.sqrt((rows * rows).sum(axis=2, keepdims=True)), TINY)
-    one, other = rows[:, 0], rows[:, 1]
-    product = one[:, YZX] * other[:, ZXY] - one[:, ZXY] * other[:, YZX]  # np.cross costs ten times as much
-    return np.concatenate([rows, product[:, None]], axis=1)
+    r1, r2 = rows[:, 0], rows[:, 1]
+    r3 = r1[:, YZX] * r2[:, ZXY] - r1[:, ZXY] * r2[:, YZX]  # np.cross is ten times slower
+    return np.concatenate([rows, r3[:, None]], axis=1)
 
 
 def euler_deg(params: np.ndarray, rule: PoseRule) -> np.ndarray:
-    """Physical parameters (N,62) -> yaw, pitch, roll (N,3) float64 in degrees; yaw is in [-90, 90].
+    """De-whitened parameters (N,62) -> yaw, pitch, roll (N,3) float64 in degrees; yaw is in [-90, 90].
 
-    At yaw +-90 only the sum or difference of pitch and roll exists (gimbal lock): it is given as pitch, roll is 0.
+    At yaw +-90 (gimbal lock) only the sum or difference of pitch and roll is defined: it is returned as pitch, and
+    roll is 0.
+
+    >>> params = np.zeros((1, 62), np.float32)
+    >>> params[0, :12] = np.eye(3, 4).ravel()  # identity rotation, no translation
+    >>> euler_deg(params, SYNERGYNET_POSE).tolist()
+    [[0.0, 0.0, 0.0]]
     """
     return rotation_to_euler_deg(rotation(params), rule)
 
 
 def rotation_to_euler_deg(rotations: np.ndarray, rule: PoseRule) -> np.ndarray:
-    """Rotations (N,3,3) -> yaw, pitch, roll (N,3) float64 in degrees, as `euler_deg`."""
+    """Rotations (N,3,3) -> yaw, pitch, roll (N,3) float64 in degrees; see `euler_deg`."""
     sin_yaw = rotations[:, 2, 0].clip(-1.0, 1.0)
-    # Dividing both arguments by cos(yaw) >= 0, as the formulas are usually printed, changes nothing but 0/0.
-    pitch, pitch_lost = _angle(rotations[:, rule.pitch_rc[0], rule.pitch_rc[1]], rotations[:, 2, 2])
-    roll, roll_lost = _angle(rotations[:, rule.roll_rc[0], rule.roll_rc[1]], rotations[:, 0, 0])
+    # The usual formulas divide both arguments of atan2 by cos(yaw) >= 0, which only adds a 0/0 case.
+    pitch, pitch_undefined = _angle(rotations[:, rule.pitch_rc[0], rule.pitch_rc[1]], rotations[:, 2, 2])
+    roll, roll_undefined = _angle(rotations[:, rule.roll_rc[0], rule.roll_rc[1]], rotations[:, 0, 0])
     in_plane = np.arctan2(-np.sign(sin_yaw) * rotations[:, 0, 1], rotations[:, 1, 1])
-    pitch = np.where(pitch_lost & roll_lost, in_plane, pitch)
+    pitch = np.where(pitch_undefined & roll_undefined, in_plane, pitch)
     return np.degrees(np.stack([np.arcsin(sin_yaw), pitch, roll], axis=1))
 
 
@@ -123,7 +129,7 @@ def euler_deg_to_rotation(angles_deg: np.ndarray) -> np.ndarray:
 def vertices(
     params: np.ndarray, u: np.ndarray, w_shp: np.ndarray, w_exp: np.ndarray, frame: LandmarkFrame
 ) -> np.ndarray:
-    """Physical parameters (N,62) -> points (N,3,V) float32 in crop pixels.
+    """De-whitened parameters (N,62) -> points (N,3,V) float32 in crop pixels.
 
     The bases are as in `model_points`: the dense ones give the mesh, the sparse ones the 68 landmarks.
     """
@@ -131,10 +137,19 @@ def vertices(
 
 
 def model_points(params: np.ndarray, u: np.ndarray, w_shp: np.ndarray, w_exp: np.ndarray) -> np.ndarray:
-    """Physical parameters (N,62) -> points (N,3,V) in crop pixels, but in the model's axes (y up).
+    """De-whitened parameters (N,62) -> points (N,3,V) in crop pixels, but in the model's axes (y up).
 
-    u (3V,) or (3V,1), w_shp (3V,40), w_exp (3V,10), with x, y, z interleaved. float32 if all of them are, else
-    float64. Raises ValueError if the shapes do not fit.
+    Args:
+        params: De-whitened parameters (N,62).
+        u: Mean shape (3V,) or (3V,1); x, y, z interleaved, as in both bases.
+        w_shp: Shape basis (3V,40).
+        w_exp: Expression basis (3V,10).
+
+    Returns:
+        (N,3,V), float32 if all arguments are, else float64.
+
+    Raises:
+        ValueError: The shapes do not match.
     """
     _check_params(params)
     rows = u.size
@@ -148,9 +163,9 @@ def model_points(params: np.ndarray, u: np.ndarray, w_shp: np.ndarray, w_exp: np
 
 
 def _angle(sine: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """atan2 in radians, 0 where both arguments vanish, and where that is."""
-    lost = np.hypot(sine, cosine) < LOST_ANGLE
-    return np.where(lost, 0.0, np.arctan2(sine, cosine)), lost
+    """atan2 in radians, 0 where it is undefined, and a mask of where that is."""
+    undefined = np.hypot(sine, cosine) < UNDEFINED_ANGLE
+    return np.where(undefined, 0.0, np.arctan2(sine, cosine)), undefined
 
 
 def _check_params(params: np.ndarray) -> None:

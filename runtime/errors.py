@@ -1,4 +1,4 @@
-"""Failures that a caller can act on. Every message is one line: what is wrong, then what to do."""
+"""The package's exceptions. Every message is one line: what is wrong, then what to do."""
 
 
 class EngineError(RuntimeError):
@@ -6,16 +6,20 @@ class EngineError(RuntimeError):
 
 
 class EngineUnavailableError(EngineError):
-    """The engine, its device or a library it needs is missing here; the message says how to get it."""
+    """The engine, its device or a required library is missing on this machine; the message says how to get it."""
 
 
 class ChildDiedError(EngineError):
-    """The process that ran an engine is gone: whether it would have answered is not known, and another one may."""
+    """The process that ran an engine has ended before it answered. The request can be repeated in a new process."""
 
 
 class BundleError(ValueError):
-    """A bundle is incomplete, altered, or of a schema this version cannot read."""
+    """A bundle is incomplete, altered, or of a schema that this version cannot read."""
 
 
 class MediaError(ValueError):
-    """A picture, box file or output path cannot be used."""
+    """A picture, video, box file or output path cannot be used."""
+
+
+class FileWriteError(OSError, MediaError):
+    """A file cannot be written."""

@@ -1,4 +1,4 @@
-"""What comes out: faces in image pixels, predictions for crops; and what goes in between, crops cut out of images."""
+"""Result types: detections, crops, predictions for crops, and faces in image pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from synergy.runtime.decode import PoseRule, dewhiten, euler_deg
 
 
 class Detection(msgspec.Struct, frozen=True, eq=False):
-    """A face box (4,) float64 x1, y1, x2, y2 in image pixels, and how sure the detector is, 0 to 1."""
+    """A face found by a detector.
+
+    Attributes:
+        box_xyxy: (4,) float64 x1, y1, x2, y2 in image pixels.
+        score: Confidence of the detector, 0 to 1.
+    """
 
     box_xyxy: np.ndarray
     score: float
@@ -20,7 +25,16 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
 
 @dataclass(frozen=True)
 class Pose:
-    """Head pose in degrees, by the convention of the network that made it (`pose` in the manifest)."""
+    """Head pose in degrees. Signs follow the network's convention (`pose` in the bundle's manifest).
+
+    Attributes:
+        yaw: Rotation about the vertical axis, -90 to 90.
+        pitch: Rotation about the axis through the ears, -180 to 180.
+        roll: Rotation in the image plane, -180 to 180.
+
+    >>> Pose(yaw=10.0, pitch=0.0, roll=-5.0)
+    Pose(yaw=10.0, pitch=0.0, roll=-5.0)
+    """
 
     yaw: float
     pitch: float
@@ -28,7 +42,13 @@ class Pose:
 
 
 class PoseDecoder(msgspec.Struct, frozen=True, eq=False):
-    """From a network's parameters to angles: its whitening (62,) and its convention."""
+    """Computes head pose from a network's whitened parameters.
+
+    Attributes:
+        param_mean: Whitening mean (62,) float32.
+        param_std: Whitening standard deviation (62,) float32.
+        rule: The network's angle convention.
+    """
 
     param_mean: np.ndarray
     param_std: np.ndarray
@@ -41,9 +61,14 @@ class PoseDecoder(msgspec.Struct, frozen=True, eq=False):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """For N crops: params (N,62) float32 whitened; landmarks (N,3,68) float32 crop px, y down, z depth.
+    """Network outputs for N crops.
 
-    As landmarks, where the bundle's head gives them: refined_landmarks (N,3,68), vertices (N,3,V) of the mesh.
+    Attributes:
+        params: Whitened 3DMM parameters (N,62) float32.
+        landmarks: (N,3,68) float32 in crop pixels: x right, y down, z depth in the same scale.
+        refined_landmarks: As `landmarks`, (N,3,68), if the bundle's head computes them.
+        vertices: Mesh vertices (N,3,V) in crop pixels, if the bundle's head computes them.
+        pose: Computes the angles from the parameters.
     """
 
     params: np.ndarray
@@ -54,7 +79,7 @@ class Prediction:
 
     @cached_property
     def euler_deg(self) -> np.ndarray:
-        """(N,3) float64 yaw, pitch, roll in degrees. Computed when first asked for."""
+        """Yaw, pitch, roll (N,3) float64 in degrees; computed on first access."""
         return self.pose.euler_deg(self.params)
 
 
@@ -62,11 +87,17 @@ class Prediction:
 class Face:
     """One face in image coordinates.
 
-    landmarks (68,3) float32 px: x right, y down, z in the same scale; pose in degrees; rotation (3,3), rows are
-    the image's x, y (up) and z axes in the head's frame; box_xyxy (4,) as detected or given, roi_xyxy (4,) the
-    square that was cropped; score of the detector, 1.0 for given boxes; params (62,) whitened. As landmarks, where
-    the bundle's head gives them: refined_landmarks (68,3), vertices (V,3). unverified: computed on a card whose answers
-    were not compared with the bundle's golden values.
+    Attributes:
+        landmarks: (68,3) float32 in image pixels: x right, y down, z depth in the same scale.
+        pose: Head pose in degrees.
+        rotation: (3,3) float64; rows are the image's x, y (up) and z axes in the head's frame.
+        box_xyxy: Face box (4,) float64 in image pixels, detected or given by the caller.
+        roi_xyxy: The square (4,) float64 in image pixels that was cropped for the network.
+        score: Confidence of the detector, 0 to 1; 1.0 for boxes given by the caller.
+        params: Whitened 3DMM parameters (62,) float32.
+        refined_landmarks: As `landmarks`, (68,3), if the bundle's head computes them.
+        vertices: Mesh vertices (V,3) float32 in image pixels, if the bundle's head computes them.
+        unverified: Computed on a GPU or NPU whose results were not compared with the bundle's golden values.
     """
 
     landmarks: np.ndarray
@@ -82,8 +113,13 @@ class Face:
 
 
 class FaceCrops(msgspec.Struct, frozen=True, eq=False):
-    """Faces cut out of one image: crops_bgr (F,120,120,3) uint8, their squares rois_xyxy (F,4) float64 in image px,
-    and how each was found."""
+    """Face crops of one image.
+
+    Attributes:
+        crops_bgr: (F,120,120,3) uint8.
+        rois_xyxy: The squares (F,4) float64 in image pixels that were cropped.
+        detections: The F detections.
+    """
 
     crops_bgr: np.ndarray
     rois_xyxy: np.ndarray

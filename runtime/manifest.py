@@ -1,6 +1,6 @@
-"""The manifest of a bundle: its schema, and the strict reading of it.
+"""The manifest of a bundle: schema and strict parsing.
 
-Everything a device needs to know about a model is here as data, so that code never retypes a number.
+It holds all numbers that running a model needs: shapes, preprocessing, crop rule and pose convention.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import msgspec
 
 from synergy.runtime.crop import CROP_SIZE, CropRule
 from synergy.runtime.decode import LandmarkFrame, PoseRule
-from synergy.runtime.engines.base import DYNAMIC, TensorSpec
 from synergy.runtime.errors import BundleError
+from synergy.runtime.specs import DYNAMIC, TensorSpec
 
 SCHEMA = 3
-# 1 lacks `Artifact.compute_precisions`, and its int8 files are of a form that onnxruntime alone reads; 1 and 2 lack
-# `Manifest.golden` and `Artifact.outputs`
+# Schema 1 lacks `Artifact.compute_precisions`, and its int8 files can be read by onnxruntime only. Schemas 1 and 2 lack
+# `Manifest.golden` and `Artifact.outputs`.
 OLDEST_SCHEMA = 1
 PACKAGE = "synergy-mindir"
 MANIFEST_NAME = "manifest.json"
-MANIFEST_LIMIT = 1 << 20  # bytes; a real one has about 3 kB
-FILE_LIMIT = 1 << 31  # bytes; protobuf, and with it every format here, ends there
+MANIFEST_LIMIT = 1 << 20  # bytes; typical: 3 kB
+FILE_LIMIT = 1 << 31  # bytes; the limit of protobuf, in which the models are stored
 
 MAX_FIXED_BATCH = 4096
-POINTS_LIMIT = 1 << 20  # vertices of a mesh; the official one has 53215
-# Outputs of each head, in the graph's order, and their shapes after the batch; V vertices as the dense basis has them.
+POINTS_LIMIT = 1 << 20  # vertices of a mesh; the official mesh has 53215
+# Outputs of each head, in the order of the graph, and their shapes without the batch. A mesh has as many vertices as
+# the dense basis.
 HEADS = {
     "params": ("params",),
     "landmarks": ("params", "landmarks"),
@@ -37,16 +38,14 @@ HEADS = {
 OUTPUT_SHAPES = {"params": (62,), "landmarks": (3, 68), "refined_landmarks": (3, 68)}
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-FileName = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-]  # no folder, no "..", no link out
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]  # no folders and no ".."
 FileSize = Annotated[int, msgspec.Meta(ge=1, le=FILE_LIMIT)]
 Format = Literal["mindir", "mindir_v1", "onnx", "ms"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of the bundle, by bare name, with what it must hash to."""
+    """A file of the bundle: name without folder, SHA-256 and size in bytes."""
 
     file: FileName
     sha256: Sha256
@@ -54,10 +53,10 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far an artifact's task accuracy is from the Cell's, the worst of the engines that ran it.
+    """Difference in task accuracy between an artifact and the Cell; the worst of the engines that ran it.
 
-    `nme` in points of percent, `mae` in degrees, null where the data has no poses; `data` says on what. `accepted`:
-    a drift beyond the limit that the exporter was told to accept.
+    `nme` in percentage points; `mae` in degrees, null if the data has no poses; `data`: the data set. `accepted`: the
+    drift exceeds the limit and was accepted with --accept-drift.
     """
 
     nme: float
@@ -67,7 +66,7 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ComputePrecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An engine computes the artifact in less than float32 with this drift; None until it is proved."""
+    """A compute precision below float32 of one engine, with the drift measured in it; None if not measured yet."""
 
     engine: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,32}\Z")]
     precision: Literal["bf16"]
@@ -75,7 +74,7 @@ class ComputePrecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
-    """One exported model. `compute_precisions`: those below float32 in which the export verified it.
+    """One exported model. `compute_precisions`: those below float32 that the export verified.
 
     `outputs`: the names of the graph's outputs in the file, in order. Some formats lose the manifest's names; the order
     is that of the manifest's outputs in every format.
@@ -89,14 +88,13 @@ class Artifact(FileEntry, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[str, ...] = ()
 
     def precisions(self, engine: str) -> tuple[str, ...]:
-        """What it was proved in on an engine, within the limits of drift; "fp32" first, which stands for the file's
-        own."""
+        """Compute precisions verified on `engine` with a drift within the limits; first "fp32", the file's own."""
         here = (each for each in self.compute_precisions if each.engine == engine)
         return ("fp32", *(each.precision for each in here if each.drift is not None and not each.drift.accepted))
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An input or output. -1 in `shape` is the batch; `meaning` is for people."""
+    """An input or output. -1 in `shape` is a dynamic batch; `meaning` is a description for readers."""
 
     name: str
     shape: tuple[int, ...]
@@ -106,12 +104,12 @@ class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def spec(self) -> TensorSpec:
-        """The part that engines check."""
+        """Name, shape and dtype, which engines check."""
         return TensorSpec(self.name, self.shape, self.dtype)
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What happens to a crop before the backbone; `in_graph` says that the artifact does it itself."""
+    """Preprocessing of a crop: (pixel - mean) / scale. `in_graph`: the model does it itself."""
 
     size: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     colour: Literal["BGR"]
@@ -131,14 +129,14 @@ class GoldenEntry(FileEntry, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The checkpoint that was frozen."""
+    """The exported checkpoint."""
 
     file: str
     sha256: Sha256
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of `manifest.json`."""
+    """The content of `manifest.json`."""
 
     schema: int
     arch: str
@@ -164,18 +162,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def head(self) -> str:
-        """Which of `HEADS` the graph ends in."""
+        """The name in `HEADS` of the graph's outputs."""
         names = tuple(tensor.name for tensor in self.outputs)
         return next(head for head, outputs in HEADS.items() if outputs == names)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON, indented for people."""
+    """The manifest as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and validate `folder/manifest.json`. Raises BundleError saying what is wrong with it."""
+    """Read and validate `folder/manifest.json`. Raises BundleError, which names the problem."""
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_NAME} (make one with `synergy export`)")
@@ -196,7 +194,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 class _Versioned(msgspec.Struct):
     schema: int
-    toolchain: Any = None  # another schema may have anything here
+    toolchain: Any = None  # any type: other schemas may differ
 
 
 def _check_schema(found: _Versioned, path: Path) -> None:
@@ -211,7 +209,7 @@ def _check_schema(found: _Versioned, path: Path) -> None:
 
 
 def _unusable(manifest: Manifest) -> str:
-    """What the runtime could not work with, though the types are right; empty if nothing."""
+    """Why the runtime cannot use a manifest whose types are valid; empty if it can."""
     size = manifest.preprocessing.size
     if not manifest.artifacts:
         return "it has no artifacts"
@@ -225,9 +223,9 @@ def _unusable(manifest: Manifest) -> str:
     if manifest.inputs[0].shape != (batch, size, size, 3) or size != CROP_SIZE:
         return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops"
     if tuple(tensor.name for tensor in manifest.outputs) not in HEADS.values():
-        return f"its outputs are none of {'; '.join(', '.join(names) for names in HEADS.values())}"
+        return f"its outputs are not one of {'; '.join(', '.join(names) for names in HEADS.values())}"
     wrong = [tensor.name for tensor in manifest.outputs if not _is_output(tensor, batch)]
-    return f"output {', '.join(wrong)} has another shape or dtype than it must" if wrong else ""
+    return f"output {', '.join(wrong)} has a wrong shape or dtype" if wrong else ""
 
 
 def _is_output(tensor: Tensor, batch: int) -> bool:

@@ -12,9 +12,9 @@ from enum import Enum
 import msgspec
 
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines.base import engine_label
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Manifest
+from synergy.runtime.specs import engine_label
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):

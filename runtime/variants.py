@@ -8,20 +8,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import (
-    DEFAULT_OPTIONS,
-    ENGINES,
-    Device,
-    Engine,
-    EngineOptions,
-    available,
-    default_threads,
-    engine_class,
-    open_engine,
-    readable,
-)
-from synergy.runtime.engines.base import AUTO, engine_label
+from synergy.runtime.engines import ENGINES, Engine, available, default_threads, engine_class, open_engine, readable
 from synergy.runtime.manifest import Artifact
+from synergy.runtime.specs import AUTO, DEFAULT_OPTIONS, Device, EngineOptions, engine_label
 
 CPU = Device()
 
@@ -131,7 +120,9 @@ def runnable_variants(
         elif not status.ok:
             skipped += (Skipped(artifact, name, status.detail, status.fix) for artifact in files or (None,))
         elif not files:
-            skipped.append(Skipped(None, name, f"{engine_class(name).reading(device)}; the bundle has no such file"))
+            skipped.append(
+                Skipped(None, name, f"{engine_class(name).support_text(device)}; the bundle has no such file")
+            )
         else:
             for artifact in files:
                 precisions = _compute_precisions(name, artifact, device, options, include_unverified)

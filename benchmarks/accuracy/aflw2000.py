@@ -18,9 +18,9 @@ import numpy as np
 from synergy.benchmarks.accuracy.aflw2000_raw import RawSample, pose_counts, read_raw_samples
 from synergy.benchmarks.accuracy.data import DataError, EvaluationData, check_finite, check_labels
 from synergy.benchmarks.accuracy.imresize import imresize
-from synergy.export.staging import staged_directory
 from synergy.runtime.crop import CROP_SIZE, crop_resize
 from synergy.runtime.errors import MediaError
+from synergy.runtime.files import staged_directory
 from synergy.runtime.media.image import read_image
 
 TITLE = "AFLW2000-3D"

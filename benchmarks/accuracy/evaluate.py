@@ -11,7 +11,7 @@ from synergy.benchmarks.accuracy.data import EvaluationData, synthetic_data
 from synergy.benchmarks.accuracy.predictions import Predictions, bundle_predictor, predictions_from_npz
 from synergy.benchmarks.accuracy.report import AccuracyReport, run_predictor, score
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.engines import DEFAULT_OPTIONS, EngineOptions
+from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
 
 Progress = Callable[[float, str], None]
 

@@ -13,9 +13,9 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData, to_crop_
 from synergy.benchmarks.accuracy.predictions import Predictions
 from synergy.benchmarks.accuracy.report import AccuracyReport, pose_errors
 from synergy.runtime.crop import CROP_SIZE
+from synergy.runtime.files import write_file
 from synergy.runtime.media.drawing import CONTOURS, Colour
 from synergy.runtime.media.image import write_image
-from synergy.runtime.media.inputs import write_file
 
 COLUMNS = ("name", "yaw_deg", "nme_percent", "yaw_error_deg", "pitch_error_deg", "roll_error_deg")
 ZOOM = 3  # montage pixels per crop pixel

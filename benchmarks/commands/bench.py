@@ -105,7 +105,7 @@ def peers(
     from synergy.benchmarks.report.peer_chart import peers_chart
     from synergy.benchmarks.speed.latency import BenchOptions
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.media.inputs import write_file
+    from synergy.runtime.files import write_file
 
     if chart is not None:
         require_packages("matplotlib")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from synergy.runtime.commands.console import FAIL, STYLE, short_ms
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
     from synergy.benchmarks.peers.report import OverheadRow, PeerReport, PeerRow, PipelineRow
@@ -139,8 +140,3 @@ def _named(row: PeerRow) -> str:
 
 def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def counted(count: int, what: str) -> str:
-    """1 thread, 2 threads."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from synergy.benchmarks.commands.peer_tables import counted
 from synergy.runtime.commands.console import FAIL, STYLE, short_ms
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
     from synergy.benchmarks.peers.startup import StartupReport

@@ -17,10 +17,10 @@ from synergy.benchmarks.parity.drift import DRIFT_LIMITS, NOMINAL_MAE, NOMINAL_N
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import Device, Engine
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import Engine
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.parity_record import Accuracy, Check
+from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.runtime.verification.golden import Golden, read_golden
 from synergy.runtime.verification.reference import compare, missing_outputs, run_in_batches

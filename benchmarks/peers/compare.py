@@ -30,10 +30,11 @@ from synergy.benchmarks.speed.peak_flops import PeakCase, multiply_adds
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import describe_host
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, engine_class, readable
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.processes.child import Child
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
+from synergy.runtime.text import counted
 
 DEFAULT_BATCHES = (1, 4, 16)
 ROUND_SHARE_S = 0.06  # less than interleave.ROUND_SHARE_S: there are many cases. Most take 8 to 12 of 20 samples
@@ -120,7 +121,7 @@ def library_specs(
         if not peer.is_installed:
             notes.append(f"{name} is not installed, so it is not compared: {peer.install}")
         elif artifact is None:
-            reads = engine_class(peer.engine).reading(Device())
+            reads = engine_class(peer.engine).support_text(Device())
             notes.append(f"{name} is not compared: it {reads}, and {bundle.folder} has no such file")
         else:
             model = bundle.model_file(artifact)
@@ -141,7 +142,7 @@ def _reduced(package: Sequence[SessionSpec], libraries: Sequence[SessionSpec]) -
         dataclasses.replace(spec, precision=precision)
         for spec in package
         for precision in precisions
-        if Device().kind in engine_class(spec.name).reduced.get(precision, ())
+        if Device().kind in engine_class(spec.name).reduced_precisions.get(precision, ())
     ]
 
 
@@ -192,7 +193,7 @@ def _start_peaks(threads: Sequence[int], failures: list[str], stack: ExitStack) 
         try:
             peak = PeakCase(count)
         except EngineError as error:
-            failures.append(f"matrix product, {count} thread{'' if count == 1 else 's'}: {error}")
+            failures.append(f"matrix product, {counted(count, 'thread')}: {error}")
         else:
             stack.callback(peak.close)
             yield peak

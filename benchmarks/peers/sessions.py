@@ -221,7 +221,7 @@ def _bare_mindspore(engine: Any) -> Run:
 
 
 def _bare_openvino(engine: Any) -> Run:
-    places = engine.output_places
+    places = engine.output_indices
 
     def run(crops: np.ndarray) -> list[np.ndarray]:
         found = engine.request_for(len(crops)).infer([crops], share_inputs=True).to_tuple()

@@ -31,9 +31,9 @@ from synergy.benchmarks.speed.interleave import (
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import Device, available, default_threads, readable
-from synergy.runtime.engines.base import DYNAMIC, engine_label
+from synergy.runtime.engines import available, default_threads, readable
 from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import DYNAMIC, Device, engine_label
 
 CROP, PICTURE, COMMAND = "crop", "picture", "command line"
 ENGINES = ("onnx", "openvino", "lite")  # without MindSpore, which takes seconds

@@ -29,8 +29,7 @@ from synergy.benchmarks.speed.timing import wait_until_idle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import EngineOptions, default_threads
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import EngineError
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.inference.local_worker import LocalWorker
@@ -38,6 +37,7 @@ from synergy.runtime.inference.pictures import PictureJob, parts_of
 from synergy.runtime.inference.records import image_record
 from synergy.runtime.inference.worker import WorkerSetup, default_workers
 from synergy.runtime.media.image import read_image, write_image
+from synergy.runtime.specs import DYNAMIC, EngineOptions
 
 CROPS, PICTURES, PHOTOS = "crops", "pictures, boxes given", "pictures, with detection"
 BATCH = 16

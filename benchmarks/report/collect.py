@@ -20,11 +20,11 @@ from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bu
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import Device, default_threads, engine_class
-from synergy.runtime.engines.base import DYNAMIC
+from synergy.runtime.engines import default_threads, engine_class
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.parity_record import ParityReport, read_parity
+from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, runnable_variants
 
 BENCH_ROUNDS = 10  # enough for a stable median in about a minute

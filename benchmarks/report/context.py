@@ -20,10 +20,11 @@ from synergy.benchmarks.report.pictures import FacePicture
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.engines import ENGINES
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest
 from synergy.runtime.media.drawing import CONTOURS
 from synergy.runtime.parity_record import Check, ParityStatus, ParityVerdict, parity_verdict
+from synergy.runtime.specs import DYNAMIC
+from synergy.runtime.text import counted
 from synergy.synergy_model.metrics import YAW_BINS
 
 NOTHING = "–"  # a cell without a value
@@ -152,11 +153,6 @@ def sci(value: float) -> str:
         return f"{value:g}"
     digits, power = f"{value:.1e}".split("e")
     return f"{digits}e{int(power)}"
-
-
-def counted(count: int, what: str) -> str:
-    """1 thread, 2 threads."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def shape(sizes: tuple[int, ...]) -> str:

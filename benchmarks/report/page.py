@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from synergy.benchmarks.report.charts import require_packages
 from synergy.benchmarks.report.collect import ReportData, ReportOptions, collect
-from synergy.benchmarks.report.context import counted, margin, milliseconds, page_context, sci, shape
+from synergy.benchmarks.report.context import margin, milliseconds, page_context, sci, shape
 from synergy.runtime.errors import MediaError
-from synergy.runtime.media.inputs import write_file
+from synergy.runtime.files import write_file
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
     from markupsafe import Markup

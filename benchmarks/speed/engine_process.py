@@ -18,9 +18,10 @@ import numpy as np
 
 from synergy.benchmarks.speed.interleave import SAMPLE_S
 from synergy.benchmarks.speed.timing import time_runs
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, ModelFile, engine_class
+from synergy.runtime.engines import engine_class
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import Child
+from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions, ModelFile
 
 CPU = Device()
 COLD_STARTS = 3

@@ -19,16 +19,9 @@ from synergy.benchmarks.speed.engine_process import EngineSession, SessionInputs
 from synergy.benchmarks.speed.interleave import Progress, ignore_progress, ratio_by_round, run_interleaved
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import (
-    DEFAULT_OPTIONS,
-    ENGINES,
-    Device,
-    EngineOptions,
-    default_threads,
-    engine_class,
-)
-from synergy.runtime.engines.base import DYNAMIC, engine_label
+from synergy.runtime.engines import ENGINES, default_threads, engine_class
 from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, engine_label
 from synergy.runtime.variants import Variant, runnable_variants
 
 BASELINE = "onnx"  # the engine with which the others are compared

@@ -17,6 +17,7 @@ import numpy as np
 from synergy.benchmarks.speed.interleave import BenchmarkCase
 from synergy.benchmarks.speed.timing import time_runs
 from synergy.runtime.processes.child import Child
+from synergy.runtime.text import counted
 
 SIDE = 2048  # of the matrices: 1024 reaches the peak with one thread, but not with several
 PRODUCT_FLOP = 2 * SIDE**3  # a multiply-add is two operations
@@ -41,7 +42,7 @@ class PeakCase(BenchmarkCase):
             self.run_sample(-1)  # NumPy reads the environment while it loads
 
     def __str__(self) -> str:
-        return f"matrix product, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        return f"matrix product, {counted(self.threads, 'thread')}"
 
     def run_sample(self, number: int) -> list[float]:
         return self.child.ask(None)

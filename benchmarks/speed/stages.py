@@ -21,11 +21,12 @@ from synergy.benchmarks.speed.timing import CLOCK, Clock, time_runs
 from synergy.benchmarks.speed.tracking_cost import TrackingCostReport, measure_tracking_cost
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import DEFAULT_OPTIONS, Engine, EngineOptions
+from synergy.runtime.engines import Engine
 from synergy.runtime.faces import Detection
 from synergy.runtime.inference.records import image_record
 from synergy.runtime.media.drawing import draw_faces
 from synergy.runtime.media.image import decode_image, read_image
+from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
 
 SIDES = (512, 1024, 2048, 4096)  # pixels of a square picture with one face
 FACES = (1, 4, 16)  # in the picture of FACES_SIDE pixels

@@ -9,9 +9,8 @@ import msgspec
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions
-from synergy.runtime.engines.base import DYNAMIC, engine_label
 from synergy.runtime.inference.worker import POOL_BATCH
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, engine_label
 
 SESSION, WORKER = "single session", "pool worker"
 

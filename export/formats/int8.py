@@ -21,6 +21,7 @@ from onnx import version_converter
 
 from synergy.export.graph import INPUT_NAME
 from synergy.runtime.crop import CROP_SIZE
+from synergy.runtime.files import whole_file
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
 CALIBRATION_SEED = 1_000_000_009  # differs from the seeds of training (small numbers) and of accuracy measurements
@@ -50,8 +51,8 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
     except ImportError:
         raise QuantizationError("int8 needs onnxruntime: pip install 'synergy-mindir[onnx]'") from None
     _check(crops_bgr_u8)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        folded, made = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
+    with whole_file(path) as made, tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder) / "folded.onnx"
         _fold(path, folded)
         with _quiet():
             quantize_static(
@@ -69,7 +70,6 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
         _share_equal(made)
         onnx.checker.check_model(str(made))
         made.chmod(path.stat().st_mode & 0o777)
-        made.replace(path)
 
 
 @contextmanager

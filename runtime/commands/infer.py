@@ -25,6 +25,7 @@ from synergy.runtime.commands.options import (
     engine_options,
 )
 from synergy.runtime.commands.output import STDOUT, write_report
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
     import threading
@@ -217,4 +218,4 @@ def _infer_video(
                     break
         finally:
             rate = frames / (perf_counter() - start_s)
-            print(f"{source}: {frames} frames, {faces} face{'' if faces == 1 else 's'}, {rate:.1f} frames/s")
+            print(f"{source}: {frames} frames, {counted(faces, 'face')}, {rate:.1f} frames/s")

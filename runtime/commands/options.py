@@ -13,7 +13,7 @@ from synergy.runtime.commands.output import STDOUT, write_report
 if TYPE_CHECKING:
     import msgspec
 
-    from synergy.runtime.engines import EngineOptions
+    from synergy.runtime.specs import EngineOptions
 
 
 class EngineName(str, Enum):
@@ -56,7 +56,7 @@ JsonOption = Annotated[
 
 def engine_options(precision: str, affinity: str | None, lite_config: Path | None) -> EngineOptions:
     """Parse the engine options of a command. Raises BadParameter or ValueError with the reason."""
-    from synergy.runtime.engines import EngineOptions
+    from synergy.runtime.specs import EngineOptions
 
     parts = [part.strip() for part in affinity.split(",")] if affinity is not None else []
     if not all(part.isascii() and part.isdigit() for part in parts):
@@ -78,7 +78,7 @@ def report_json(report: msgspec.Struct) -> str:
 
 def write_json(path: Path | None, report: msgspec.Struct) -> None:
     """Write the report of a command: to a file, to stdout if `path` is `-`, nowhere if it is None."""
-    from synergy.runtime.media.inputs import write_file
+    from synergy.runtime.files import write_file
 
     if path == STDOUT:
         write_report(report_json(report) + "\n")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from synergy.runtime.commands.output import shows_progress
+from synergy.runtime.text import counted
 
 if TYPE_CHECKING:  # rich takes as long to import as everything else that a single picture needs
     from rich.progress import Progress
@@ -23,7 +24,7 @@ def print_record(record: ImageRecord) -> None:
         named = record.error if record.path in record.error else f"{record.path}: {record.error}"
         print(f"error: {named}", file=sys.stderr)
         return
-    print(f"{record.path}: {len(record.faces)} face{'' if len(record.faces) == 1 else 's'}")
+    print(f"{record.path}: {counted(len(record.faces), 'face')}")
     for face in record.faces:
         print(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
 

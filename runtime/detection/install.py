@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from synergy.runtime.errors import MediaError
+from synergy.runtime.files import write_file
 from synergy.runtime.lite.locate import data_folder
-from synergy.runtime.media.inputs import write_file
 
 MODEL_NAME = "face_detection_yunet_2026may.onnx"
 SHA256 = "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0"
@@ -48,7 +48,7 @@ def find_yunet() -> Path | None:
 
 
 def install_yunet(source: Path | None = None) -> Path:
-    """Fetch the model, or copy it from `source`, and return its path. A file that is already installed is not fetched again.
+    """Fetch the model, or copy it from `source`, and return its path. An installed model is not fetched again.
 
     The hash is checked before the file is put in place. Raises MediaError if the model cannot be fetched, read or
     written, or is not the published file.

@@ -22,7 +22,7 @@ import msgspec
 
 from synergy.runtime.detection.install import INSTALL_HINT as DETECTOR_INSTALL_HINT
 from synergy.runtime.detection.install import find_yunet
-from synergy.runtime.diagnostics.probes import OPENCV_RANGE, last_line, run_probe
+from synergy.runtime.diagnostics.probes import OPENCV_RANGE, run_probe
 from synergy.runtime.engines import available
 from synergy.runtime.engines.onnx import INSTALL_HINTS
 from synergy.runtime.errors import EngineUnavailableError, MediaError
@@ -30,6 +30,7 @@ from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
 from synergy.runtime.lite.checks import CURES
 from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
 from synergy.runtime.lite.vendor import package_version
+from synergy.runtime.text import last_line
 
 OLDEST_PYTHON = (3, 10)
 MINDSPORE_PYTHONS = ((3, 10), (3, 12))  # CPython versions that mindspore 2.10 has wheels for
@@ -210,7 +211,7 @@ def check_compiler() -> CheckResult:
         done = subprocess.run(command, input="#include <vector>\n", capture_output=True, text=True, check=False)
         ok, detail, fix = done.returncode == 0, " ".join(compiler), COMPILER_HINT
         if not ok:
-            detail = f"{detail} cannot compile C++17: {last_line(done.stderr)}"
+            detail = f"{detail} cannot compile C++17: {last_line(done.stderr, default='no reason given')}"
     except EngineUnavailableError as error:
         ok, (detail, _, fix) = False, str(error).rpartition(": ")
     if not ok and available("lite").ok:

@@ -16,9 +16,11 @@ from importlib import import_module
 
 import numpy as np
 
-from synergy.runtime.engines import Device, ModelFile, TensorSpec, engine_class
-from synergy.runtime.engines.onnx import card_obstacle
+from synergy.runtime.engines import engine_class
+from synergy.runtime.engines.onnx import card_problem
 from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import Device, ModelFile, TensorSpec
+from synergy.runtime.text import first_line, last_line
 
 OPENCV_RANGE = ">=4.8,<6"  # as in pyproject.toml
 TIMEOUT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
@@ -51,13 +53,7 @@ def run_probe(probe: str, *arguments: str) -> tuple[bool, str]:
                 return prefix == SUCCESS_PREFIX, line.removeprefix(prefix)
     code = done.returncode
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    return False, f"it crashed ({how}): {last_line(done.stderr)}"
-
-
-def last_line(text: str) -> str:
-    """The last line that says something, for an error message."""
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "no reason given"
+    return False, f"it crashed ({how}): {last_line(done.stderr, default='no reason given')}"
 
 
 def run_in_child() -> None:
@@ -69,12 +65,12 @@ def run_in_child() -> None:
         "onnx": lambda: import_module("onnx").__version__,
         "engine": probe_engine,
         "libraries": probe_libraries,
-        "provider": lambda kind: card_obstacle(import_module("onnxruntime"), kind),
+        "provider": lambda kind: card_problem(import_module("onnxruntime"), kind),
     }
     try:
         print(SUCCESS_PREFIX, probes[probe](*arguments), sep="")
     except Exception as error:  # any error is the result of the probe
-        print(FAILURE_PREFIX, (str(error).strip() or type(error).__name__).splitlines()[0], sep="")
+        print(FAILURE_PREFIX, first_line(error), sep="")
 
 
 def probe_opencv() -> str:

@@ -1,4 +1,4 @@
-"""Engines by name. Each lives in one file, and nothing heavy is imported before one is opened."""
+"""Find and open engines by name. An engine's library is imported only when the engine is opened."""
 
 from __future__ import annotations
 
@@ -8,38 +8,30 @@ import sys
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from synergy.runtime.engines.base import (
+from synergy.runtime.engines.base import Engine
+from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.specs import (
     DEFAULT_OPTIONS,
     Availability,
     Device,
-    Engine,
     EngineOptions,
     ModelFile,
-    TensorSpec,
     available_cores,
 )
-from synergy.runtime.errors import EngineUnavailableError
 
 __all__ = [
-    "DEFAULT_OPTIONS",
     "ENGINES",
-    "Availability",
-    "Device",
     "Engine",
-    "EngineOptions",
-    "ModelFile",
-    "TensorSpec",
     "available",
     "default_threads",
     "engine_class",
-    "engine_formats",
     "engines_for",
     "load_library",
     "open_engine",
     "readable",
 ]
 
-# name: module and class; in the order in which they are listed
+# name: module and class, in the order in which engines are listed
 ENGINES = {
     "lite": ("synergy.runtime.engines.lite", "LiteEngine"),
     "onnx": ("synergy.runtime.engines.onnx", "OnnxEngine"),
@@ -49,7 +41,7 @@ ENGINES = {
 
 
 class Readable(Protocol):
-    """What decides which engines run a file; a manifest's artifacts have it."""
+    """Anything with a model format, such as an artifact in a manifest."""
 
     @property
     def format(self) -> str: ...
@@ -59,37 +51,32 @@ File = TypeVar("File", bound=Readable)
 
 
 def engine_class(name: str) -> type[Engine]:
-    """The class of an engine. Raises ValueError listing the valid names."""
+    """The class of an engine. Raises ValueError, which lists the valid names."""
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
     module, attribute = ENGINES[name]
     return getattr(importlib.import_module(module), attribute)
 
 
-def engine_formats(name: str, device: Device | str = "cpu") -> tuple[str, ...]:
-    """Formats the engine reads here for this device, best first."""
-    return engine_class(name).formats_on(_parsed(device))
-
-
 def readable(name: str, files: Iterable[File], device: Device | str = "cpu") -> list[File]:
-    """Those that the engine can run here on this device, the best format first."""
+    """The files that the engine can run on this device, preferred format first."""
     kind, where = engine_class(name), _parsed(device)
     found = [each for each in files if kind.reads(each.format, where)]
     return sorted(found, key=lambda each: kind.formats_on(where).index(each.format))
 
 
 def engines_for(file: Readable, device: Device | str = "cpu") -> list[str]:
-    """Engines that can run such a file on this device, installed or not."""
+    """Names of the engines that can run `file` on this device, installed or not."""
     return [name for name in ENGINES if readable(name, [file], device)]
 
 
 def available(name: str) -> Availability:
-    """Whether the engine works on this machine, without loading it."""
+    """Whether the engine is installed; its library is not loaded."""
     return engine_class(name).available()
 
 
 def load_library(name: str) -> None:
-    """Load an engine's library before there is a model for it. What goes wrong is said when the engine is opened."""
+    """Import an engine's library in advance. Errors are ignored here; opening the engine reports them."""
     with contextlib.suppress(ImportError, OSError, RuntimeError):
         engine_class(name).load_library()
 
@@ -102,11 +89,24 @@ def open_engine(
     isolated: bool = False,
     options: EngineOptions = DEFAULT_OPTIONS,
 ) -> Engine:
-    """Load `model`. Raises EngineUnavailableError if the engine is not installed, EngineError if it refuses.
+    """Load `model` into an engine.
 
-    The engine goes to a child process where `isolated` asks for it, or where it cannot share this one:
-    MindSpore and MindSpore Lite each bring a libmindspore_core.so, and neither loads beside the other; and
-    MindSpore takes its device and threads once per process.
+    The engine runs in a child process if `isolated` is set or if it cannot be loaded into this process: MindSpore and
+    MindSpore Lite both contain a libmindspore_core.so and cannot be loaded together, and MindSpore accepts its device
+    and thread count only once per process.
+
+    Args:
+        name: lite, onnx, openvino or mindspore.
+        model: The model's bytes and tensor specifications.
+        device: A `Device`, or a text such as "cpu" or "gpu:0".
+        threads: CPU threads; None: as many as there are available cores.
+        isolated: Run the engine in a child process.
+        options: Compute precision, thread affinity and others.
+
+    Raises:
+        ValueError: The name, the device or `threads` is invalid.
+        EngineUnavailableError: The engine or the device is not available; the message says how to install it.
+        EngineError: The engine cannot load the model.
     """
     device = _parsed(device)
     status = available(name)
@@ -123,7 +123,7 @@ def open_engine(
 
 
 def default_threads() -> int:
-    """As many as there are cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(available_cores())
 
 
@@ -134,7 +134,7 @@ def _parsed(device: Device | str) -> Device:
 def _collides(name: str) -> bool:
     if name == "lite":
         return "mindspore" in sys.modules
-    if name == "mindspore":  # beside itself too: threads and device can be set once per process
+    if name == "mindspore":  # also with itself: threads and device can be set only once per process
         from synergy.runtime.engines.lite import is_loaded
 
         return "mindspore" in sys.modules or is_loaded()

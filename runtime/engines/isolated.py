@@ -1,7 +1,7 @@
-"""Any engine in a child process.
+"""Run any engine in a child process.
 
-For parity beside the Cell (MindSpore and Lite cannot share a process), for pools, and so that a crash in a
-native library is an error instead of the end.
+Needed for parity checks (MindSpore and Lite cannot be loaded into one process) and for worker pools. A crash in a
+native library becomes an EngineError instead of ending the program.
 """
 
 from __future__ import annotations
@@ -11,21 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    DEFAULT_OPTIONS,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-)
+from synergy.runtime.engines.base import Engine
 from synergy.runtime.errors import EngineError
 from synergy.runtime.processes.child import SPIN_WAIT_S, Child
 from synergy.runtime.processes.shared_memory import Place, SharedArrays
+from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
 
 
 class IsolatedEngine(Engine):
-    """The engine `name`, one process away. The child ends when this object or its process does."""
+    """The engine `name` in a child process, which ends when this object is closed or this process ends."""
 
     def __init__(
         self, name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
@@ -50,10 +44,10 @@ class IsolatedEngine(Engine):
 
     @classmethod
     def check(cls, model: ModelFile, device: Device, options: EngineOptions) -> None:
-        """Left to the engine itself, in the child."""
+        """The engine checks the request in the child."""
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        if not self.inputs.close.alive:  # its number may by now be that of another file
+        if not self.inputs.close.alive:  # the descriptor may have been reused for another file
             raise EngineError(f"this {self.name} engine is closed")
         places = self.child.ask(self.inputs.put(arrays))
         return [array.copy() for array in self.outputs.get(places)]
@@ -65,7 +59,7 @@ class IsolatedEngine(Engine):
 
 
 def make_handler() -> Callable[[Any], Any]:
-    """In the child: the first request names the engine and its model, every later one is a run."""
+    """In the child: the first request contains the engine and its model, every later one is a run."""
     session: list[_Session] = []
 
     def handle(request: Any) -> Any:
@@ -78,7 +72,7 @@ def make_handler() -> Callable[[Any], Any]:
 
 
 class _Session:
-    """The engine itself, in the child, between the memory for its inputs and that for its outputs."""
+    """In the child: the engine, with shared memory for inputs and outputs."""
 
     def __init__(
         self,
@@ -95,5 +89,5 @@ class _Session:
         self.engine = engine_class(name)(model, device, threads, options)
 
     def run(self, places: Sequence[Place]) -> list[Place]:
-        """Checked in the parent, inputs before and outputs after."""
+        """Run without checks; the parent checks inputs and outputs."""
         return self.outputs.put(self.engine._run(self.inputs.get(places)))

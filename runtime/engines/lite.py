@@ -1,4 +1,4 @@
-"""`.ms` and MindIR files on MindSpore Lite."""
+"""Engine for `.ms` and MindIR files on MindSpore Lite."""
 
 from __future__ import annotations
 
@@ -8,36 +8,29 @@ from typing import ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    DEFAULT_OPTIONS,
-    DYNAMIC,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-    TensorSpec,
-)
+from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.batches import run_in_batches
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.config import lite_settings
 from synergy.runtime.lite.locate import VERSION, diagnose, find_installation, version_numbers
 from synergy.runtime.lite.vendor import VendorModel, package_version
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Availability, Device, EngineOptions, ModelFile, TensorSpec
 
 __all__ = ["LiteEngine", "is_loaded", "readable_formats"]
 
-# TensorRT rounds the factors of float32 products to 19 bits (TF32) and Lite has no switch for it; NVIDIA's libraries
-# read this when they start.
-EXACT_PRODUCTS = ("NVIDIA_TF32_OVERRIDE", "0")
-_MODEL_TYPES = {"ms": "ms", "mindir": "mindir", "mindir_v1": "mindir"}  # a bundle's formats as Lite calls them
+# Disables TF32, to which TensorRT rounds the factors of float32 products by default. Lite has no option for it.
+# NVIDIA's libraries read this environment variable when they start.
+DISABLE_TF32 = ("NVIDIA_TF32_OVERRIDE", "0")
+_MODEL_TYPES = {"ms": "ms", "mindir": "mindir", "mindir_v1": "mindir"}  # bundle format: Lite's model type
 
 
 def readable_formats(device: Device | None = None) -> tuple[str, ...]:
-    """Formats that the Lite found here reads for a device (None: the CPU), best first.
+    """Formats that the installed Lite reads for a device (None: the CPU), preferred first.
 
-    On the CPU `.ms`, which builds four times faster than MindIR. A card compiles MindIR; what `.ms` holds was made
-    for the CPU and would run there, unasked. Releases newer than 2.0 also read MindIR as today's MindSpore writes it.
+    On the CPU `.ms` is preferred, because it loads four times faster than MindIR. For a GPU or NPU Lite compiles
+    MindIR; `.ms` files are converted for the CPU and would silently run there. Releases newer than 2.0 also read
+    MindIR as MindSpore 2.10 writes it.
     """
     is_newer = version_numbers(_version())[:2] > version_numbers(VERSION)[:2]
     if device is not None and device.kind != "cpu":
@@ -55,22 +48,23 @@ def _version() -> str:
         return package
     try:
         home = find_installation()
-    except EngineUnavailableError:  # `available` tells it
+    except EngineUnavailableError:  # reported by `available`
         return VERSION
     return VERSION if home is None else home.version
 
 
 class LiteEngine(Engine):
-    """MindSpore Lite: the vendor's package where it is installed, else this program's own binding.
+    """MindSpore Lite, through the vendor's Python package if it is installed, else through the C++ binding.
 
-    `SYNERGY_LITE_HOME` comes before both. A device that Lite cannot use is an error, never a silent fall back.
+    If `SYNERGY_LITE_HOME` is set, the release there is used with the binding. A device that Lite cannot use is an
+    error; there is no fallback to the CPU.
     """
 
     name = "lite"
     formats = readable_formats()
-    reduced: ClassVar = {"fp16": ("gpu", "ascend")}
-    binds_threads = True
-    reads_lite_config = True
+    reduced_precisions: ClassVar = {"fp16": ("gpu", "ascend")}
+    supports_affinity = True
+    supports_lite_config = True
 
     @classmethod
     def formats_on(cls, device: Device) -> tuple[str, ...]:
@@ -86,12 +80,12 @@ class LiteEngine(Engine):
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
     ) -> None:
-        """Raises EngineUnavailableError without Lite or the device, EngineError if the file is not as it should be."""
+        """Raises EngineUnavailableError without Lite or the device, EngineError if the model does not fit its specs."""
         super().__init__(model, device, threads, options)
         kind = LiteModel if _package_in_use() is None else VendorModel
         settings = lite_settings(device, options, model.inputs)
         if device.kind == "gpu" and options.compute_precision == "fp32":
-            os.environ.setdefault(*EXACT_PRODUCTS)
+            os.environ.setdefault(*DISABLE_TF32)
         self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads, settings)
         is_compiled_for_sizes = device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC
         self._batches = options.batches if is_compiled_for_sizes else ()
@@ -107,7 +101,7 @@ class LiteEngine(Engine):
 
     def _run_once(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         outputs = self._session.run([arrays[which] for which in self._input_order])
-        if self._output_order is None:  # only now are the outputs known on every Lite
+        if self._output_order is None:  # some Lite versions describe the outputs only after a run
             self._output_order = _order(self.model.outputs, self._session.outputs)
         return [outputs[which] for which in self._output_order] if len(outputs) == len(self._output_order) else outputs
 
@@ -116,20 +110,20 @@ class LiteEngine(Engine):
 
 
 def _input_order(wanted: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> list[int]:
-    """For each of Lite's inputs the index of the manifest's input; refuses dtypes or shapes that differ."""
+    """For each of Lite's inputs the index of the manifest's input. Raises EngineError if dtypes or shapes differ."""
     order = _order(found, wanted)
     mismatch = len(found) != len(wanted) or any(
         not _same(wanted[which], spec) for which, spec in zip(order, found, strict=True)
     )
     if mismatch:
         raise EngineError(
-            f"the model file takes {_shown(found)}, its manifest says {_shown(wanted)}: export the bundle again"
+            f"the model file takes {_described(found)}, its manifest says {_described(wanted)}: export the bundle again"
         )
     return order
 
 
 def _order(targets: Sequence[TensorSpec], sources: Sequence[TensorSpec]) -> list[int]:
-    """Index in `sources` of each target: by name where the names survived the conversion, else by place."""
+    """Index in `sources` of each target: by name if the conversion kept the names, else by position."""
     names = [spec.name for spec in sources]
     if sorted(names) == sorted(spec.name for spec in targets):
         return [names.index(spec.name) for spec in targets]
@@ -137,11 +131,11 @@ def _order(targets: Sequence[TensorSpec], sources: Sequence[TensorSpec]) -> list
 
 
 def _same(wanted: TensorSpec, found: TensorSpec) -> bool:
-    """An input that Lite leaves open may be fixed by the manifest, not the other way round."""
+    """Whether dtype and shape agree; a dimension that is dynamic in Lite can be fixed in the manifest."""
     pairs = zip(wanted.shape, found.shape, strict=False)
     same_shape = len(wanted.shape) == len(found.shape) and all(f in (DYNAMIC, w) for w, f in pairs)
     return same_shape and wanted.dtype == found.dtype
 
 
-def _shown(specs: Sequence[TensorSpec]) -> str:
+def _described(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs)

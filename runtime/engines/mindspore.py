@@ -1,4 +1,4 @@
-"""MindIR files on MindSpore itself: the graph as the training side would run it."""
+"""Engine for MindIR files on MindSpore, the framework that exported them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    CANN_HINT,
-    DEFAULT_OPTIONS,
-    ONEDNN_ISA_LIMIT,
-    WITHOUT_CARD,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-)
+from synergy.runtime.engines.base import CANN_HINT, CPU_HINT, ONEDNN_ISA_LIMIT, Engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
-from synergy.runtime.lite.stderr import captured
+from synergy.runtime.lite.stderr import capture_stderr
+from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
+from synergy.runtime.text import first_line
 
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
-CURES = {  # what MindSpore 2.10's package, which has the plugins for both, needs for a card
+CURES = {  # what MindSpore 2.10 needs for a GPU or NPU; its package contains the plugins for both
     "gpu": "put the libraries of CUDA 11.1 or 11.6 and cuDNN 8 on LD_LIBRARY_PATH",
     "ascend": CANN_HINT,
 }
@@ -37,7 +29,7 @@ class MindSporeEngine(Engine):
 
     name = "mindspore"
     formats = ("mindir",)
-    reduced: ClassVar = {"fp16": ("ascend",)}
+    reduced_precisions: ClassVar = {"fp16": ("ascend",)}
 
     @classmethod
     def available(cls) -> Availability:
@@ -54,13 +46,13 @@ class MindSporeEngine(Engine):
 
         self.tensor = ms.Tensor
         _choose_device(device, threads, options)
-        with tempfile.TemporaryDirectory() as folder:  # MindSpore loads from paths only; the folder is private
+        with tempfile.TemporaryDirectory() as folder:  # MindSpore loads from paths only
             path = Path(folder) / "model.mindir"
             path.write_bytes(model.data)
             try:
                 self.cell = ms.nn.GraphCell(ms.load(str(path)))
             except (RuntimeError, ValueError, TypeError) as error:
-                raise EngineError(f"MindSpore cannot load the MindIR: {_first_line(error)}") from None
+                raise EngineError(f"MindSpore cannot load the MindIR: {first_line(error)}") from None
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         if self.cell is None:
@@ -68,7 +60,7 @@ class MindSporeEngine(Engine):
         try:
             outputs = self.cell(*(self.tensor(array) for array in arrays))
         except (RuntimeError, ValueError, TypeError) as error:
-            raise EngineError(f"MindSpore failed: {_first_line(error)}") from None
+            raise EngineError(f"MindSpore failed: {first_line(error)}") from None
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return [np.array(output.asnumpy()) for output in outputs]
 
@@ -77,25 +69,25 @@ class MindSporeEngine(Engine):
 
 
 def _choose_device(device: Device, threads: int, options: EngineOptions) -> None:
-    """All can be chosen once per process, before MindSpore has run: `open_engine` sees to that."""
+    """Set device, threads and precision. MindSpore accepts them once per process, before its first operator."""
     import mindspore as ms
 
-    ms.device_context.cpu.op_tuning.threads_num(threads)  # 25 unless told, however few the cores
+    ms.device_context.cpu.op_tuning.threads_num(threads)  # MindSpore's default is 25, even on a machine with few cores
     if device.kind == "cpu":
         ms.set_device("CPU")
         return
     try:
-        with captured():  # its log says in several lines what the exception says in one
+        with capture_stderr():  # the log repeats the exception's message
             ms.set_device(TARGETS[device.kind], device.index)
             _choose_precision(device, options)
     except (RuntimeError, ValueError) as error:
-        reason = _first_line(error).partition(". Please ")[0]
-        cure = f"{CURES[device.kind]}; {WITHOUT_CARD}"
+        reason = first_line(error).partition(". Please ")[0]
+        cure = f"{CURES[device.kind]}; or {CPU_HINT}"
         raise EngineUnavailableError(f"MindSpore cannot use {device}: {reason}; {cure}") from None
 
 
 def _choose_precision(device: Device, options: EngineOptions) -> None:
-    """On cards MindSpore's own choice is HF32 or TF32 for convolutions, and float16 on some chips."""
+    """Disable the defaults of GPUs and NPUs: HF32 or TF32 for convolutions, and float16 on some chips."""
     import mindspore as ms
 
     if device.kind == "ascend":
@@ -106,7 +98,3 @@ def _choose_precision(device: Device, options: EngineOptions) -> None:
     elif device.kind == "gpu":
         ms.device_context.gpu.op_precision.conv_allow_tf32(False)
         ms.device_context.gpu.op_precision.matmul_allow_tf32(False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

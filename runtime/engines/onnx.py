@@ -1,4 +1,4 @@
-"""ONNX files on onnxruntime."""
+"""Engine for ONNX files on onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,41 +13,34 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
-    CANN_HINT,
-    DEFAULT_OPTIONS,
-    WITHOUT_CARD,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-)
+from synergy.runtime.engines.base import CANN_HINT, CPU_HINT, Engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
+from synergy.runtime.text import first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "ascend": "CANNExecutionProvider"}
-# The package that has the provider. It holds the same module as plain onnxruntime, which must make room for it.
+# How to install the provider. Its package contains the same module as onnxruntime and must replace it.
 INSTALL_HINTS = {
     "gpu": "pip uninstall onnxruntime, then pip install 'synergy-mindir[onnx-gpu]'",
     "ascend": "pip uninstall onnxruntime, then pip install onnxruntime-cann",
 }
 _LIBRARIES = {"gpu": "libonnxruntime_providers_cuda.so", "ascend": "libonnxruntime_providers_cann.so"}
 _LIBRARY_CURES = {
-    "gpu": "pip install 'synergy-mindir[onnx-gpu]' has all but libcuda.so.1, which NVIDIA's driver has",
+    "gpu": "run pip install 'synergy-mindir[onnx-gpu]'; libcuda.so.1 comes with NVIDIA's driver",
     "ascend": CANN_HINT,
 }
-_CARD_FAILURES = {"gpu": "CUDA failure", "ascend": "CANN failure"}  # how it begins what these libraries report
-_PRECISION_MODES = {"fp32": "must_keep_origin_dtype", "fp16": "force_fp16"}  # CANN's words
-WARNINGS, ERRORS_ONLY, NOTHING = 2, 3, 4  # onnxruntime's severity scale
+_CARD_ERROR_PREFIXES = {"gpu": "CUDA failure", "ascend": "CANN failure"}  # first words of these libraries' errors
+_PRECISION_MODES = {"fp32": "must_keep_origin_dtype", "fp16": "force_fp16"}  # CANN's names
+LOG_WARNINGS, LOG_ERRORS, LOG_FATAL = 2, 3, 4  # onnxruntime's severity levels
 
 
 class OnnxEngine(Engine):
-    """onnxruntime's session; a device it cannot use is an error, never a silent fall back to the CPU."""
+    """An onnxruntime session. A device that it cannot use is an error; there is no fallback to the CPU."""
 
     name = "onnx"
     formats = ("onnx",)
-    reduced: ClassVar = {"fp16": ("ascend",)}  # CUDA's provider computes in the file's own types
-    binds_threads = True
+    reduced_precisions: ClassVar = {"fp16": ("ascend",)}  # the CUDA provider has no such option
+    supports_affinity = True
 
     @classmethod
     def available(cls) -> Availability:
@@ -57,7 +50,7 @@ class OnnxEngine(Engine):
 
     @classmethod
     def load_library(cls) -> None:
-        import onnxruntime  # noqa: F401 - the import is what is wanted
+        import onnxruntime  # noqa: F401 - imported for its side effect
 
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
@@ -67,7 +60,7 @@ class OnnxEngine(Engine):
 
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
-        settings.log_severity_level = ERRORS_ONLY
+        settings.log_severity_level = LOG_ERRORS
         if options.affinity:
             settings.add_session_config_entry("session.intra_op_thread_affinities", worker_cores(threads, options))
         if device.kind == "cpu":
@@ -83,55 +76,57 @@ class OnnxEngine(Engine):
         try:
             return self.session.run(self.output_names, dict(zip(self.input_names, arrays, strict=True)))
         except Exception as error:  # its exception classes share no base but Exception
-            raise EngineError(f"onnxruntime failed: {_first_line(error)}") from None
+            raise EngineError(f"onnxruntime failed: {first_line(error)}") from None
 
     def close(self) -> None:
         self.session = None
 
 
 def worker_cores(threads: int, options: EngineOptions) -> str:
-    """onnxruntime's list: the cores in turn, counted from 1, one for each thread but the caller's, which it leaves be.
+    """onnxruntime's affinity setting: one core, counted from 1, per worker thread, joined by ";".
 
-    Raises EngineError for a single thread, which is the caller's.
+    onnxruntime does not bind the calling thread, which is one of the `threads`. Raises EngineError for a single thread.
     """
     if threads == 1:
-        raise EngineError("onnxruntime binds worker threads, and with 1 thread has none: use taskset, or more threads")
+        raise EngineError(
+            "onnxruntime binds worker threads only, and with 1 thread there are none: use taskset, or more threads"
+        )
     cores = options.affinity
-    return ";".join(str(cores[which % len(cores)] + 1) for which in range(1, threads))
+    return ";".join(str(cores[index % len(cores)] + 1) for index in range(1, threads))
 
 
 def card_provider(device: Device, options: EngineOptions) -> tuple[str, dict[str, str]]:
-    """The provider for a card, with its options."""
+    """The execution provider for a GPU or NPU, with its options."""
     if device.kind == "gpu":  # float32 products rounded to 19 bits (TF32) are its default
         return PROVIDERS["gpu"], {"device_id": str(device.index), "use_tf32": "0"}
     mode = _PRECISION_MODES[options.compute_precision]
     return PROVIDERS["ascend"], {"device_id": str(device.index), "precision_mode": mode}
 
 
-def card_obstacle(runtime: ModuleType, kind: str) -> str:
-    """What this onnxruntime lacks for a kind of card: its provider, or a library of that; "" if nothing is missing."""
+def card_problem(runtime: ModuleType, kind: str) -> str:
+    """What this onnxruntime lacks for a kind of device: its provider or a library of it; "" if nothing is missing."""
     if PROVIDERS[kind] not in runtime.get_available_providers():
         return f"no {PROVIDERS[kind]}"
     _load_cuda_packages(runtime)
     path = Path(runtime.__file__ or "").parent / "capi" / _LIBRARIES[kind]
-    try:  # onnxruntime itself only logs why its provider does not start
+    try:  # onnxruntime only logs why a provider does not start
         ctypes.CDLL(str(path)) if path.is_file() else None
     except OSError as error:
-        return _first_line(error)
+        return first_line(error)
     return ""
 
 
 def _open_on_card(runtime: ModuleType, data: bytes, settings: Any, device: Device, options: EngineOptions) -> Any:
-    """A session with every operator on the card."""
+    """A session with every operator on the GPU or NPU."""
     provider = card_provider(device, options)
     present = runtime.get_available_providers()
     if provider[0] not in present:
         raise EngineUnavailableError(
             f"this onnxruntime has no {provider[0]} for {device} (it has {', '.join(present)}): "
-            f"{INSTALL_HINTS[device.kind]}; {WITHOUT_CARD}"
+            f"{INSTALL_HINTS[device.kind]}; or {CPU_HINT}"
         )
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    settings.log_severity_level = NOTHING  # its words are in the exception too
+    settings.log_severity_level = LOG_FATAL  # the exception contains the message
     _load_cuda_packages(runtime)
     try:
         with _silenced(runtime):
@@ -144,32 +139,32 @@ def _open_on_card(runtime: ModuleType, data: bytes, settings: Any, device: Devic
 
 
 def _open(runtime: ModuleType, data: bytes, settings: Any, provider: tuple[str, dict[str, str]]) -> Any:
-    """A session that goes on with no other provider, neither now nor at a run."""
+    """A session without fallback to another provider, neither at creation nor at a run."""
     try:
         session = runtime.InferenceSession(data, settings, providers=[provider], enable_fallback=0)
     except Exception as error:  # its exception classes share no base but Exception
-        raise EngineError(f"onnxruntime cannot load the model: {_first_line(error)}") from None
+        raise EngineError(f"onnxruntime cannot load the model: {first_line(error)}") from None
     session.disable_fallback()
     return session
 
 
 def _card_failure(runtime: ModuleType, device: Device, reason: str) -> EngineError:
-    """Why it does not run on the card: a library, else what onnxruntime said."""
-    obstacle = card_obstacle(runtime, device.kind)
+    """The error for a failed device session: a missing library if there is one, else onnxruntime's message."""
+    obstacle = card_problem(runtime, device.kind)
     if obstacle:
-        cure = f"{_LIBRARY_CURES[device.kind]}; {WITHOUT_CARD}"
+        cure = f"{_LIBRARY_CURES[device.kind]}; or {CPU_HINT}"
         return EngineUnavailableError(f"onnxruntime cannot use {device}: {obstacle}; {cure}")
     if "default CPU EP" in reason:
         return EngineError(
-            f"{PROVIDERS[device.kind]} on {device} cannot run all operators of this model, and what is left must not "
-            "go to the CPU unasked: use another artifact, or --device cpu"
+            f"{PROVIDERS[device.kind]} on {device} cannot run all operators of this model, and there is no "
+            "fallback to the CPU: use another artifact, or --device cpu"
         )
-    kind = EngineUnavailableError if _CARD_FAILURES[device.kind] in reason else EngineError
-    return kind(f"{reason} (on {device}; see what `synergy doctor` says of the card, or use --device cpu)")
+    kind = EngineUnavailableError if _CARD_ERROR_PREFIXES[device.kind] in reason else EngineError
+    return kind(f"{reason} (on {device}; run `synergy doctor` to check the device, or use --device cpu)")
 
 
 def _load_cuda_packages(runtime: ModuleType) -> None:
-    """Find CUDA's and cuDNN's libraries where pip puts them; what is missing shows when the provider starts."""
+    """Load the CUDA and cuDNN libraries that pip installed; missing ones are reported when the provider starts."""
     if hasattr(runtime, "preload_dlls"):  # from 1.21 on
         with contextlib.redirect_stdout(io.StringIO()):
             runtime.preload_dlls()
@@ -177,13 +172,9 @@ def _load_cuda_packages(runtime: ModuleType) -> None:
 
 @contextlib.contextmanager
 def _silenced(runtime: ModuleType) -> Iterator[None]:
-    """The cause comes as an exception; onnxruntime's own log of it would fill the user's screen."""
-    runtime.set_default_logger_severity(NOTHING)
+    """Suppress onnxruntime's log, which repeats the exception in many lines."""
+    runtime.set_default_logger_severity(LOG_FATAL)
     try:
         yield
     finally:
-        runtime.set_default_logger_severity(WARNINGS)  # as it starts; it does not tell what it is
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        runtime.set_default_logger_severity(LOG_WARNINGS)  # the default; the current value cannot be read

@@ -1,4 +1,4 @@
-"""ONNX files on OpenVINO, which on Intel's CPUs is fast with batches, and faster in less than float32."""
+"""Engine for ONNX files on OpenVINO's CPU plugin."""
 
 from __future__ import annotations
 
@@ -14,41 +14,46 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synergy.runtime.engines.base import (
+from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT, Engine
+from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import (
     DEFAULT_OPTIONS,
     DYNAMIC,
-    ONEDNN_ISA_LIMIT,
     PRECISIONS,
     Availability,
     Device,
-    Engine,
     EngineOptions,
     ModelFile,
     TensorSpec,
 )
-from synergy.runtime.errors import EngineError
 
-# Importing openvino imports this, writes a client id to the user's home and reports the import to its maker. Without
-# it openvino's own stand-in is used, which does neither.
+# Importing openvino imports this package, which writes a client id to the user's home directory and reports the import
+# to Intel. If it is missing, openvino uses a stub that does neither.
 TELEMETRY = "openvino_telemetry"
-_ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's words
+_ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names
 _CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
-WORTH_S = 0.2  # of runs at one size: as much as compiling for it takes, so that it never costs more than twice the best
-MOST_SIZES = 4
-_WHERE_IT_HAPPENED = ("Exception from ", "Check '", "FrontEnd API failed")  # lines before the cause of an error
+COMPILE_AFTER_S = (
+    0.2  # total run time at one batch size after which a model is compiled for it; compiling takes about as long
+)
+MAX_COMPILED_SIZES = 4
+_LOCATION_LINES = (
+    "Exception from ",
+    "Check '",
+    "FrontEnd API failed",
+)  # lines before an error's cause
 
 
 class OpenVinoEngine(Engine):
-    """A compiled model with one request, on Intel's CPU plugin.
+    """A compiled OpenVINO model with one inference request.
 
-    An open batch stays open: a size that is new costs the time of one more run. A size that comes again and again gets
-    a model of its own: 0.2 s once and as much memory again, and then a tenth to a third less time.
+    A model with a dynamic batch runs any batch size. For a batch size that is used often, a model with that fixed size
+    is compiled: this takes 0.2 s once and the same memory again, and reduces the run time by 10 to 35 %.
     """
 
     name = "openvino"
     formats = ("onnx",)
-    devices = ("cpu",)  # its gpu is Intel's
-    reduced: ClassVar = {"fp16": ("cpu",), "bf16": ("cpu",)}
+    devices = ("cpu",)  # OpenVINO's GPU plugin is for Intel GPUs only
+    reduced_precisions: ClassVar = {"fp16": ("cpu",), "bf16": ("cpu",)}
 
     @classmethod
     def available(cls) -> Availability:
@@ -68,11 +73,11 @@ class OpenVinoEngine(Engine):
         if not cls.available().ok:
             return cls.available()
         try:
-            with _all_instructions():
-                able = _capabilities(import_openvino().Core())
+            with _without_isa_limit():
+                capabilities = _capabilities(import_openvino().Core())
         except (ImportError, OSError, RuntimeError) as error:
             return Availability(False, f"OpenVINO does not load: {_cause(error)}", "install openvino again")
-        obstacle = _cpu_obstacle(able, precision)
+        obstacle = _cpu_problem(capabilities, precision)
         return Availability(False, obstacle, "use a CPU that has it") if obstacle else status
 
     def __init__(
@@ -81,20 +86,22 @@ class OpenVinoEngine(Engine):
         super().__init__(model, device, threads, options)
         openvino = import_openvino()
         self._settings = settings(threads, options)
-        self._sizes: dict[int, Any] = {}  # requests of models compiled for one batch size
-        self._spent_s: defaultdict[int, float] = defaultdict(float)  # in runs of each size that has no model of its own
+        self._requests_by_batch: dict[int, Any] = {}  # batch size: request of the model compiled for it
+        self._run_time_s: defaultdict[int, float] = defaultdict(
+            float
+        )  # batch size: total run time without a compiled model
         try:
-            with _all_instructions():
+            with _without_isa_limit():
                 self._core = openvino.Core()
-                able = _capabilities(self._core)
-                obstacle = _cpu_obstacle(able, options.compute_precision)
+                capabilities = _capabilities(self._core)
+                obstacle = _cpu_problem(capabilities, options.compute_precision)
                 if obstacle:
-                    has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in able)]
+                    has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in capabilities)]
                     raise EngineError(f"{obstacle}: use precision {' or '.join(has)}")
                 compiled = self._core.compile_model(self._network(), "CPU", self._settings)
             _check_compiled(compiled, options.compute_precision)
-            self.input_places = _places(model.inputs, compiled.inputs)
-            self.output_places = _places(model.outputs, compiled.outputs)
+            self.input_indices = _indices(model.inputs, compiled.inputs)
+            self.output_indices = _indices(model.outputs, compiled.outputs)
             self.request = compiled.create_infer_request()
         except (RuntimeError, ValueError, TypeError) as error:
             if isinstance(error, EngineError):
@@ -107,70 +114,71 @@ class OpenVinoEngine(Engine):
         batch, start = arrays[0].shape[0], time.perf_counter()
         try:
             request = self.request_for(batch)
-            found = request.infer(dict(zip(self.input_places, arrays, strict=True)), share_inputs=True)
+            found = request.infer(dict(zip(self.input_indices, arrays, strict=True)), share_inputs=True)
         except (RuntimeError, ValueError, TypeError) as error:
             raise EngineError(f"OpenVINO failed: {_cause(error)}") from None
         if request is self.request:
-            self._spent_s[batch] += time.perf_counter() - start
+            self._run_time_s[batch] += time.perf_counter() - start
         outputs = found.to_tuple()
-        return [outputs[place] for place in self.output_places]
+        return [outputs[index] for index in self.output_indices]
 
     def request_for(self, batch: int) -> Any:
-        """What runs a batch of that size: from a size's `WORTH_S` on a model compiled for it, whose results are the
-        same to the last bit."""
+        """The inference request for a batch size: of a model compiled for this size once it has run for
+        `COMPILE_AFTER_S`, else of the dynamic model. The results are bitwise equal.
+        """
         is_open = self.model.inputs[0].shape[0] == DYNAMIC
-        if is_open and self._spent_s[batch] > WORTH_S and len(self._sizes) < MOST_SIZES:
-            del self._spent_s[batch]
+        if is_open and self._run_time_s[batch] > COMPILE_AFTER_S and len(self._requests_by_batch) < MAX_COMPILED_SIZES:
+            del self._run_time_s[batch]
             network = self._network()
-            places = zip(self.input_places, self.model.inputs, strict=True)
-            network.reshape({place: [batch, *spec.shape[1:]] for place, spec in places})
-            with _all_instructions():
+            ports = zip(self.input_indices, self.model.inputs, strict=True)
+            network.reshape({index: [batch, *spec.shape[1:]] for index, spec in ports})
+            with _without_isa_limit():
                 compiled = self._core.compile_model(network, "CPU", self._settings)
-            self._sizes[batch] = compiled.create_infer_request()
-        return self._sizes.get(batch, self.request)
+            self._requests_by_batch[batch] = compiled.create_infer_request()
+        return self._requests_by_batch.get(batch, self.request)
 
     def close(self) -> None:
         self.request = None
-        self._sizes.clear()
+        self._requests_by_batch.clear()
 
     def _network(self) -> Any:
         return self._core.read_model(model=self.model.data, weights=b"")
 
 
 def settings(threads: int, options: EngineOptions) -> dict[str, Any]:
-    """What the CPU plugin is told.
+    """Configuration of the CPU plugin.
 
-    The precision, because its default is bfloat16 where the CPU has it. No pinning, because each process pins from
-    core 0 on: two of one thread would share that.
+    The precision is set because the default is bfloat16 on CPUs that support it. Pinning is off because every process
+    pins its threads from core 0 on, so that several processes would share the same cores.
     """
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
-        "ENABLE_HYPER_THREADING": True,  # as many threads as asked for, not as there are physical cores
+        "ENABLE_HYPER_THREADING": True,  # else the number of threads is limited to physical cores
         "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[options.compute_precision],
     }
 
 
 def import_openvino() -> ModuleType:
-    """The package, without its telemetry unless something else has loaded that."""
-    keeps_quiet = TELEMETRY not in sys.modules
-    if keeps_quiet:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+    """Import openvino without its telemetry, unless the telemetry package is already loaded."""
+    block_telemetry = TELEMETRY not in sys.modules
+    if block_telemetry:
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # makes the import fail as if it were not installed
     try:
         import openvino
     finally:
-        if keeps_quiet:
+        if block_telemetry:
             del sys.modules[TELEMETRY]
     return openvino
 
 
 @contextlib.contextmanager
-def _all_instructions() -> Iterator[None]:
-    """The limit that MindSpore needs is in the environment of its process and of those that it starts.
+def _without_isa_limit() -> Iterator[None]:
+    """Unset the instruction set limit that the MindSpore engine puts into the environment (`ONEDNN_ISA_LIMIT`).
 
-    oneDNN in OpenVINO obeys it too, from its first use on: 1.4 times slower, and bfloat16 does not compile.
+    It would also apply to oneDNN in OpenVINO: runs are 1.4 times slower, and bfloat16 models do not compile.
     """
     name, limit = ONEDNN_ISA_LIMIT
     is_limited = os.environ.get(name) == limit
@@ -187,33 +195,36 @@ def _capabilities(core: Any) -> list[str]:
     return core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _cpu_obstacle(able: Sequence[str], precision: str) -> str:
-    """Without the instructions OpenVINO emulates bfloat16, three times slower than float32, and ignores float16."""
-    if precision not in _CAPABILITIES or _CAPABILITIES[precision] in able:
+def _cpu_problem(capabilities: Sequence[str], precision: str) -> str:
+    """Why the CPU cannot compute in `precision`; "" if it can.
+
+    Without CPU support OpenVINO emulates bfloat16, three times slower than float32, and ignores float16.
+    """
+    if precision not in _CAPABILITIES or _CAPABILITIES[precision] in capabilities:
         return ""
     return f"this CPU does not compute in {PRECISIONS[precision]}, OpenVINO would only emulate it"
 
 
 def _check_compiled(compiled: Any, precision: str) -> None:
-    """What it computes in is what was asked for."""
+    """Raise EngineError unless the model was compiled with the requested precision."""
     taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if taken != _ELEMENT_TYPES[precision]:
         raise EngineError(f"OpenVINO computes in {taken} here, not in {PRECISIONS[precision]}: use precision fp32")
 
 
-def _places(specs: Sequence[TensorSpec], ports: Sequence[Any]) -> list[int]:
-    """Where the model has what the manifest names."""
-    places = {name: place for place, port in enumerate(ports) for name in port.get_names()}
-    absent = [spec.name for spec in specs if spec.name not in places]
+def _indices(specs: Sequence[TensorSpec], ports: Sequence[Any]) -> list[int]:
+    """Index of the model's port for each spec. Raises EngineError for names that the model lacks."""
+    indices = {name: index for index, port in enumerate(ports) for name in port.get_names()}
+    absent = [spec.name for spec in specs if spec.name not in indices]
     if absent:
         raise EngineError(
-            f"the model file has {', '.join(places)}, its manifest names {', '.join(absent)}: export the bundle again"
+            f"the model file has {', '.join(indices)}, its manifest names {', '.join(absent)}: export the bundle again"
         )
-    return [places[spec.name] for spec in specs]
+    return [indices[spec.name] for spec in specs]
 
 
 def _cause(error: Exception) -> str:
-    """OpenVINO says first where in its sources it failed, then why."""
+    """The line of an OpenVINO error with the cause; lines with source locations come before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line for line in lines if not line.startswith(_WHERE_IT_HAPPENED)]
+    causes = [line for line in lines if not line.startswith(_LOCATION_LINES)]
     return (causes or lines or [type(error).__name__])[0]

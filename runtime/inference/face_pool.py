@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synergy.runtime.engines import DEFAULT_OPTIONS, EngineOptions
 from synergy.runtime.errors import ChildDiedError
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.records import ImageRecord, failed_record
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
 from synergy.runtime.processes.worker_pool import Worker, WorkerPool
+from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
 
 if TYPE_CHECKING:  # these import OpenCV, which only the workers need
     from synergy.runtime.faces import Prediction

@@ -5,15 +5,13 @@ During a run FILE.partial has one line per picture; FILE is written when all pic
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from synergy.runtime.errors import MediaError
+from synergy.runtime.files import whole_file, write_errors
 from synergy.runtime.inference.records import ImageRecord
 
 SUFFIX = ".partial"
@@ -51,7 +49,7 @@ class Journal:
         self.target = target
         self.partial = target.with_name(target.name + SUFFIX)
         self._pictures = [str(path) for path in pictures]
-        with _writing(target):
+        with write_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
@@ -67,20 +65,15 @@ class Journal:
     def add(self, record: ImageRecord) -> None:
         """Write one record. Raises MediaError if it cannot be written."""
         line = _Line(record.path, _stamp(record.path), msgspec.Raw(msgspec.json.encode(record)))
-        with _writing(self.target):
+        with write_errors(self.target):
             self._offsets[record.path] = self._file.tell()
             self._write(msgspec.json.encode(line))
 
     def finish(self) -> None:
         """Write the JSON file of all pictures, in their order, and delete the partial file. Raises MediaError."""
-        temporary = self.target.with_name(f".{uuid.uuid4().hex}.tmp")
-        with _writing(self.target):
-            try:
-                with self.partial.open("rb") as lines, temporary.open("wb") as out:
-                    _write_report(out, (self._line(lines, path).record for path in self._pictures))
-                temporary.replace(self.target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with write_errors(self.target):
+            with self.partial.open("rb") as lines, whole_file(self.target) as temporary, temporary.open("wb") as out:
+                _write_report(out, (self._line(lines, path).record for path in self._pictures))
             self._file.close()
             self.partial.unlink()
 
@@ -142,11 +135,3 @@ def _stamp(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_mtime_ns, status.st_size
-
-
-@contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MediaError(f"cannot write {target}: {error.strerror or error}") from None

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from synergy.runtime.engines import Device
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.pictures import PictureJob
 from synergy.runtime.inference.worker import WorkerSetup, open_in_worker, work
 from synergy.runtime.processes.child import answer, result
+from synergy.runtime.specs import Device
+from synergy.runtime.text import first_line
 
 if TYPE_CHECKING:
     from synergy.runtime.aligner import FaceAligner
@@ -83,8 +84,7 @@ def ray_pool(setup: WorkerSetup, address: str, workers: int | None) -> Iterator[
         if joins:
             ray.init(None if address == ANY_CLUSTER else address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EngineUnavailableError(f"no Ray cluster at {address}: {reason}") from None
+        raise EngineUnavailableError(f"no Ray cluster at {address}: {first_line(error)}") from None
     try:
         here = replace(setup, bundle=setup.bundle.absolute())
         start = _starter(Device.parse(setup.device), setup.threads or 1)

@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.files import whole_file
 from synergy.runtime.inference.records import FrameRecord, tracked_record
 from synergy.runtime.media.drawing import FONT, SHADE, WHITE, draw_faces
 from synergy.runtime.media.inputs import output_paths
-from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter, whole_file
+from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter
 from synergy.runtime.processes.prefetch import prefetch
 from synergy.runtime.tracking.tracker import FaceTracker, TrackedFace, TrackOptions
 
@@ -48,9 +49,11 @@ def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions
     with ExitStack() as stack:
         video = lines = None
         if options.overlay:
-            video = stack.enter_context(VideoWriter(stack.enter_context(whole_file(options.overlay)), reader.fps))
+            video = stack.enter_context(
+                VideoWriter(stack.enter_context(whole_file(options.overlay, stoppable=True)), reader.fps)
+            )
         if options.json_lines:  # unbuffered, so that no line is written in part
-            place = stack.enter_context(whole_file(options.json_lines))
+            place = stack.enter_context(whole_file(options.json_lines, stoppable=True))
             lines = stack.enter_context(place.open("wb", buffering=0))
         for frame, faces in _tracked(aligner, reader, options.tracking, stack):
             record = FrameRecord(frame.index, frame.time_s, [tracked_record(face) for face in faces])

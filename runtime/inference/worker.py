@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import DEFAULT_OPTIONS, Device, EngineOptions, default_threads
-from synergy.runtime.engines.base import engine_label
+from synergy.runtime.engines import default_threads
 from synergy.runtime.inference.records import ImageRecord
+from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions, engine_label
 
 if TYPE_CHECKING:  # these import OpenCV, which only the workers need
     from synergy.runtime.aligner import FaceAligner

@@ -1,1 +1,1 @@
-"""MindSpore Lite without its Python package: fetch it, build a small C++ binding, run and convert models."""
+"""MindSpore Lite without its Python package: install it, build a C++ binding, run and convert models."""

@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from synergy.runtime.engines.base import Device, TensorSpec
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.checks import check_arrays, check_process, check_request, open_failure
-from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, applied
-from synergy.runtime.lite.locate import locate
-from synergy.runtime.lite.stderr import captured, cause
+from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, config_file_for
+from synergy.runtime.lite.locate import INSTALL_HINT, locate
+from synergy.runtime.lite.stderr import capture_stderr, extract_cause
+from synergy.runtime.specs import Device, TensorSpec
 
-_ERROR_ROOM = 4096
-_NAME_ROOM = 1024
+_ERROR_BYTES = 4096
+_NAME_BYTES = 1024
 _MAX_RANK = 8  # as in shim.cpp
 _FAILED, _OUTPUTS_CHANGED = 1, 2  # as in shim.cpp
 _INPUTS, _OUTPUTS = 0, 1
@@ -43,14 +43,14 @@ DTYPES = {
 }
 
 
-_Kind = tuple[tuple[int, ...], np.dtype]  # shape and dtype of one array
+_Signature = tuple[tuple[int, ...], np.dtype]  # shape and dtype of one array
 
 
 class LiteModel:
     """One model on one device. Not thread-safe.
 
-    `inputs` are as the file states them, `DYNAMIC` where the batch is open; so are `outputs`, except that Lite
-    tells `(DYNAMIC,)` for an output whose shape it learns only by running.
+    `inputs` and `outputs` are as stored in the file, `DYNAMIC` for a dynamic batch. An output whose shape Lite knows
+    only after a run has the shape `(DYNAMIC,)`.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -59,54 +59,58 @@ class LiteModel:
     def __init__(
         self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings = NO_SETTINGS
     ) -> None:
-        """Build the model in `data`, of type "ms" or "mindir" (which Lite 2.0 reads up to version 1).
+        """Load the model in `data`, of type "ms" or "mindir" (for Lite 2.0: MindIR version 1).
 
         Raises ValueError for a wrong type or thread count, EngineUnavailableError if Lite or the device is
-        missing, EngineError with the cause Lite printed if the model cannot be built.
+        missing, EngineError with the cause Lite printed if the model cannot be loaded.
         """
         check_request(model_type, threads)
         self._library = _library()
-        self._error = ctypes.create_string_buffer(_ERROR_ROOM)
+        self._error = ctypes.create_string_buffer(_ERROR_BYTES)
         self._handle = ctypes.c_void_p(self._open(data, model_type, device, threads, settings))
         self._close = weakref.finalize(self, self._library.synergy_lite_close, self._handle)
         self.inputs = self._describe(_INPUTS)
         self.outputs = self._describe(_OUTPUTS)
-        self._kinds: list[_Kind] | None = None  # of the inputs in the last run, if it worked
+        self._last_signature: list[_Signature] | None = None  # of the inputs in the last successful run
         self._sources, self._targets = _Buffers([]), _Buffers([])
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Arrays ordered as `inputs`, with their dtypes and shapes -> fresh arrays ordered as `outputs`.
+        """Arrays in the order of `inputs`, with their dtypes and shapes -> new arrays in the order of `outputs`.
 
         Raises ValueError for a wrong count, dtype or shape, EngineError if Lite fails or the model is closed.
         """
-        kinds = [(array.shape, array.dtype) for array in arrays]
-        if kinds != self._kinds:  # what was right once needs no second look: looking shows against 1 ms models
-            return self._run_new_kinds(arrays, kinds)
+        signature = [(array.shape, array.dtype) for array in arrays]
+        if (
+            signature != self._last_signature
+        ):  # the checks are skipped if nothing changed: they take a noticeable part of 1 ms
+            return self._run_new_shapes(arrays, signature)
         try:
             return self._run(arrays)
         except EngineError as error:
             raise EngineError(f"MindSpore Lite failed: {error}; set GLOG_v=0 to see its log") from None
 
     def close(self) -> None:
-        """Free the model; calling it twice is harmless."""
-        self._kinds = None
+        """Free the model. Safe to call twice."""
+        self._last_signature = None
         self._close()
 
-    def _run_new_kinds(self, arrays: Sequence[np.ndarray], kinds: list[_Kind]) -> list[np.ndarray]:
-        """Shapes that do not fit show here: either on resizing, or on the first run after it."""
+    def _run_new_shapes(self, arrays: Sequence[np.ndarray], signature: list[_Signature]) -> list[np.ndarray]:
+        """Run with shapes or dtypes that differ from the last run; Lite may reject them on resizing or at the run."""
         if not self._close.alive:
             raise EngineError("this MindSpore Lite model is closed")
         check_arrays(self.inputs, arrays)
-        shapes = [shape for shape, _ in kinds]
-        self._kinds = None
+        shapes = [shape for shape, _ in signature]
+        self._last_signature = None
         try:
-            with captured() as log:
+            with capture_stderr() as log:
                 self._resize(shapes)
-                self._sources, self._targets = _Buffers(kinds), _Buffers([])
+                self._sources, self._targets = _Buffers(signature), _Buffers([])
                 outputs = self._run(arrays)
         except EngineError as error:
-            raise EngineError(f"MindSpore Lite cannot run shapes {shapes}: {cause(log.text, str(error))}") from None
-        self._kinds = kinds
+            raise EngineError(
+                f"MindSpore Lite cannot run shapes {shapes}: {extract_cause(log.text, str(error))}"
+            ) from None
+        self._last_signature = signature
         return outputs
 
     def _resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -122,16 +126,16 @@ class LiteModel:
             np.copyto(buffer, array)
         targets = self._targets
         code = self._call(library.synergy_lite_run, sources.addresses, sources.sizes, *targets.arguments)
-        if code == _OUTPUTS_CHANGED:  # only a run tells the outputs' shapes
+        if code == _OUTPUTS_CHANGED:  # shapes of outputs can be known only after a run
             targets = self._targets = _Buffers(
                 [(spec.shape, np.dtype(spec.dtype)) for spec in self._describe(_OUTPUTS)]
             )
             if library.synergy_lite_fetch(self._handle, *targets.arguments) != 0:
-                raise EngineError("its outputs have other sizes than it tells")
+                raise EngineError("the sizes of its outputs differ from those it reports")
         return [array.copy() for array in targets.arrays]
 
     def _call(self, function: Callable[..., int], *arguments: object) -> int:
-        code = function(self._handle, *arguments, self._error, _ERROR_ROOM)
+        code = function(self._handle, *arguments, self._error, _ERROR_BYTES)
         if code == _FAILED:
             raise EngineError(self._error.value.decode(errors="replace"))
         return code
@@ -141,10 +145,10 @@ class LiteModel:
         return tuple(self._describe_one(side, which) for which in range(count))
 
     def _describe_one(self, side: int, which: int) -> TensorSpec:
-        name = ctypes.create_string_buffer(_NAME_ROOM)
+        name = ctypes.create_string_buffer(_NAME_BYTES)
         dtype, rank, shape = ctypes.c_int(), ctypes.c_int(), (ctypes.c_int64 * _MAX_RANK)()
         describe = self._library.synergy_lite_describe
-        if describe(self._handle, side, which, name, _NAME_ROOM, dtype, shape, rank) != 0:
+        if describe(self._handle, side, which, name, _NAME_BYTES, dtype, shape, rank) != 0:
             raise EngineError(f"MindSpore Lite cannot describe tensor {which}: {name.value.decode()}")
         text = name.value.decode(errors="replace")
         if dtype.value not in DTYPES:
@@ -153,18 +157,18 @@ class LiteModel:
 
     def _open(self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings) -> int:
         is_mindir = int(model_type == "mindir")
-        with applied(settings) as path, captured() as log:
-            target = _Target.of(device, threads, settings, path)
+        with config_file_for(settings) as path, capture_stderr() as log:
+            target = _DeviceSpec.of(device, threads, settings, path)
             handle: int | None = self._library.synergy_lite_open(
-                data, len(data), is_mindir, ctypes.byref(target), self._error, _ERROR_ROOM
+                data, len(data), is_mindir, ctypes.byref(target), self._error, _ERROR_BYTES
             )
         if handle is None:
             raise open_failure(model_type, device, log.text, self._error.value.decode(errors="replace"))
         return handle
 
 
-class _Target(ctypes.Structure):
-    """As `Target` in shim.cpp."""
+class _DeviceSpec(ctypes.Structure):
+    """The struct `Target` of shim.cpp."""
 
     _fields_ = (
         ("device", ctypes.c_char_p),
@@ -177,7 +181,7 @@ class _Target(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, device: Device, threads: int, settings: LiteSettings, config: str) -> _Target:
+    def of(cls, device: Device, threads: int, settings: LiteSettings, config: str) -> _DeviceSpec:
         cores = (ctypes.c_int * len(settings.affinity))(*settings.affinity)
         mode = settings.precision_mode.encode()
         path = config.encode() or None
@@ -185,42 +189,42 @@ class _Target(ctypes.Structure):
 
 
 class _Buffers:
-    """Arrays with the addresses and sizes under which C++ fills or reads them.
+    """Arrays with their addresses and sizes, for the C++ side to read or fill.
 
-    They live as long as the shapes do: to copy between them and the caller's arrays costs less than to ask
-    numpy for addresses anew on every run.
+    They are reused until the shapes change: copying to and from them is faster than getting the addresses of new NumPy
+    arrays at every run.
     """
 
-    def __init__(self, kinds: Sequence[_Kind]) -> None:
-        self.arrays = [np.empty(shape, dtype) for shape, dtype in kinds]
+    def __init__(self, signature: Sequence[_Signature]) -> None:
+        self.arrays = [np.empty(shape, dtype) for shape, dtype in signature]
         addresses = [array.ctypes.data for array in self.arrays]
-        self.addresses = (ctypes.c_void_p * len(kinds))(*addresses)
-        self.sizes = (ctypes.c_size_t * len(kinds))(*[array.nbytes for array in self.arrays])
-        self.arguments = (self.addresses, self.sizes, len(kinds))
+        self.addresses = (ctypes.c_void_p * len(signature))(*addresses)
+        self.sizes = (ctypes.c_size_t * len(signature))(*[array.nbytes for array in self.arrays])
+        self.arguments = (self.addresses, self.sizes, len(signature))
 
 
 def is_loaded() -> bool:
-    """Whether this process holds Lite's libraries, so that MindSpore can no longer be loaded in it."""
+    """Whether Lite's libraries are loaded in this process, so that MindSpore cannot be loaded."""
     return _library.cache_info().currsize > 0 or "mindspore_lite" in sys.modules
 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    home = locate()
+    installation = locate()
     check_process()
-    with captured() as log:
+    with capture_stderr() as log:
         try:
-            library = ctypes.CDLL(str(home.shim))
+            library = ctypes.CDLL(str(installation.shim))
         except OSError as error:
-            reason = cause(log.text, str(error))
+            reason = extract_cause(log.text, str(error))
             raise EngineUnavailableError(
-                f"MindSpore Lite at {home.root} does not load: {reason}; run `synergy lite install` to repair it"
+                f"MindSpore Lite at {installation.root} does not load: {reason}; to repair it, {INSTALL_HINT}"
             ) from None
     return _declare(library)
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The signatures of shim.cpp."""
+    """Declare the functions of shim.cpp."""
     text, size, number, handle = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p
     pointers, error = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t)
     library.synergy_lite_open.restype = handle

@@ -7,40 +7,37 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SCRATCH, SHIM_SOURCE, LiteInstallation
+from synergy.runtime.files import whole_file
+from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SHIM_SOURCE, TEMPORARY_PREFIX, LiteInstallation
 
 COMPILER_HINT = "install one, e.g. `apt-get install g++` or `dnf install gcc-c++`"
 _OLD_COMPILER_HINT = "use GCC 7 or Clang 5 or newer, or set CXX to another compiler"
-# Opened in a child: Lite's libraries must not enter this process, where MindSpore may be loaded.
-_OPEN = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+# Loaded in a child process, because MindSpore may be loaded in this one and cannot coexist with Lite's libraries.
+_LOAD_CODE = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 
 
-def build_shim(home: LiteInstallation) -> None:
-    """Compile `home.shim` and prove that it opens; the file appears whole or not at all.
+def build_shim(installation: LiteInstallation) -> None:
+    """Compile `installation.shim` and check that it can be loaded; on failure there is no file.
 
-    Raises EngineUnavailableError without a compiler, or with the compiler's or loader's first complaint.
+    Raises EngineUnavailableError without a compiler, or with the first error of the compiler or the loader.
     """
     compiler = find_compiler()
-    home.shim.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.shim.parent, prefix=SCRATCH) as folder:
-        built = Path(folder) / home.shim.name
-        problem = _run([*compiler, *_arguments(home, built)])
+    with whole_file(installation.shim, prefix=TEMPORARY_PREFIX) as built:
+        problem = _run([*compiler, *_arguments(installation, built)])
         if problem:
             raise EngineUnavailableError(f"{compiler[0]} cannot build the binding: {problem}; {_OLD_COMPILER_HINT}")
-        problem = _run(_open_command(built))
+        problem = _run(_load_command(built))
         if problem:
-            hint = f"are the libraries whole and made for this machine? Else remove {home.root} and install again"
-            raise EngineUnavailableError(f"MindSpore Lite at {home.root} does not load here: {problem}; {hint}")
-        built.replace(home.shim)
+            hint = f"its libraries are incomplete or for another machine: remove {installation.root} and install again"
+            raise EngineUnavailableError(f"MindSpore Lite at {installation.root} does not load here: {problem}; {hint}")
 
 
-def opens(shim: Path) -> bool:
+def can_load(shim: Path) -> bool:
     """Whether a built binding and the libraries behind it can be loaded."""
-    return not _run(_open_command(shim))
+    return not _run(_load_command(shim))
 
 
 def find_compiler() -> list[str]:
@@ -49,30 +46,30 @@ def find_compiler() -> list[str]:
     command = shlex.split(named)
     if command:
         if shutil.which(command[0]) is None:
-            raise EngineUnavailableError(f"CXX={named} is no program here: unset CXX, or {COMPILER_HINT}")
+            raise EngineUnavailableError(f"CXX={named} is not an executable program: unset CXX, or {COMPILER_HINT}")
         return command
     for name in ("c++", "g++", "clang++"):
         if shutil.which(name):
             return [name]
-    raise EngineUnavailableError(f"MindSpore Lite's binding needs a C++ compiler and there is none: {COMPILER_HINT}")
+    raise EngineUnavailableError(f"MindSpore Lite's binding needs a C++ compiler, and none was found: {COMPILER_HINT}")
 
 
-def _arguments(home: LiteInstallation, target: Path) -> list[str]:
-    includes = [word for folder in home.includes for word in ("-isystem", str(folder))]
-    defines = ["-DSYNERGY_LITE_CONVERTER"] if home.has_converter else []
-    folders = dict.fromkeys(library.parent for library in home.libraries)
+def _arguments(installation: LiteInstallation, target: Path) -> list[str]:
+    includes = [word for folder in installation.includes for word in ("-isystem", str(folder))]
+    defines = ["-DSYNERGY_LITE_CONVERTER"] if installation.has_converter else []
+    folders = dict.fromkeys(library.parent for library in installation.libraries)
     paths = [f"-Wl,-rpath,{folder}" for folder in folders] + [f"-Wl,-rpath-link,{folder}" for folder in folders]
-    libraries = [str(library) for library in home.libraries]
-    # Libraries come after the source that needs them, and are kept though the linker sees no need.
+    libraries = [str(library) for library in installation.libraries]
+    # Libraries must follow the source that needs them.
     return [*COMPILE_FLAGS, *defines, *includes, str(SHIM_SOURCE), "-o", str(target), *libraries, *paths, *LINK_FLAGS]
 
 
-def _open_command(shim: Path) -> list[str]:
-    return [sys.executable, "-I", "-c", _OPEN, str(shim)]
+def _load_command(shim: Path) -> list[str]:
+    return [sys.executable, "-I", "-c", _LOAD_CODE, str(shim)]
 
 
 def _run(command: list[str]) -> str:
-    """Run quietly; the most telling line of its complaint, "" if there is none."""
+    """Run a command without output; returns the first error line if it fails, else ""."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
         return ""

@@ -1,7 +1,7 @@
-"""What MindSpore Lite is told about a card: its settings and the text of its configuration file.
+"""Settings of MindSpore Lite for GPUs and NPUs, and the text of its configuration file.
 
-Sections and keys are those of the vendor's documentation ("Ascend Conversion Tool Description") and of Lite's own
-sources (src/common/common.h, src/common/config_infos.cc). Lite's converter reads the same text.
+Sections and keys follow the vendor's documentation ("Ascend Conversion Tool Description") and Lite's sources
+(src/common/common.h, src/common/config_infos.cc). Lite's converter reads the same format.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-from synergy.runtime.engines.base import DYNAMIC, Device, EngineOptions, TensorSpec
+from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, TensorSpec
 
-# Lite alone would compute in float16 on Ascend. "enforce_fp32" would not do there: CANN's force_fp32 still feeds
-# products and convolutions with float16, whereas the original types are kept or refused.
+# Lite's default on Ascend is float16. "enforce_fp32" is not strict there: CANN's force_fp32 still uses float16 inputs
+# for matrix products and convolutions. "enforce_origin" keeps the original types or fails.
 PRECISION_MODES = {
     ("gpu", "fp32"): "enforce_fp32",
     ("gpu", "fp16"): "preferred_fp16",
@@ -29,7 +29,7 @@ _OPERATORS = {"fp32": "high_precision", "fp16": "high_performance"}
 
 @dataclass(frozen=True)
 class AscendContext:
-    """Section [ascend_context]; an empty entry is left out."""
+    """Section [ascend_context]; empty entries are omitted."""
 
     precision_mode: str
     op_select_impl_mode: str
@@ -39,7 +39,7 @@ class AscendContext:
 
 @dataclass(frozen=True)
 class GpuContext:
-    """Section [gpu_context], for TensorRT; an empty entry is left out."""
+    """Section [gpu_context], for TensorRT; empty entries are omitted."""
 
     precision_mode: str
     input_shape: str = ""
@@ -49,18 +49,18 @@ class GpuContext:
 
 @dataclass(frozen=True)
 class LiteConfig:
-    """The configuration file, a section a field."""
+    """The configuration file; each field is a section."""
 
     ascend_context: AscendContext | None = None
     gpu_context: GpuContext | None = None
 
     def sections(self) -> dict[str, dict[str, str]]:
-        """Sections and entries that are not empty."""
+        """Sections with their non-empty entries."""
         present = {name: entries for name, entries in asdict(self).items() if entries is not None}
         return {name: {key: value for key, value in entries.items() if value} for name, entries in present.items()}
 
     def text(self, overlay: Path | None = None) -> str:
-        """As Lite reads it. Entries of the file `overlay` are added, and come before the generated ones.
+        """The file's text. Entries of the file `overlay` are added and override the generated ones.
 
         Raises ValueError if `overlay` cannot be read.
         """
@@ -72,10 +72,10 @@ class LiteConfig:
 
 @dataclass(frozen=True)
 class LiteSettings:
-    """What a model is opened with, besides its device and threads.
+    """Settings for loading a model, besides device and threads.
 
-    precision_mode: the card's, in Lite's words; empty on the CPU. affinity: CPU cores that threads are bound to,
-    empty for none. config: text of the configuration file, empty for none.
+    precision_mode: Lite's name of the precision for a GPU or NPU; empty for the CPU. affinity: CPU cores to which
+    threads are bound; empty: not bound. config: text of the configuration file; empty: no file.
     """
 
     precision_mode: str = ""
@@ -87,22 +87,22 @@ NO_SETTINGS = LiteSettings()
 
 
 def lite_settings(device: Device, options: EngineOptions, inputs: Sequence[TensorSpec]) -> LiteSettings:
-    """What Lite needs for a model with these inputs. Raises ValueError if `options.lite_config` cannot be read."""
+    """Lite's settings for a model with these inputs. Raises ValueError if `options.lite_config` cannot be read."""
     mode = PRECISION_MODES.get((device.kind, options.compute_precision), "")
     config = make_config(device, options, inputs).text(options.lite_config)
     return LiteSettings(mode, options.affinity, config)
 
 
 def make_config(device: Device, options: EngineOptions, inputs: Sequence[TensorSpec]) -> LiteConfig:
-    """The sections that `device` wants; none for the CPU."""
+    """The configuration for `device`; empty for the CPU."""
     is_open = any(spec.shape[0] == DYNAMIC for spec in inputs)
     shapes = ";".join(f"{spec.name}:{_bracketed(spec.shape)}" for spec in inputs) if is_open else ""
     mode = PRECISION_MODES.get((device.kind, options.compute_precision), "")
-    if device.kind == "ascend":  # compiles the model once for each size
+    if device.kind == "ascend":  # the model is compiled for each batch size
         sizes = ",".join(_bracketed([size]) for size in options.batches) if is_open else ""
         context = AscendContext(mode, _OPERATORS[options.compute_precision], shapes, _for_each(inputs, sizes))
         return LiteConfig(ascend_context=context)
-    if device.kind == "gpu":  # TensorRT compiles it for a range, best for one size in it: faces come one at a time
+    if device.kind == "gpu":  # TensorRT compiles for a range, optimised for one size: mostly single faces
         first, last = options.batches[0], options.batches[-1]
         span, best = (f"[{first}~{last}]", f"[{first}]") if is_open else ("", "")
         return LiteConfig(gpu_context=GpuContext(mode, shapes, _for_each(inputs, span), _for_each(inputs, best)))
@@ -110,12 +110,12 @@ def make_config(device: Device, options: EngineOptions, inputs: Sequence[TensorS
 
 
 @contextmanager
-def applied(settings: LiteSettings) -> Iterator[str]:
-    """Path of the configuration file, "" for none, while the block that opens a model lasts.
+def config_file_for(settings: LiteSettings) -> Iterator[str]:
+    """Write the configuration file for the block that loads a model; yields its path, "" if there is none.
 
-    Lite binds the thread that opens a model too, though that computes nothing: it gets its own cores back.
+    Lite also binds the thread that loads a model, which computes nothing: its affinity is restored afterwards.
     """
-    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, _own_cores(bool(settings.affinity)):
+    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, _restore_affinity(bool(settings.affinity)):
         path = Path(folder) / "lite.ini"
         if settings.config:
             path.write_text(settings.config)
@@ -123,7 +123,7 @@ def applied(settings: LiteSettings) -> Iterator[str]:
 
 
 @contextmanager
-def _own_cores(wanted: bool) -> Iterator[None]:
+def _restore_affinity(wanted: bool) -> Iterator[None]:
     cores = os.sched_getaffinity(0) if wanted and hasattr(os, "sched_getaffinity") else None
     try:
         yield
@@ -145,10 +145,10 @@ def _section(name: str, entries: Mapping[str, str]) -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
-    from configparser import ConfigParser, Error  # few have such a file
+    from configparser import ConfigParser, Error  # not at the top: rarely needed
 
     parser = ConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None, default_section="")
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # operators' names have capitals
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keeps the case of operator names
     try:
         parser.read_file(StringIO(path.read_text()), str(path))
     except (OSError, UnicodeDecodeError, Error) as error:

@@ -1,4 +1,4 @@
-"""Model files to `.ms`, by Lite's Converter."""
+"""Convert ONNX and MindIR files to `.ms` with MindSpore Lite's Converter."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineError
+from synergy.runtime.files import whole_file
 from synergy.runtime.lite.locate import LiteInstallation, locate
-from synergy.runtime.lite.stderr import LOG_LEVEL, cause
+from synergy.runtime.lite.stderr import LOG_LEVEL, extract_cause
+from synergy.runtime.text import last_line
 
 FRAMEWORKS = {"onnx": 2, "mindir": 3}  # include/registry/converter_context.h: kFmkTypeOnnx, kFmkTypeMs
 INPUT_FORMATS = ("NCHW", "NHWC")
@@ -30,24 +32,35 @@ def convert(
 ) -> None:
     """Write `source` (framework "onnx", or "mindir" of version 1) as the MindSpore Lite file `output`.
 
-    `input_format` is the layout in which all 4-D inputs will be fed; Lite turns their declared shapes to it, and does
-    not always know the source's own, so compare the shapes afterwards (`LiteEngine` does). `weight_fp16` stores
-    weights as float16. `config_file` is Lite's converter configuration (quantisation). Runs in a child process, so
-    MindSpore may be loaded here; `output` appears whole or not at all.
+    It runs in a child process, so MindSpore can be loaded in this one. If it fails, `output` is unchanged.
 
-    Raises ValueError for a wrong framework, format or path, EngineUnavailableError without MindSpore Lite,
-    EngineError with the cause Lite printed.
+    Args:
+        source: The model file.
+        framework: Its format, "onnx" or "mindir".
+        output: The file to write.
+        input_format: The layout of all 4-D inputs at run time. Lite converts the declared shapes to it and does not
+            always know the layout of the source, so compare the shapes after loading, as `LiteEngine` does.
+        weight_fp16: Store weights as float16.
+        config_file: Lite's converter configuration (quantisation).
+
+    Raises:
+        ValueError: The framework, the format or a path is wrong.
+        EngineUnavailableError: MindSpore Lite is not installed.
+        EngineError: The conversion failed; the message contains the cause that Lite printed.
+        FileWriteError: `output` cannot be written.
     """
     _check(source, framework, output, input_format, config_file)
-    home = locate()
-    if not home.has_converter:
-        raise EngineError(f"the MindSpore Lite at {home.root} has no converter: use a release that has tools/converter")
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        named = Path(folder).absolute() / f"model.{framework}"  # Lite goes by the suffix
+    installation = locate()
+    if not installation.has_converter:
+        raise EngineError(
+            f"the MindSpore Lite at {installation.root} has no converter: use a release that has tools/converter"
+        )
+    with whole_file(output) as temporary, tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as folder:
+        named = Path(folder).absolute() / f"model.{framework}"  # Lite detects the format by the suffix
         named.symlink_to(source.absolute())
         stem = named.with_suffix("")  # Lite appends ".ms"
         job = {
-            "shim": str(home.shim),
+            "shim": str(installation.shim),
             "framework": FRAMEWORKS[framework],
             "model": str(named),
             "output": str(stem),
@@ -55,12 +68,12 @@ def convert(
             "weight_fp16": weight_fp16,
             "config": str(config_file.absolute()) if config_file else None,
         }
-        _run(home, source, job)
+        _run(installation, source, job)
         made = stem.with_suffix(".ms")
         if not made.is_file():
-            raise EngineError(f"MindSpore Lite said it converted {source}, but wrote no file")
+            raise EngineError(f"MindSpore Lite reported success for {source}, but wrote no file")
         made.chmod(0o666 & ~_umask())  # Lite makes it 0400
-        made.replace(output)
+        made.replace(temporary)
 
 
 def _check(source: Path, framework: str, output: Path, input_format: str, config_file: Path | None) -> None:
@@ -70,12 +83,12 @@ def _check(source: Path, framework: str, output: Path, input_format: str, config
         raise ValueError(f"unknown input format {input_format!r}: use {' or '.join(INPUT_FORMATS)}")
     for path in (source, config_file):
         if path is not None and not path.is_file():
-            raise ValueError(f"{path} is no file: nothing to convert")
+            raise ValueError(f"{path} is not a file: nothing to convert")
     if not output.parent.is_dir():
-        raise ValueError(f"{output.parent} is no folder: make it first")
+        raise ValueError(f"{output.parent} is not a folder: create it first")
 
 
-def _run(home: LiteInstallation, source: Path, job: dict[str, object]) -> None:
+def _run(installation: LiteInstallation, source: Path, job: dict[str, object]) -> None:
     environment = {**os.environ, "GLOG_v": LOG_LEVEL}
     command = [sys.executable, "-I", str(_CHILD), json.dumps(job)]
     done = subprocess.run(
@@ -93,8 +106,10 @@ def _run(home: LiteInstallation, source: Path, job: dict[str, object]) -> None:
             f"MindSpore Lite's converter crashed ({name}) on {source}: the file is damaged or unsupported"
         )
     if done.returncode != 0:
-        status = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise EngineError(f"MindSpore Lite {home.version} cannot convert {source}: {cause(done.stderr, status)}")
+        status = last_line(done.stderr, default="no reason given")
+        raise EngineError(
+            f"MindSpore Lite {installation.version} cannot convert {source}: {extract_cause(done.stderr, status)}"
+        )
 
 
 def _umask() -> int:

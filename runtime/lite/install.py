@@ -9,7 +9,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.lite.build import build_shim, find_compiler, opens
+from synergy.runtime.files import staged_directory
+from synergy.runtime.lite.build import build_shim, can_load, find_compiler
 from synergy.runtime.lite.locate import (
     INSTALL_HINT,
     RECORD,
-    SCRATCH,
+    TEMPORARY_PREFIX,
     VERSION,
     LiteInstallation,
     describe_installation,
@@ -30,13 +30,13 @@ from synergy.runtime.lite.locate import (
     wheel_root,
 )
 
-# Neither can be loaded without CPython 3.7.
-_USELESS_LIBRARIES = ("_c_lite_wrapper", "libdvpp_utils")
+# Not needed, and the first cannot be loaded without CPython 3.7.
+_UNUSED_LIBRARIES = ("_c_lite_wrapper", "libdvpp_utils")
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """Which of the package index's files to take, and what it must hash to."""
+    """The wheel for one kind of machine: its tags on the package index, and its hash."""
 
     abi: str
     platform: str
@@ -49,43 +49,55 @@ WHEELS = {
 }
 
 
-def install(echo: Callable[[str], None], wheel: Wheel | None = None) -> LiteInstallation:
-    """Make MindSpore Lite ready and return where it is; what is ready already is left alone.
+def install(log: Callable[[str], None], wheel: Wheel | None = None) -> LiteInstallation:
+    """Install MindSpore Lite if necessary: fetch the wheel, unpack it and build the binding.
 
-    `echo` is told each step. `wheel` replaces this machine's wheel. With SYNERGY_LITE_HOME only the binding is
-    built. Two installations at once wait for each other; one that was cut off is repaired.
+    With SYNERGY_LITE_HOME only the binding is built. Simultaneous installations wait for each other; an interrupted one
+    is repaired.
 
-    Raises EngineUnavailableError naming what to install or set.
+    Args:
+        log: Called with a line of text at each step.
+        wheel: Use this wheel instead of this machine's.
+
+    Returns:
+        The installation.
+
+    Raises:
+        EngineUnavailableError: Something is missing; the message says what to install or set.
     """
     ready = _ready()
     if ready is None:
         if find_installation() is None and wheel is None:
             wheel = _this_machines_wheel()
-        find_compiler()  # said before a long download, not after
+        find_compiler()  # reports a missing compiler before the long download
         try:
-            with _only_one(echo):
-                ready = _ready() or _install(echo, wheel)
+            with _install_lock(log):
+                ready = _ready() or _install(log, wheel)
         except OSError as error:
             hint = "free 1 GB there, or set SYNERGY_DATA_HOME to another folder"
             raise EngineUnavailableError(f"cannot write to {lite_folder()}: {error}; {hint}") from error
-    echo(f"MindSpore Lite {ready.version} is ready: {ready.root}")
+    log(f"MindSpore Lite {ready.version} is ready: {ready.root}")
     return ready
 
 
 def _ready() -> LiteInstallation | None:
-    home = find_installation()
-    return home if home is not None and home.shim.is_file() and opens(home.shim) else None
+    installation = find_installation()
+    return (
+        installation
+        if installation is not None and installation.shim.is_file() and can_load(installation.shim)
+        else None
+    )
 
 
-def _install(echo: Callable[[str], None], wheel: Wheel | None) -> LiteInstallation:
-    for left_over in lite_folder().glob(f"{SCRATCH}*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    home = find_installation()
-    if home is None:
-        home = _unpacked(echo, wheel or _this_machines_wheel())
-    echo("building the binding with the C++ compiler")
-    build_shim(home)
-    return home
+def _install(log: Callable[[str], None], wheel: Wheel | None) -> LiteInstallation:
+    for left_over in lite_folder().glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    installation = find_installation()
+    if installation is None:
+        installation = _unpacked(log, wheel or _this_machines_wheel())
+    log("building the binding with the C++ compiler")
+    build_shim(installation)
+    return installation
 
 
 def _this_machines_wheel() -> Wheel:
@@ -98,28 +110,24 @@ def _this_machines_wheel() -> Wheel:
     return wheel
 
 
-def _unpacked(echo: Callable[[str], None], wheel: Wheel) -> LiteInstallation:
-    """Fetch and unpack next to the target, then rename: the target exists whole or not at all."""
+def _unpacked(log: Callable[[str], None], wheel: Wheel) -> LiteInstallation:
+    """Fetch and unpack the wheel; an incomplete earlier installation is replaced."""
     target = wheel_root()
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=SCRATCH) as scratch:
-        echo(f"fetching mindspore-lite {VERSION} (about 170 MB)")
-        archive = download(echo, wheel, Path(scratch))
-        echo("unpacking it (about 500 MB)")
-        fresh = Path(scratch) / "unpacked"
-        unpack(archive, fresh)
-        if target.exists():
-            target.replace(Path(scratch) / "broken")
-        fresh.replace(target)
-    home = describe_installation(target)
-    if home is None:
-        raise EngineUnavailableError(f"the wheel unpacked to {target} holds no MindSpore Lite: report this as a bug")
-    return home
+    with staged_directory(target, replace=True, replaceable=Path.exists, prefix=TEMPORARY_PREFIX) as stage:
+        log(f"fetching mindspore-lite {VERSION} (about 170 MB)")
+        archive = download(log, wheel, stage.parent)
+        log("unpacking it (about 500 MB)")
+        unpack(archive, stage)
+    installation = describe_installation(target)
+    if installation is None:
+        raise EngineUnavailableError(f"the wheel unpacked to {target} contains no MindSpore Lite: report this as a bug")
+    return installation
 
 
-def download(echo: Callable[[str], None], wheel: Wheel, folder: Path) -> Path:
-    """Fetch the wheel with pip, as pip is configured, into `folder`; pip checks the hash and shows its progress.
+def download(log: Callable[[str], None], wheel: Wheel, folder: Path) -> Path:
+    """Fetch the wheel into `folder` with pip, which checks the hash and shows its progress.
 
-    Raises EngineUnavailableError with pip's complaint.
+    Raises EngineUnavailableError with pip's error.
     """
     if importlib.util.find_spec("pip") is None:
         hint = "run `python -m ensurepip`, or `apt-get install python3-pip`"
@@ -129,36 +137,36 @@ def download(echo: Callable[[str], None], wheel: Wheel, folder: Path) -> Path:
     target = ["--python-version", "3.7", "--implementation", "cp", "--abi", wheel.abi, "--platform", wheel.platform]
     exact = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(pins), "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", *target, *exact]
-    succeeded, complaints = _run_pip(echo, command)
+    succeeded, errors = _run_pip(log, command)
     archives = list(folder.glob("*.whl"))
     if not succeeded or not archives:
         raise EngineUnavailableError(
-            f"could not fetch mindspore-lite {VERSION}: {_last_error(complaints)}; "
+            f"could not fetch mindspore-lite {VERSION}: {_last_pip_error(errors)}; "
             f"check the network and pip's settings (`pip config list`), then {INSTALL_HINT} again"
         )
     return archives[0]
 
 
-def _run_pip(echo: Callable[[str], None], command: list[str]) -> tuple[bool, list[str]]:
-    """Whether pip succeeded, and the lines of its stderr; a dead network is told at once, not when pip gives up."""
-    complaints: list[str] = []
+def _run_pip(log: Callable[[str], None], command: list[str]) -> tuple[bool, list[str]]:
+    """Whether pip succeeded, and the lines of its stderr; its first retry is reported at once."""
+    errors: list[str] = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
         assert pip.stderr is not None
         for line in pip.stderr:
-            if "Retrying" in line and not any("Retrying" in earlier for earlier in complaints):
-                echo("the network does not answer; pip tries again")
-            complaints.append(line.strip())
-    return pip.returncode == 0, complaints
+            if "Retrying" in line and not any("Retrying" in earlier for earlier in errors):
+                log("the network does not answer, pip is retrying")
+            errors.append(line.strip())
+    return pip.returncode == 0, errors
 
 
-def _last_error(complaints: list[str]) -> str:
-    lines = [line for line in complaints if line]
+def _last_pip_error(errors: list[str]) -> str:
+    lines = [line for line in errors if line]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["pip gave no reason"])[-1]
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack headers and libraries, refusing members that would leave `target`, and record what was written."""
+    """Unpack headers and libraries and record what was written. Members with paths outside `target` are an error."""
     try:
         with zipfile.ZipFile(archive) as bundle:
             members = [member for member in bundle.infolist() if _is_needed(_checked_path(member))]
@@ -175,28 +183,28 @@ def _checked_path(member: zipfile.ZipInfo) -> PurePosixPath:
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in member.filename or is_link:
         raise EngineUnavailableError(
-            f"the archive's member {member.filename!r} would leave its folder: nothing unpacked"
+            f"the archive's member {member.filename!r} has a path outside the folder: nothing was unpacked"
         )
     return path
 
 
 def _is_needed(path: PurePosixPath) -> bool:
     if path.parts[:2] == ("mindspore_lite", "lib"):
-        return ".so" in path.name and not path.name.startswith(_USELESS_LIBRARIES)
+        return ".so" in path.name and not path.name.startswith(_UNUSED_LIBRARIES)
     is_header = path.parts[:2] == ("mindspore_lite", "include") and path.suffix == ".h"
     return is_header or str(path) == "mindspore_lite/version.py" or "dist-info" in path.parts[0]
 
 
 @contextmanager
-def _only_one(echo: Callable[[str], None]) -> Iterator[None]:
-    """Hold the installation lock; the system drops it if this process dies."""
-    import fcntl  # not on every system; there the platform check speaks first
+def _install_lock(log: Callable[[str], None]) -> Iterator[None]:
+    """Hold the installation lock; the system releases it if this process ends."""
+    import fcntl  # not available on all systems; the platform check comes first
 
     lite_folder().mkdir(parents=True, exist_ok=True)
     with (lite_folder() / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            echo("another installation is running: waiting for it")
+            log("another installation is running: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

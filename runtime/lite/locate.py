@@ -1,4 +1,4 @@
-"""Where an unpacked MindSpore Lite lies and which binding belongs to it. Looks at files; loads nothing."""
+"""Find the installed MindSpore Lite and the path of its binding. Only checks files; loads no library."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 
 import platformdirs
 
-from synergy.runtime.engines.base import Availability
 from synergy.runtime.errors import EngineUnavailableError
+from synergy.runtime.specs import Availability
 
-VERSION = "2.0.0"  # the newest release whose wheel the package index carries
+VERSION = "2.0.0"  # the newest release on the package index
 INSTALL_HINT = "run `synergy lite install`"
-RECORD = "files.json"  # name -> bytes of every unpacked file, written last: proof of a whole unpacking
-SCRATCH = "tmp-"  # folders of an installation that was cut off begin so
+RECORD = "files.json"  # size in bytes of every unpacked file; written last, marks a complete installation
+TEMPORARY_PREFIX = "tmp-"  # prefix of temporary files and folders; an interrupted installation leaves them
 SHIM_SOURCE = Path(__file__).with_name("shim.cpp")
-# -isystem: the vendor's headers warn. Old-style rpath: Lite's libraries need each other through it.
-# Undefined symbols are allowed because Lite's libraries name device libraries that a CPU has not.
+# Lite's libraries find each other through DT_RPATH (--disable-new-dtags). Undefined symbols are allowed, because Lite's
+# libraries refer to GPU and NPU libraries that a CPU-only machine lacks.
 COMPILE_FLAGS = ("-O2", "-shared", "-fPIC", "-std=c++17")
 LINK_FLAGS = ("-Wl,--disable-new-dtags", "-Wl,--allow-shlib-undefined")
 
@@ -37,7 +37,7 @@ class LiteInstallation:
     """An unpacked MindSpore Lite and the path of its binding, which may not be built yet."""
 
     root: Path
-    version: str  # "unknown" where a vendor release does not tell
+    version: str  # "unknown" if a vendor release does not state it
     includes: tuple[Path, ...]
     libraries: tuple[Path, ...]  # the runtime's, then the converter's if the release has one
     shim: Path
@@ -54,7 +54,7 @@ def data_folder() -> Path:
 
 
 def lite_folder() -> Path:
-    """The folder below which `synergy lite install` puts all it makes."""
+    """The folder for everything that `synergy lite install` creates."""
     return data_folder() / "lite"
 
 
@@ -64,55 +64,55 @@ def wheel_root() -> Path:
 
 
 def find_installation() -> LiteInstallation | None:
-    """`$SYNERGY_LITE_HOME` if set, else the installed wheel if whole, else None.
+    """The release at `$SYNERGY_LITE_HOME` if that is set, else the installed wheel if it is complete, else None.
 
-    Raises EngineUnavailableError if SYNERGY_LITE_HOME holds no MindSpore Lite.
+    Raises EngineUnavailableError if SYNERGY_LITE_HOME contains no MindSpore Lite.
     """
     named = os.environ.get("SYNERGY_LITE_HOME")
     if named:
         return vendor_installation(Path(named))
     root = wheel_root()
-    return describe_installation(root) if is_whole(root) else None
+    return describe_installation(root) if is_complete(root) else None
 
 
 def locate() -> LiteInstallation:
-    """The ready MindSpore Lite of this machine, found without network and without loading a library.
+    """The MindSpore Lite to use on this machine, with its binding built.
 
-    Raises EngineUnavailableError if it or its binding is missing; the message says what to run.
+    Raises EngineUnavailableError if Lite or its binding is missing; the message says what to run.
     """
-    home = find_installation()
-    if home is None or not home.shim.is_file():
+    installation = find_installation()
+    if installation is None or not installation.shim.is_file():
         status = diagnose()
         raise EngineUnavailableError(f"{status.detail}: {status.fix}")
-    return home
+    return installation
 
 
 def diagnose() -> Availability:
-    """What `locate` finds, or what is missing, in words."""
+    """Whether `locate` succeeds, and what it finds or what is missing."""
     try:
-        home = find_installation()
+        installation = find_installation()
     except EngineUnavailableError as error:
         return Availability(False, str(error), "correct it or unset it")
-    if home is None:
+    if installation is None:
         return Availability(False, "MindSpore Lite is not installed", INSTALL_HINT)
-    if not home.shim.is_file():
-        return Availability(False, f"the binding of MindSpore Lite at {home.root} is not built", INSTALL_HINT)
-    return Availability(True, f"MindSpore Lite {home.version} at {home.root}")
+    if not installation.shim.is_file():
+        return Availability(False, f"the binding of MindSpore Lite at {installation.root} is not built", INSTALL_HINT)
+    return Availability(True, f"MindSpore Lite {installation.version} at {installation.root}")
 
 
 def vendor_installation(root: Path) -> LiteInstallation:
-    """The release that SYNERGY_LITE_HOME names. Raises EngineUnavailableError if there is none."""
-    home = describe_installation(root.expanduser().absolute())
-    if home is None:
+    """The release at `root`, the value of SYNERGY_LITE_HOME. Raises EngineUnavailableError if there is none."""
+    installation = describe_installation(root.expanduser().absolute())
+    if installation is None:
         raise EngineUnavailableError(
-            f"SYNERGY_LITE_HOME={root} holds no MindSpore Lite: it must be an unpacked release, "
+            f"SYNERGY_LITE_HOME={root} contains no MindSpore Lite: it must be an unpacked release, "
             "with include/api/model.h and lib/ inside it or below its runtime/ or mindspore_lite/"
         )
-    return home
+    return installation
 
 
 def describe_installation(root: Path) -> LiteInstallation | None:
-    """Find headers and libraries below `root`, None if they are not there. The binding lies in `lite_folder()`."""
+    """Find headers and libraries below `root`, None if they do not exist. The binding is in `lite_folder()`."""
     base = _first(root / name for name in _RUNTIME_FOLDERS if (root / name / "include/api/model.h").is_file())
     runtime = base and _first(base / "lib" / name for name in _RUNTIME_LIBRARIES if (base / "lib" / name).is_file())
     if base is None or runtime is None:
@@ -126,8 +126,8 @@ def describe_installation(root: Path) -> LiteInstallation | None:
     return LiteInstallation(root, version, includes, libraries, lite_folder() / _shim_name(includes, libraries))
 
 
-def is_whole(root: Path) -> bool:
-    """Whether every file that was unpacked to `root` is still there with its size."""
+def is_complete(root: Path) -> bool:
+    """Whether every file that was unpacked to `root` still exists with its size."""
     try:
         record = json.loads((root / RECORD).read_text())
         return all((root / name).stat().st_size == size for name, size in record.items())
@@ -136,7 +136,7 @@ def is_whole(root: Path) -> bool:
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """ "2.3.0rc1" -> (2, 3, 0); an unknown version counts as no version: ()."""
+    """ "2.3.0rc1" -> (2, 3, 0); an unknown version gives ()."""
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
@@ -154,7 +154,7 @@ def read_version(root: Path, base: Path) -> str:
 
 
 def _shim_name(includes: tuple[Path, ...], libraries: tuple[Path, ...]) -> str:
-    """The binding's file name: a new one whenever source, flags, headers or Lite's place change."""
+    """The binding's file name; it changes with the source, the flags, the headers and Lite's location."""
     digest = hashlib.sha256(SHIM_SOURCE.read_bytes())
     digest.update("\n".join([*COMPILE_FLAGS, *LINK_FLAGS, *map(str, libraries)]).encode())
     for header in ("model.h", "types.h", "context.h"):

@@ -1,4 +1,7 @@
-"""Lite reports causes only on stderr: catch them there, and keep them off the user's terminal."""
+"""Capture what MindSpore Lite prints to stderr, and extract the cause of an error from it.
+
+Lite's API returns only general error codes; the causes are in its log.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +15,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-LOG_LEVEL = "2"  # warnings: the loader's "libcudnn.so.8: cannot open" is one; 3 hides it, 4 hides all
+LOG_LEVEL = "2"  # warnings; at 3 the loader's "libcudnn.so.8: cannot open" is hidden, at 4 everything
 _LEVEL_VARIABLE = "GLOG_v"
 _STDERR = 2
-_LOCK = threading.RLock()  # one stderr, one environment
+_LOCK = threading.RLock()  # stderr and the environment are shared by all threads
 _LOG_LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] [A-Z_]+\(\d+[,:][^\[]*\[[^\]]+\](?: [^\]]+\])? ?(?P<text>.*)$")
 _MISSING_LIBRARY = re.compile(r"\S+\.so[.\d]*: cannot open shared object file")
 _IR_VERSION = re.compile(r"maximum mind ir version: (\d+).*?mind ir version: (\d+)")
-_SAYS_NOTHING = ("Runtime error for null exception handler",)
+_GENERIC_ERRORS = ("Runtime error for null exception handler",)
 _EXCEPTION_PREFIX = re.compile(r"^Catch exception: ")
 
 
 @dataclass
-class Captured:
-    """What was printed; filled when the `captured` block ends."""
+class CapturedText:
+    """The captured text; set when the `capture_stderr` block ends."""
 
     text: str = ""
 
 
 @contextmanager
-def captured() -> Iterator[Captured]:
-    """Collect stderr of this block, from C++ too. Lines that are not MindSpore's are passed on afterwards.
+def capture_stderr() -> Iterator[CapturedText]:
+    """Capture stderr during the block, including output of C++ code.
 
-    A user who sets GLOG_v to 0 or 1 wants the log and gets all of it.
+    Lines that are not part of MindSpore's log are printed afterwards. If GLOG_v is 0 or 1, everything is printed.
     """
-    result = Captured()
-    with _LOCK, tempfile.TemporaryFile() as log, _log_level() as wants_log:
+    result = CapturedText()
+    with _LOCK, tempfile.TemporaryFile() as log, _log_level() as show_log:
         try:
             with _redirected(log):
                 yield result
@@ -45,11 +48,11 @@ def captured() -> Iterator[Captured]:
             log.seek(0)
             result.text = log.read().decode(errors="replace")
             if sys.stderr is not None:
-                sys.stderr.write(result.text if wants_log else foreign_lines(result.text))
+                sys.stderr.write(result.text if show_log else non_lite_lines(result.text))
 
 
-def cause(text: str, status: str) -> str:
-    """The one line of Lite's log that tells most; `status` (Lite's own message) if the log tells nothing."""
+def extract_cause(text: str, status: str) -> str:
+    """The line of Lite's log `text` with the cause of an error; `status`, the API's message, if there is none."""
     missing = _MISSING_LIBRARY.search(text)
     if missing:
         return missing.group()
@@ -57,12 +60,12 @@ def cause(text: str, status: str) -> str:
     if versions:
         return f"maximum mind ir version: {versions.group(1)}, the model has {versions.group(2)}"
     errors = [match["text"] for match in map(_LOG_LINE.match, text.splitlines()) if match and match["level"] == "ERROR"]
-    telling = [line for line in errors if line and not line.startswith(_SAYS_NOTHING)]
-    return _EXCEPTION_PREFIX.sub("", telling[0]).strip(" .:") if telling else status.strip(" .:")
+    causes = [line for line in errors if line and not line.startswith(_GENERIC_ERRORS)]
+    return _EXCEPTION_PREFIX.sub("", causes[0]).strip(" .:") if causes else status.strip(" .:")
 
 
-def foreign_lines(text: str) -> str:
-    """What others printed: all but Lite's log lines and what follows its errors (call stacks)."""
+def non_lite_lines(text: str) -> str:
+    """`text` without Lite's log lines and without the call stacks after its errors."""
     kept, after_error = [], False
     for line in text.splitlines(keepends=True):
         match = _LOG_LINE.match(line)
@@ -77,7 +80,7 @@ def _redirected(log: IO[bytes]) -> Iterator[None]:
     _flush()
     try:
         saved = os.dup(_STDERR)
-    except OSError:  # a daemon may have closed it
+    except OSError:  # closed, for instance in a daemon
         saved = None
     os.dup2(log.fileno(), _STDERR)
     try:
@@ -92,19 +95,19 @@ def _redirected(log: IO[bytes]) -> Iterator[None]:
 
 
 def _flush() -> None:
-    if sys.stderr is not None:  # it is None where stderr was closed before Python started
+    if sys.stderr is not None:  # None if stderr was closed before Python started
         sys.stderr.flush()
 
 
 @contextmanager
 def _log_level() -> Iterator[bool]:
-    """Let Lite print causes; the environment is the user's again afterwards. Yields whether he wants the log."""
+    """Set the log level at which Lite prints causes, and restore it. Yields whether the user enabled the log."""
     before = os.environ.get(_LEVEL_VARIABLE)
-    wants_log = before in ("0", "1")
-    if not wants_log:
+    show_log = before in ("0", "1")
+    if not show_log:
         os.environ[_LEVEL_VARIABLE] = LOG_LEVEL
     try:
-        yield wants_log
+        yield show_log
     finally:
         if before is None:
             os.environ.pop(_LEVEL_VARIABLE, None)

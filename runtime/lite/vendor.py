@@ -1,7 +1,7 @@
 """Run models through the vendor's own `mindspore_lite` package, where this interpreter can import it.
 
-Written for the Python API as it is in 2.0 and in 2.7: both take `Context().target`, `build_from_file(path, type,
-context, config_path)`, tensors from `get_inputs()`, and give tensors whose arrays the next run overwrites.
+It uses the part of the Python API that 2.0 and 2.7 have in common: `Context().target`, `build_from_file(path, type,
+context, config_path)`, tensors from `get_inputs()`. The arrays of output tensors are overwritten by the next run.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.engines.base import Device, TensorSpec
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.checks import check_arrays, check_process, check_request, open_failure
-from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, applied
+from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, config_file_for
 from synergy.runtime.lite.locate import read_version
-from synergy.runtime.lite.stderr import captured, cause
+from synergy.runtime.lite.stderr import capture_stderr, extract_cause
+from synergy.runtime.specs import Device, TensorSpec
 
-# What the package raises where it refuses something; it has no exception classes of its own.
+# What the package raises; it has no exception classes of its own.
 _FAILURES = (RuntimeError, ValueError, TypeError, OSError)
 
 
 class VendorModel:
-    """As `LiteModel`, but `outputs` is empty until the first run: the 2.0 package does not tell them before."""
+    """As `LiteModel`, but `outputs` is empty until the first run: the 2.0 package does not describe them before."""
 
     def __init__(
         self, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings = NO_SETTINGS
@@ -36,7 +36,7 @@ class VendorModel:
         check_request(model_type, threads)
         lite = import_package()
         self._model = lite.Model()
-        with captured() as log:
+        with capture_stderr() as log:
             try:
                 _build(lite, self._model, data, model_type, device, threads, settings)
             except _FAILURES as error:
@@ -57,17 +57,17 @@ class VendorModel:
         shapes = [list(array.shape) for array in arrays]
         if shapes == [list(tensor.shape) for tensor in self._tensors]:
             return self._predict(arrays)
-        with captured() as log:
+        with capture_stderr() as log:
             try:
                 self._model.resize(self._tensors, shapes)
-                self._tensors = self._model.get_inputs()  # those from before keep their old shapes
+                self._tensors = self._model.get_inputs()  # the previous tensors keep their old shapes
                 return self._predict(arrays)
             except _FAILURES as error:
                 status = str(error)
-        raise EngineError(f"MindSpore Lite cannot run shapes {shapes}: {cause(log.text, status)}")
+        raise EngineError(f"MindSpore Lite cannot run shapes {shapes}: {extract_cause(log.text, status)}")
 
     def close(self) -> None:
-        """Free the model; calling it twice is harmless."""
+        """Free the model. Safe to call twice."""
         self._model, self._tensors = None, []
 
     def _predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -80,11 +80,11 @@ class VendorModel:
 
 
 def package_version() -> str | None:
-    """Version of the vendor's package, "unknown" if it does not tell, None if there is none. Imports nothing."""
+    """Version of the vendor's package, "unknown" if not stated, None if not installed. Does not import it."""
     spec = importlib.util.find_spec("mindspore_lite")
-    if spec is None or spec.origin is None:  # a folder of that name without code is no package
+    if spec is None or spec.origin is None:  # not installed, or a folder of that name without code
         return None
-    from importlib import metadata  # takes as long to import as half of numpy, and few have the package
+    from importlib import metadata  # not at the top: slow to import and rarely needed
 
     try:
         return metadata.version("mindspore-lite")
@@ -96,7 +96,7 @@ def package_version() -> str | None:
 def import_package() -> ModuleType:
     """The package `mindspore_lite`. Raises EngineUnavailableError with the loader's reason."""
     check_process()
-    with captured() as log:
+    with capture_stderr() as log:
         try:
             import mindspore_lite
         except (ImportError, OSError, RuntimeError) as error:
@@ -104,7 +104,7 @@ def import_package() -> ModuleType:
         else:
             return mindspore_lite
     raise EngineUnavailableError(
-        f"the installed package mindspore_lite does not import: {cause(log.text, reason)}; "
+        f"the installed package mindspore_lite does not import: {extract_cause(log.text, reason)}; "
         "uninstall it to use this program's own binding, or install one built for this interpreter"
     )
 
@@ -113,17 +113,17 @@ def _build(
     lite: ModuleType, model: Any, data: bytes, model_type: str, device: Device, threads: int, settings: LiteSettings
 ) -> None:
     kind = lite.ModelType.MINDIR if model_type == "mindir" else lite.ModelType.MINDIR_LITE
-    # The package reads paths only: a private copy keeps what was hashed and what is loaded the same bytes.
-    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, applied(settings) as config:
+    # The package loads from paths only. A private copy ensures that the verified bytes are loaded.
+    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, config_file_for(settings) as config:
         path = Path(folder) / f"model.{model_type}"
         path.write_bytes(data)
         model.build_from_file(str(path), kind, _context(lite, device, threads, settings), config)
 
 
 def _context(lite: ModuleType, device: Device, threads: int, settings: LiteSettings) -> Any:
-    """Of the precision only the file speaks, since the package's names for it change between releases."""
+    """The context. The precision is in the configuration file, because its name in the API differs between releases."""
     context = lite.Context()
-    context.target = [device.kind]  # Lite adds the CPU behind another device itself
+    context.target = [device.kind]  # Lite adds the CPU as second device itself
     context.cpu.thread_num = threads
     if settings.affinity:
         context.cpu.thread_affinity_core_list = list(settings.affinity)

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from synergy.runtime.errors import MediaError
-from synergy.runtime.media.inputs import read_bytes, write_file
+from synergy.runtime.files import write_file
+from synergy.runtime.media.inputs import read_bytes
 
 MAX_PIXELS = 1 << 28  # 805 MB decoded; the largest phone cameras have 2e8 pixels
 BACKGROUND = 255  # white, as viewers show transparent images

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import stat
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,20 +27,6 @@ IMAGE_SUFFIXES = (
     ".webp",
 )
 MAX_BYTES = 1 << 30  # largest input file
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write bytes whole or not at all: a temporary file beside the target is renamed to it; makes the folder."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def expand_inputs(paths: Iterable[str | Path]) -> list[Path]:

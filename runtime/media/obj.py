@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synergy.runtime.media.inputs import write_file
+from synergy.runtime.files import write_file
 
 
 def write_obj(

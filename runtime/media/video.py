@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -167,38 +165,6 @@ class VideoWriter:
         if not writer.isOpened():
             raise MediaError(f"cannot write a video of {width}x{height} pixels into {self.path.parent}")
         return writer
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which is renamed to `path` at the end; makes the folder.
-
-    It is also renamed if the work is stopped early, by Ctrl-C or by closing a generator; after an error it is deleted.
-    Raises MediaError if the folder or the file cannot be made.
-    """
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        yield temporary
-    except (GeneratorExit, KeyboardInterrupt):
-        _rename(temporary, path)
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _rename(temporary, path)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    if temporary.exists():  # it does not if the run was stopped before the first frame
-        try:
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink()
-            raise MediaError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _camera(text: str) -> Camera:

@@ -1,7 +1,7 @@
 """A child process of the same interpreter that answers requests over a socket.
 
-It is started with `-c`, not through multiprocessing, because that would import the caller's main module again. It
-leaves when the other end of the socket is gone, however that came about: no orphans.
+It is started with `python -c`, not with multiprocessing, which would import the caller's main module again. It exits
+when the other end of the socket is closed, also if the parent was killed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.text import last_line
 
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {module} import {function}; "
-    "from synergy.runtime.processes.child import serve; serve(int(sys.argv[1]), {function}, {awake_s})"
+    "from synergy.runtime.processes.child import serve; serve(int(sys.argv[1]), {function}, {spin_wait_s})"
 )
-GRACE_S = 5.0  # how long a child may take to leave before it is killed
-# Runs often follow each other closely: waking a process that has gone to sleep, and the threads of its engine, costs up
-# to a quarter of a run of 2 ms.
+GRACE_S = 5.0  # time for a child to exit before it is killed
+# How long an engine's process polls for the next request before it sleeps. Waking up a sleeping process and the threads
+# of its engine costs up to a quarter of a run of 2 ms.
 SPIN_WAIT_S = 0.0005
-STDERR_TAIL_BYTES = 4096  # bytes of a dead child's stderr that are searched for a cause
+STDERR_TAIL_BYTES = 4096  # how much of a dead child's stderr is searched for its last line
 
-# what the child reports by name and the parent raises again
+# errors that the child reports by name and the parent raises again
 ERRORS: dict[str, type[Exception]] = {
     "EngineUnavailableError": EngineUnavailableError,
     "EngineError": EngineError,
@@ -42,42 +43,53 @@ ERRORS: dict[str, type[Exception]] = {
 
 
 class Child:
-    """A process that runs `function()` of `module` and hands every request to what that returns."""
+    """A child process. It calls `function()` of `module`, which returns the handler of all requests."""
 
     def __init__(
-        self, title: str, module: str, function: str, descriptors: Sequence[int] = (), awake_s: float = 0.0
+        self, title: str, module: str, function: str, descriptors: Sequence[int] = (), spin_wait_s: float = 0.0
     ) -> None:
-        """descriptors: open files that the process gets too, under the same numbers; awake_s: for how long after an
-        answer it looks for the next request before it sleeps, which takes a core if nobody else wants it."""
+        """Start the process.
+
+        Args:
+            title: What the process is, for error messages.
+            module: Full name of the module with `function`.
+            function: Name of a function without arguments that returns the request handler.
+            descriptors: File descriptors that the child inherits under the same numbers.
+            spin_wait_s: For how long after an answer the child polls for the next request before it sleeps.
+        """
         self.title = title
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        code = BOOTSTRAP.format(module=module, function=function, awake_s=awake_s)
+        code = BOOTSTRAP.format(module=module, function=function, spin_wait_s=spin_wait_s)
         self.process, self.connection = _start(code, self.stderr, descriptors)
         self._stop = weakref.finalize(self, _end, self.process, self.connection, self.stderr)
 
     def ask(self, request: Any) -> Any:
-        """The answer. Raises what the child raised (other errors as EngineError), ChildDiedError if it died."""
+        """Send a request and return the answer.
+
+        Raises the errors in `ERRORS` as the child raised them, all others as EngineError, and ChildDiedError if the
+        process ended before it answered.
+        """
         if not self._stop.alive:
             raise EngineError(f"{self.title} is closed")
         try:
             self.connection.send(request)
             error, value = self.connection.recv()
         except (EOFError, OSError):
-            raise ChildDiedError(self._obituary()) from None
-        except BaseException:  # Ctrl-C in between: the next answer would belong to this request
+            raise ChildDiedError(self._exit_message()) from None
+        except BaseException:  # e.g. Ctrl-C: the pending answer would be taken for that of the next request
             self.close()
             raise
         return result(error, value)
 
     def close(self) -> None:
-        """End the process; calling it twice is harmless."""
+        """End the process. Safe to call twice."""
         self._stop()
 
     def kill(self) -> None:
-        """End the process at once, also in the middle of a request."""
+        """Kill the process, even during a request."""
         self.process.kill()
 
-    def _obituary(self) -> str:
+    def _exit_message(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(GRACE_S)
         code = self.process.returncode
@@ -87,9 +99,9 @@ class Child:
         return f"the process of {self.title} died ({how}){': ' + last if last else ''}"
 
 
-def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], awake_s: float) -> None:
-    """The child's main: answer until the other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], spin_wait_s: float) -> None:
+    """Main function of the child: answer requests until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     handle = make_handler()
     with Connection(descriptor) as connection:
         while True:
@@ -98,36 +110,36 @@ def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], awa
             except EOFError:
                 return
             connection.send(answer(handle, request))
-            _await(descriptor, awake_s)
+            _spin_wait(descriptor, spin_wait_s)
 
 
-def _await(descriptor: int, seconds: float) -> None:
-    """Look for something to read without sleeping; `sched_yield` lets others have the core."""
+def _spin_wait(descriptor: int, seconds: float) -> None:
+    """Poll for input without sleeping; `sched_yield` gives the core to other threads that need it."""
     end = time.perf_counter() + seconds
-    look = select.poll()
-    look.register(descriptor, select.POLLIN)
-    while time.perf_counter() < end and not look.poll(0):
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    while time.perf_counter() < end and not poller.poll(0):
         os.sched_yield()
 
 
 def answer(handle: Callable[[Any], Any], request: Any) -> tuple[str | None, Any]:
-    """What goes back: the name of an error, if any, and its text or the result."""
+    """The answer to a request: the error's name and text, or None and the result."""
     try:
         return None, handle(request)
-    except Exception as error:  # whatever it is, the parent must hear of it
+    except Exception as error:  # every error is reported to the parent
         kind = next((name for name, kind in ERRORS.items() if isinstance(error, kind)), "EngineError")
         return kind, str(error) or type(error).__name__
 
 
 def result(error: str | None, value: Any) -> Any:
-    """What came back: the value, or the error raised again."""
+    """The value of an answer; raises the error that it reports."""
     if error is not None:
         raise ERRORS.get(error, EngineError)(value)
     return value
 
 
 def _start(code: str, stderr: BinaryIO, descriptors: Sequence[int]) -> tuple[subprocess.Popen[bytes], Connection]:
-    """What libraries print goes to `stderr`, stdout included: the caller's output is its own."""
+    """Start the process. Its stdout and stderr both go to `stderr`, so that libraries do not print to the terminal."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-I", "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
@@ -137,13 +149,13 @@ def _start(code: str, stderr: BinaryIO, descriptors: Sequence[int]) -> tuple[sub
             stdout=stderr,
             stderr=stderr,
             pass_fds=[theirs.fileno(), *descriptors],
-            start_new_session=True,  # Ctrl-C is for the parent, also before the child can say that it does not care
+            start_new_session=True,  # keeps Ctrl-C from the child, also before `serve` ignores it
         )
         return process, Connection(ours.detach())
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection, stderr: BinaryIO) -> None:
-    """The child leaves on the end of the stream; one that does not is killed. Never leaves a zombie."""
+    """Close the connection, which ends the child; kill it if it does not exit. Leaves no zombie."""
     connection.close()
     try:
         process.wait(GRACE_S)
@@ -156,5 +168,4 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, stderr: Binar
 def _last_line(stream: BinaryIO) -> str:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - STDERR_TAIL_BYTES))
-    lines = stream.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return last_line(stream.read().decode(errors="replace"))

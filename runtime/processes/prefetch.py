@@ -1,4 +1,4 @@
-"""One stage of a pipeline ahead of the next, in a thread: OpenCV and the engines leave Python's lock to others."""
+"""Compute items in a background thread, ahead of their use; OpenCV and the engines release Python's lock (GIL)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from threading import Event, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
-POLL_S = 0.05  # how soon a thread that waits for room sees that nobody wants more
+POLL_S = 0.05  # how often a thread that waits for space in the queue checks whether it should stop
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
-    """The same items in the same order, computed in a thread up to `depth` ahead of whoever takes them.
+    """Yield `items` in order, computed in a thread up to `depth` items ahead.
 
-    What `items` raises is raised here, in its place. When this ends or is closed, no thread is left behind.
+    An exception of `items` is raised here, after the items before it. When the generator ends or is closed, its thread
+    has ended.
     """
     queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(depth)
     stopped = Event()
@@ -35,8 +36,8 @@ def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
 
 
 def start_in_thread(function: Callable[[], Item]) -> Callable[[], Item]:
-    """Call `function` in a thread, now; what is returned gives its result, or raises what it raised, once."""
-    queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(2)  # the result, and that there is no other
+    """Start `function` in a thread. The returned function, to be called once, gives its result or raises its error."""
+    queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(2)  # the result and the end marker
     Thread(target=_fill, args=((call() for call in (function,)), queue, Event()), daemon=True).start()
 
     def result() -> Item:
@@ -54,7 +55,7 @@ def _fill(items: Iterable[Item], queue: Queue[tuple[bool, Item | BaseException |
         for item in items:
             if not _put(queue, (True, item), stopped):
                 return
-    except BaseException as error:  # whatever it is, the other thread must hear of it
+    except BaseException as error:  # every exception is raised in the other thread
         end = error
     _put(queue, (False, end), stopped)
 
@@ -64,7 +65,7 @@ def _put(
     entry: tuple[bool, Item | BaseException | None],
     stopped: Event,
 ) -> bool:
-    """Wait for room; False if nobody wants more."""
+    """Put an entry, waiting for space in the queue; False if `stopped` was set."""
     while not stopped.is_set():
         try:
             queue.put(entry, timeout=POLL_S)

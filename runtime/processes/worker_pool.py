@@ -1,4 +1,4 @@
-"""Work spread over worker processes: results in order, memory that does not grow, and a death that costs one retry."""
+"""Distribute jobs over worker processes: ordered results, bounded memory, one retry after the death of a worker."""
 
 from __future__ import annotations
 
@@ -12,35 +12,30 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from synergy.runtime.errors import ChildDiedError, EngineError
 
-AHEAD = 2  # jobs per worker that are handed out or done before the oldest result is taken
+JOBS_PER_WORKER = 2  # submitted or finished jobs per worker before the oldest result is taken
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 class Worker(Protocol):
-    """A process, here or elsewhere, that answers one request at a time."""
+    """A process, on this machine or another, that answers one request at a time."""
 
     def ask(self, request: Any) -> Any:
-        """The answer. Raises ChildDiedError if the process died, else what it reports."""
+        """Return the answer. Raises ChildDiedError if the process died, or the error that it reports."""
         ...
 
     def close(self) -> None:
-        """End it after its request; calling it twice is harmless."""
+        """End the process after its current request. Safe to call twice."""
         ...
 
     def kill(self) -> None:
-        """End it at once, which a request in hand hears as its death."""
+        """Kill the process; a current request raises ChildDiedError."""
         ...
 
 
 class WorkerPool(Generic[Job, Result]):
-    """Several workers, all started alike. Use as a context manager, or call `close`.
-
-    start: a new worker, ready for jobs; also called for the successor of one that died. parts: a job as smaller ones
-    for the second try, so that what kills a worker takes nothing else with it. dead: the result of a job that killed
-    two workers, given what was said of the second death; it may raise.
-    """
+    """A fixed number of equal workers. Use as a context manager, or call `close`."""
 
     def __init__(
         self,
@@ -49,32 +44,39 @@ class WorkerPool(Generic[Job, Result]):
         parts: Callable[[Job], Iterable[Job]],
         dead: Callable[[Job, str], Result],
     ) -> None:
-        """Starts all at once. Raises what `start` raises, after those that were started are closed."""
+        """Start all workers in parallel. Errors of `start` are raised after the started workers have been closed.
+
+        Args:
+            start: Starts a worker; also called to replace a worker that died.
+            count: Number of workers.
+            parts: Splits a job for the retry, so that the part that kills a worker does not take the others with it.
+            dead: The result of a part that killed two workers, from the message of the second death; it may raise.
+        """
         self._start = start
         self._parts = parts
         self._dead = dead
         self._closed = False
-        self._gate = Lock()  # between who takes a worker and who closes
+        self._lock = Lock()  # protects `_closed` and taking an idle worker
         self._workers: list[Worker] = []
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count, "worker")
         try:
-            for hired in [self._threads.submit(self._hire) for _ in range(count)]:
-                self._idle.put(hired.result())
+            for started in [self._threads.submit(self._start_worker) for _ in range(count)]:
+                self._idle.put(started.result())
         except BaseException:
             self.close()
             raise
 
     def map(self, jobs: Iterable[Job]) -> Iterator[list[Result]]:
-        """For each job, in order, the results of its parts: one, unless a worker died.
+        """Yield for each job, in order, a list with its result, or with the results of its parts if a worker died.
 
-        Jobs are taken as they are needed. Raises what a job raises, but for the death of a worker.
+        `jobs` is consumed as needed. Errors of jobs are raised, except ChildDiedError.
         """
         waiting: deque[Future[list[Result]]] = deque()
         try:
             for job in jobs:
-                waiting.append(self._threads.submit(self._do, job))
-                while waiting and (len(waiting) >= AHEAD * len(self._workers) or waiting[0].done()):
+                waiting.append(self._threads.submit(self._run_job, job))
+                while waiting and (len(waiting) >= JOBS_PER_WORKER * len(self._workers) or waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -83,14 +85,14 @@ class WorkerPool(Generic[Job, Result]):
                 each.cancel()
 
     def close(self) -> None:
-        """End the workers, in the middle of their jobs; calling it twice is harmless."""
-        with self._gate:
+        """End the workers, killing those with a current job. Safe to call twice."""
+        with self._lock:
             self._closed = True
             idle = {id(self._idle.get_nowait()) for _ in range(self._idle.qsize())}
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in list(self._workers):
             worker.close() if id(worker) in idle else worker.kill()
-        self._threads.shutdown()  # a job in hand hears of the death, and its thread ends
+        self._threads.shutdown()  # threads with a job end, because their worker was killed
         for worker in self._workers:
             worker.close()
 
@@ -100,35 +102,35 @@ class WorkerPool(Generic[Job, Result]):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _hire(self) -> Worker:
+    def _start_worker(self) -> Worker:
         worker = self._start()
         self._workers.append(worker)
         return worker
 
-    def _do(self, job: Job) -> list[Result]:
+    def _run_job(self, job: Job) -> list[Result]:
         try:
-            return [self._ask(job)]
+            return [self._request(job)]
         except ChildDiedError:
-            return [self._try_again(part) for part in self._parts(job)]
+            return [self._retry(part) for part in self._parts(job)]
 
-    def _try_again(self, part: Job) -> Result:
+    def _retry(self, part: Job) -> Result:
         try:
-            return self._ask(part)
+            return self._request(part)
         except ChildDiedError as death:
             return self._dead(part, str(death))
 
-    def _ask(self, job: Job) -> Result:
-        with self._gate:
+    def _request(self, job: Job) -> Result:
+        with self._lock:
             if self._closed:
                 raise EngineError("this pool is closed")
-            worker = self._idle.get_nowait()  # there is one: as many threads as workers
+            worker = self._idle.get_nowait()  # never empty: there are as many threads as workers
         try:
             return worker.ask(job)
         except ChildDiedError:
             self._workers.remove(worker)
             worker.close()
             if not self._closed:
-                worker = self._hire()
+                worker = self._start_worker()
             raise
         finally:
             self._idle.put(worker)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from synergy.runtime.engines import Engine
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.parity_record import Check
+from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.variants import Variant
 
 # Largest difference allowed between float32 implementations. The official PyTorch code meets these against itself in

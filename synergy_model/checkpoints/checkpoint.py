@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
+from synergy.runtime.files import whole_file
+from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
 
 SUFFIX = ".ckpt"
@@ -61,12 +62,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "refiner": network.refiner is not None,
         "regressor": network.regressor is not None,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".ckpt-") as folder:
-        temporary = Path(folder) / "model.ckpt"
+    with whole_file(path) as temporary:
         ms.save_checkpoint(entries, str(temporary), append_dict=about)
         temporary.chmod(0o644)
-        temporary.replace(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -132,8 +130,7 @@ def _read(path: Path) -> dict[str, Parameter]:
     try:
         return ms.load_checkpoint(str(path))
     except (ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} is not a MindSpore checkpoint, or is truncated ({reason})") from None
+        raise CheckpointError(f"{path} is not a MindSpore checkpoint, or is truncated ({first_line(error)})") from None
 
 
 def _pop_dense(stored: dict[str, Parameter]) -> DenseMorphable | None:

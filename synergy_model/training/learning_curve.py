@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synergy.runtime.files import whole_file
 from synergy.synergy_model.training.log import LogEntry
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ HEADROOM = 1.1  # upper end of an axis over the largest value shown
 
 def write_curve(path: Path, entries: Sequence[LogEntry]) -> None:
     """Write the PNG of `draw_curve` to `path`; an earlier one is replaced only by a complete file."""
-    temporary = path.with_suffix(".tmp")
-    draw_curve(entries).savefig(temporary, format="png")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        draw_curve(entries).savefig(temporary, format="png")
 
 
 def draw_curve(entries: Sequence[LogEntry]) -> Figure:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synergy.runtime.files import write_file
 from synergy.synergy_model.training.options import Progress
 
 
@@ -40,9 +41,7 @@ def read(path: Path, last_step: int) -> list[LogEntry]:
 def truncate(path: Path, last_step: int) -> None:
     """Remove the steps after `last_step`, and a line left incomplete when the process was killed."""
     kept = [json.dumps(record) + "\n" for record in _records(path) if record["step"] <= last_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    write_file(path, "".join(kept).encode())
 
 
 def _record(progress: Progress) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
+from synergy.runtime.files import whole_file
+from synergy.runtime.text import first_line
 from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare
 
 
@@ -31,12 +32,9 @@ class TrainingState:
 def save_state(path: Path, state: TrainingState, parameters: Sequence[Parameter]) -> None:
     """Write a state to resume from; an earlier one is replaced only by a complete file."""
     entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".state-") as folder:
-        temporary = Path(folder) / "state.ckpt"
+    with whole_file(path) as temporary:
         ms.save_checkpoint(entries, str(temporary), append_dict=_storable(state))
         temporary.chmod(0o644)
-        temporary.replace(path)
 
 
 def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> TrainingState:
@@ -47,8 +45,7 @@ def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> Tr
         state = TrainingState(step, skipped, float(_plain(stored.pop("best_nme"))), str(_plain(stored.pop("identity"))))
         saved = _flat(json.loads(state.identity))
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} cannot be resumed ({reason}): remove it to start again") from None
+        raise CheckpointError(f"{path} cannot be resumed ({first_line(error)}): remove it to start again") from None
     if state.identity != identity:
         raise CheckpointError(
             f"{path} is of a run with other options (saved -> given: "

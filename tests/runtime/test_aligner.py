@@ -17,11 +17,12 @@ from synergy.runtime import variants
 from synergy.runtime.aligner import MAX_BATCH, FaceAligner
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import ENGINES, Availability, Device, available
+from synergy.runtime.engines import ENGINES, available
 from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.faces import Detection, Face, Prediction
+from synergy.runtime.specs import Availability, Device
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
 ARCHS = ("mb05", "mobilenet_v2")
@@ -537,7 +538,7 @@ def test_any_engine_may_be_put_in(bundles: dict[str, Path], emma: dict[str, np.n
         def close(self) -> None:
             pass
 
-    from synergy.runtime.engines.base import Device
+    from synergy.runtime.specs import Device
 
     bundle = Bundle.open(bundles["mb05"])
     artifact = bundle.artifact("onnx")

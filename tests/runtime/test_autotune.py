@@ -15,10 +15,11 @@ from synergy.runtime import autotune as tuning
 from synergy.runtime import variants
 from synergy.runtime.autotune import MeasuredVariant, TuneRequest, candidates, tune
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import Availability, Device, Engine, EngineOptions, ModelFile
+from synergy.runtime.engines import Engine
 from synergy.runtime.engines.openvino import OpenVinoEngine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.manifest import ComputePrecision, Drift
+from synergy.runtime.specs import Availability, Device, EngineOptions, ModelFile
 
 CPU = Device()
 sizes: list[int] = []  # of the batches that the stand-ins ran

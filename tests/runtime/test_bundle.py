@@ -1,4 +1,4 @@
-"""Bundles on disk: nothing is handed out before its hash was checked, and every refusal is one clear line."""
+"""Bundles on disk: hashes are verified before use, and every error is one line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from synergy.runtime.bundle import SPARSE_SHAPES, Bundle
-from synergy.runtime.engines import Device
 from synergy.runtime.errors import BundleError, EngineUnavailableError
 from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry
+from synergy.runtime.specs import Device
 
 MODELS = {"model.mindir": "mindir", "model.v1.mindir": "mindir_v1", "model.onnx": "onnx", "model.ms": "ms"}
 
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def with_morphable(folder: Path) -> Callable[[bytes], Bundle]:
-    """A bundle with this morphable file, and a manifest that vouches for it."""
+    """A bundle with this morphable file, and a manifest with its hash."""
 
     def make(data: bytes) -> Bundle:
         (folder / "morphable.npz").write_bytes(data)
@@ -217,15 +217,15 @@ def test_reading_ahead_hands_out_nothing_unverified(folder: Path) -> None:
     """An altered file is refused when the bytes are asked for, a missing one at once."""
     bundle = Bundle.open(folder)
     artifact = bundle.artifact("onnx")
-    assert bundle.reading(artifact)() == bundle.model_file(artifact)
+    assert bundle.start_reading(artifact)() == bundle.model_file(artifact)
     path = folder / artifact.file
     path.write_bytes(path.read_bytes()[::-1])
-    model = bundle.reading(artifact)
+    model = bundle.start_reading(artifact)
     with pytest.raises(BundleError, match="was altered"):
         model()
     path.unlink()
     with pytest.raises(BundleError, match="is missing"):
-        bundle.reading(artifact)
+        bundle.start_reading(artifact)
 
 
 def test_real_bundles_are_whole(bundles: dict[str, Path]) -> None:
@@ -320,7 +320,7 @@ def test_one_array_instead_of_an_archive(with_morphable: Callable[[bytes], Bundl
 
 
 def test_flipped_bytes(with_morphable: Callable[[bytes], Bundle]) -> None:
-    """Vouched for, and damaged all the same."""
+    """Damaged, with a matching hash."""
     sound, random = npz(), np.random.default_rng(0)
     for place in [*random.integers(0, len(sound), 60), *(len(sound) - random.integers(1, 400, 60))]:
         damaged = bytearray(sound)

@@ -1,4 +1,4 @@
-"""Boxes, regions and crops against 3DDFA_V2's and SynergyNet's own, bit for bit."""
+"""Boxes, regions and crops are bitwise equal to those of the official 3DDFA_V2 and SynergyNet code."""
 
 from __future__ import annotations
 
@@ -150,5 +150,5 @@ class TestRoiToImage:
         np.testing.assert_allclose(roi_to_image(reference["lm68"], rois), reference["lm68_image"], atol=1e-3)
 
     def test_numbers_must_fit(self) -> None:
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match="do not match"):
             roi_to_image(np.zeros((2, 3, 68)), np.array([[0, 0, 9, 9]]))

@@ -1,4 +1,4 @@
-"""The manifest's schema: what is right is read exactly, everything else is one clear line."""
+"""The manifest's schema: valid manifests are read exactly, all others give an error of one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from synergy.runtime.engines.base import TensorSpec
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import (
     MANIFEST_LIMIT,
@@ -21,6 +20,7 @@ from synergy.runtime.manifest import (
     encode_manifest,
     read_manifest,
 )
+from synergy.runtime.specs import TensorSpec
 
 SHA = "0123456789abcdef" * 4
 
@@ -300,7 +300,7 @@ def test_other_values(read: Callable[[Any], Manifest], place: str, value: Any) -
     ],
 )
 def test_graphs_that_the_aligner_cannot_use(read: Callable[[Any], Manifest], place: str, value: Any) -> None:
-    """Well-formed, and of no use: said here, not as an IndexError later."""
+    """Valid types but unusable: reported on reading, not as an IndexError later."""
     refused(read, changed(place, value))
 
 

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 import synergy.runtime.variants as module
-from synergy.runtime.engines import ENGINES, Availability, Device, EngineOptions, engine_class
+from synergy.runtime.engines import ENGINES, engine_class
 from synergy.runtime.engines.openvino import OpenVinoEngine
 from synergy.runtime.manifest import Artifact, ComputePrecision, Drift
+from synergy.runtime.specs import Availability, Device, EngineOptions
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 
 BF16 = ComputePrecision("openvino", "bf16", Drift(0.0, 0.0, "test"))

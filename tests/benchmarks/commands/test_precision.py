@@ -13,10 +13,9 @@ import pytest
 from synergy import FaceAligner
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import Availability, Device, EngineOptions
-from synergy.runtime.engines.base import engine_label
 from synergy.runtime.engines.openvino import OpenVinoEngine
 from synergy.runtime.manifest import read_manifest
+from synergy.runtime.specs import Availability, Device, EngineOptions, engine_label
 
 pytest.importorskip("mindspore", reason="exports need MindSpore")
 Run = Callable[..., tuple[int, str, str]]

@@ -18,8 +18,9 @@ from synergy.benchmarks.speed.engine_process import ISOLATED, OVERHEAD, SessionI
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport
 from synergy.benchmarks.speed.peak_flops import PeakCase, multiply_adds
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import EngineOptions, available
+from synergy.runtime.engines import available
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.specs import EngineOptions
 
 QUICK = BenchOptions(engines=("onnx",), threads=(1,), batches=(1,), rounds=1)
 ROW = (

@@ -23,8 +23,8 @@ from synergy.benchmarks.peers.throughput import (
     seconds_until_done,
 )
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.engines import DEFAULT_OPTIONS
 from synergy.runtime.faces import Detection
+from synergy.runtime.specs import DEFAULT_OPTIONS
 
 
 class KnownCase(ThroughputCase):

@@ -40,10 +40,10 @@ from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime import variants
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host
-from synergy.runtime.engines.base import Availability
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.manifest import Manifest, encode_manifest
 from synergy.runtime.parity_record import Accuracy, Check, ParityReport, ParityStatus, parity_verdict, read_parity
+from synergy.runtime.specs import Availability
 from synergy.runtime.variants import Variant
 
 FACES = 48

@@ -22,8 +22,8 @@ from synergy.benchmarks.speed.engine_process import (
 )
 from synergy.benchmarks.speed.timing import MIN_RUNS
 from synergy.runtime.diagnostics.probes import PROBE_MODELS
-from synergy.runtime.engines import Device, EngineOptions, ModelFile, TensorSpec
 from synergy.runtime.errors import EngineError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec
 
 INPUTS = SessionInputs(np.ones((1, 4), np.float32))
 

@@ -19,9 +19,10 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CropRule
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE
 from synergy.runtime.diagnostics.host import describe_host, installed_versions
-from synergy.runtime.engines import EngineOptions, default_threads
+from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, Preprocessing, Source, Tensor, encode_manifest
+from synergy.runtime.specs import EngineOptions
 
 CROP_S = 0.01  # run time of the sessions, for each crop of the batch
 

@@ -19,8 +19,8 @@ from synergy.export.formats.int8 import (
     calibration_crops,
     quantize_onnx,
 )
-from synergy.runtime.engines import Device, ModelFile, TensorSpec
 from synergy.runtime.engines.openvino import OpenVinoEngine
+from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
 onnxruntime = pytest.importorskip("onnxruntime")

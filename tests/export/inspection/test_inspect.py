@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from synergy.export.inspection import inspect as inspection
 from synergy.export.inspection.inspect import EngineInfo, InspectionError, ModelInfo, TensorInfo, inspect_path
 from synergy.export.inspection.ms_file import OPERATORS, MsFileError, read_ms
-from synergy.runtime.engines.base import Availability
 from synergy.runtime.errors import BundleError
 from synergy.runtime.lite.convert import convert
+from synergy.runtime.specs import Availability
 
 ROOT = Path(__file__).resolve().parents[3]
 KERNEL = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)

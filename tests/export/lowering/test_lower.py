@@ -37,7 +37,7 @@ RUN_ON_LITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from synergy.runtime.engines.base import Device
+from synergy.runtime.specs import Device
 from synergy.runtime.lite.binding import LiteModel
 
 def run(path):

@@ -19,10 +19,10 @@ import pytest
 from synergy.runtime.commands import infer_pictures as picture_run
 from synergy.runtime.commands.infer import _ray_address
 from synergy.runtime.commands.infer_pictures import PictureRun
-from synergy.runtime.engines import EngineOptions
 from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions
 from synergy.runtime.inference.worker import WorkerSetup
+from synergy.runtime.specs import EngineOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 PICTURES = 40

@@ -258,7 +258,7 @@ def test_no_lite(no_lite: Path) -> None:
 def test_lite_home_without_lite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNERGY_LITE_HOME", str(tmp_path))
     check = check_lite()
-    assert not check.ok and f"SYNERGY_LITE_HOME={tmp_path} holds no MindSpore Lite" in check.detail
+    assert not check.ok and f"SYNERGY_LITE_HOME={tmp_path} contains no MindSpore Lite" in check.detail
     assert check.fix == "correct it or unset it"
 
 
@@ -370,7 +370,7 @@ def test_one_engine_is_enough(working: tuple[str, ...], detail: str) -> None:
 
 def test_no_compiler(empty_path: Path, no_lite: Path) -> None:
     check = check_compiler()
-    assert not check.ok and check.detail.endswith("there is none") and check.fix == COMPILER_HINT
+    assert not check.ok and check.detail.endswith("none was found") and check.fix == COMPILER_HINT
 
 
 def test_no_compiler_but_lite_is_ready(empty_path: Path, lite_home: Path) -> None:
@@ -381,7 +381,7 @@ def test_no_compiler_but_lite_is_ready(empty_path: Path, lite_home: Path) -> Non
 def test_wrong_compiler_name(no_lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     check = check_compiler()
-    assert not check.ok and check.detail == "CXX=no-such-compiler -O2 is no program here"
+    assert not check.ok and check.detail == "CXX=no-such-compiler -O2 is not an executable program"
     assert check.fix == f"unset CXX, or {COMPILER_HINT}"
 
 

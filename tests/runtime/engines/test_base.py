@@ -1,4 +1,4 @@
-"""What every engine promises, tested on every engine with every artifact it reads."""
+"""The engine interface, tested on every engine with every artifact that it reads."""
 
 from __future__ import annotations
 
@@ -18,23 +18,13 @@ from synergy.runtime.engines import (
     available,
     default_threads,
     engine_class,
-    engine_formats,
     engines_for,
     open_engine,
     readable,
 )
-from synergy.runtime.engines.base import (
-    DYNAMIC,
-    Availability,
-    Device,
-    Engine,
-    EngineOptions,
-    ModelFile,
-    TensorSpec,
-    check_inputs,
-    check_outputs,
-)
+from synergy.runtime.engines.base import Engine, check_inputs, check_outputs
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import DYNAMIC, Availability, Device, EngineOptions, ModelFile, TensorSpec
 
 # engine, artifact; all engines are used through `open_engine`, which gives some of them a process of their own
 COMBINATIONS = [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
@@ -49,7 +39,7 @@ def ids(combination: tuple[str, str] | str) -> str:
 
 @pytest.fixture(scope="module")
 def models(bundles: dict[str, Path]) -> dict[str, ModelFile]:
-    """The real mb05, by format."""
+    """The official mb05 network, by format."""
     bundle = Bundle.open(bundles["mb05"])
     return {artifact.format: bundle.model_file(artifact) for artifact in bundle.manifest.artifacts}
 
@@ -115,7 +105,7 @@ def test_any_memory_layout(engine: Engine, emma: dict[str, np.ndarray], layout: 
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
-def test_outputs_are_the_callers_own(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+def test_outputs_are_new_arrays(engine: Engine, emma: dict[str, np.ndarray]) -> None:
     """Lite's outputs are views that its next run overwrites."""
     first = run(engine, emma["crop_bgr_u8"][:1])
     kept = {name: output.copy() for name, output in first.items()}
@@ -206,7 +196,7 @@ def test_closed_engine(combination: tuple[str, str], models: dict[str, ModelFile
     ids=ids,
 )
 def test_damaged_model(combination: tuple[str, str], models: dict[str, ModelFile], damage: str) -> None:
-    """Whatever the library does with it, the caller gets an EngineError of one line."""
+    """Always an EngineError with a message of one line."""
     name, kind = combination
     data = {"empty": b"", "text": b"a text file\n" * 50, "truncated": models[kind].data[: len(models[kind].data) // 2]}
     with pytest.raises(EngineError) as raised, open_engine(name, replace(models[kind], data=data[damage])) as engine:
@@ -216,9 +206,9 @@ def test_damaged_model(combination: tuple[str, str], models: dict[str, ModelFile
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
-    other = next(kind for kind in ("onnx", "ms") if kind not in engine_formats(name))
+    other = next(kind for kind in ("onnx", "ms") if kind not in engine_class(name).formats)
     with pytest.raises(
-        EngineError, match=f"engine {name} cannot read {other} files: it reads {engine_formats(name)[0]}"
+        EngineError, match=f"engine {name} cannot read {other} files: it reads {engine_class(name).formats[0]}"
     ):
         open_engine(name, models[other])
 
@@ -231,8 +221,8 @@ def test_formats_are_checked(name: str, models: dict[str, ModelFile]) -> None:
         ("mindspore", "mindir", "gpu"),  # it takes seconds to start
     ],
 )
-def test_devices_that_are_not_here(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
-    """An error with its cause and cure; never a silent fall back, never a crash."""
+def test_unavailable_devices(name: str, kind: str, device: str, models: dict[str, ModelFile]) -> None:
+    """An error with cause and cure; no fallback, no crash."""
     with pytest.raises(EngineUnavailableError) as raised:
         open_engine(name, models[kind], device)
     message = str(raised.value)
@@ -243,7 +233,7 @@ def test_devices_that_are_not_here(name: str, kind: str, device: str, models: di
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_no_threads(name: str, threads: int, models: dict[str, ModelFile]) -> None:
     with pytest.raises(ValueError, match=f"threads must be 1 or more, not {threads}"):
-        open_engine(name, models[engine_formats(name)[0]], threads=threads)
+        open_engine(name, models[engine_class(name).formats[0]], threads=threads)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -257,7 +247,7 @@ def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.
 @pytest.mark.parametrize("name", ["", "tensorrt", "ONNX", "synergy.runtime.engines.onnx"])
 def test_unknown_engine_lists_the_known(name: str) -> None:
     model = ModelFile(b"", "onnx", (), ())
-    for function in (engine_class, engine_formats, available, lambda name: open_engine(name, model)):
+    for function in (engine_class, available, lambda name: open_engine(name, model)):
         with pytest.raises(ValueError, match="use one of lite, onnx, openvino, mindspore"):
             function(name)
 
@@ -294,11 +284,11 @@ def test_devices(text: str, device: Device) -> None:
     ("options", "words"),
     [
         ({"precision": "half"}, "unknown precision 'half': use one of auto, fp32, fp16, bf16"),
-        ({"affinity": (1, 0, 1)}, "affinity names a core twice: 1, 0, 1"),
-        ({"batches": ()}, "rising numbers from 1, not none"),
-        ({"batches": (0, 1)}, "rising numbers from 1, not 0, 1"),
-        ({"batches": (4, 2)}, "rising numbers from 1, not 4, 2"),
-        ({"batches": (2, 2)}, "rising numbers from 1, not 2, 2"),
+        ({"affinity": (1, 0, 1)}, "affinity contains a core twice: 1, 0, 1"),
+        ({"batches": ()}, "increasing numbers from 1, not none"),
+        ({"batches": (0, 1)}, "increasing numbers from 1, not 0, 1"),
+        ({"batches": (4, 2)}, "increasing numbers from 1, not 4, 2"),
+        ({"batches": (2, 2)}, "increasing numbers from 1, not 2, 2"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
@@ -313,36 +303,36 @@ REFUSALS = [
     ("mindspore", "gpu", EngineOptions(precision="fp16"), "computes in float16 only on ascend, not on gpu:0"),
     ("onnx", "cpu", EngineOptions(precision="bf16"), "computes in bfloat16 on no device: use precision fp32$"),
     ("lite", "gpu", EngineOptions(precision="bf16"), "computes in bfloat16 on no device: use precision fp32 or fp16$"),
-    ("openvino", "cpu", EngineOptions(affinity=(0,)), "openvino cannot bind its threads to cores"),
-    ("mindspore", "cpu", EngineOptions(affinity=(0,)), "mindspore cannot bind its threads to cores"),
-    ("mindspore", "cpu", EngineOptions(lite_config=Path("x")), "mindspore is not MindSpore Lite"),
-    ("onnx", "cpu", EngineOptions(lite_config=Path("x")), "onnx is not MindSpore Lite"),
+    ("openvino", "cpu", EngineOptions(affinity=(0,)), "openvino does not support thread affinity"),
+    ("mindspore", "cpu", EngineOptions(affinity=(0,)), "mindspore does not support thread affinity"),
+    ("mindspore", "cpu", EngineOptions(lite_config=Path("x")), "mindspore does not support lite_config"),
+    ("onnx", "cpu", EngineOptions(lite_config=Path("x")), "onnx does not support lite_config"),
 ]
 
 
 @pytest.mark.parametrize(("name", "device", "options", "words"), REFUSALS)
-def test_options_an_engine_has_not(name: str, device: str, options: EngineOptions, words: str) -> None:
-    """Refused rather than left out, and before anything is loaded."""
+def test_unsupported_options(name: str, device: str, options: EngineOptions, words: str) -> None:
+    """An error, raised before anything is loaded."""
     kind, where = engine_class(name), Device.parse(device)
-    model = ModelFile(b"", engine_formats(name, where)[0], (TensorSpec("x", (1,), "float32"),), ())
+    model = ModelFile(b"", kind.formats_on(where)[0], (TensorSpec("x", (1,), "float32"),), ())
     with pytest.raises(EngineError, match=words):
         kind(model, where, 1, options)
 
 
 @pytest.mark.parametrize("name", ["lite", "onnx"])
-def test_cores_that_are_not_here(name: str) -> None:
-    model = ModelFile(b"", engine_formats(name)[0], (TensorSpec("x", (1,), "float32"),), ())
-    with pytest.raises(ValueError, match=r"no core 8191 here: use \d"):
+def test_missing_cores(name: str) -> None:
+    model = ModelFile(b"", engine_class(name).formats[0], (TensorSpec("x", (1,), "float32"),), ())
+    with pytest.raises(ValueError, match=r"cannot use core 8191: use \d"):
         engine_class(name)(model, Device(), 1, EngineOptions(affinity=(8191,)))
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_formats_by_device(name: str) -> None:
-    assert engine_formats(name) == engine_formats(name, "cpu") == engine_class(name).formats
-    assert engine_formats(name, "gpu:1") == engine_formats(name, Device("gpu", 1))
-    assert "ms" not in engine_formats(name, "ascend")
+    kind = engine_class(name)
+    assert kind.formats == kind.formats_on(Device("cpu"))
+    assert "ms" not in kind.formats_on(Device("ascend"))
     with pytest.raises(ValueError, match="unknown device"):
-        engine_formats(name, "npu")
+        readable(name, [], "npu")
 
 
 @dataclass(frozen=True)
@@ -393,7 +383,7 @@ def test_default_threads_are_the_cores_of_this_process() -> None:
 def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom synergy.runtime.engines import open_engine\n"
-        "from synergy.runtime.engines.base import ModelFile, TensorSpec\n"
+        "from synergy.runtime.specs import ModelFile, TensorSpec\n"
         "images = (TensorSpec('images', (-1, 8, 8, 3), 'uint8'),)\n"
         "open_engine('onnx', ModelFile(Path(sys.argv[1]).read_bytes(), 'onnx', images, ()))\n"
         "print([name for name in ('mindspore', 'mindspore_lite', 'cv2', 'onnxruntime') if name in sys.modules])"
@@ -402,7 +392,7 @@ def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
     assert done.stdout.strip() == "['onnxruntime']"
 
 
-# --- the checks themselves, on an engine that does as it is told ---
+# --- the checks themselves, on an engine with given outputs ---
 
 
 SPECS = (TensorSpec("a", (DYNAMIC, 2), "float32"), TensorSpec("b", (DYNAMIC,), "uint8"))
@@ -460,7 +450,7 @@ def test_outputs_go_by_order() -> None:
         [np.ones((), np.float32), np.ones(2, np.uint8)],
     ],
 )
-def test_wrong_outputs_do_not_pass_for_results(outputs: list[np.ndarray]) -> None:
+def test_wrong_outputs_are_errors(outputs: list[np.ndarray]) -> None:
     with pytest.raises(EngineError, match="engine puppet returned"):
         Puppet(outputs).run({"x": np.ones((2, 3), np.float32)})
 

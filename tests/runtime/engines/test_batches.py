@@ -1,4 +1,4 @@
-"""A card that runs only some batch sizes, played by a function that refuses all others."""
+"""Splitting and padding of batches, with a function that accepts only some batch sizes."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_results_are_those_of_the_rows_given(batch: int, sizes: tuple[int, ...])
     assert np.array_equal(rows, kept) and sum(card.seen) >= batch
 
 
-def test_what_is_filled_up_are_ordinary_rows() -> None:
-    """Zeros or noise could bring NaN or a slow path; the last row is as good as the others."""
+def test_padding_repeats_the_last_row() -> None:
+    """Zeros or noise could give NaN or be slow to compute."""
     seen = []
     run_in_batches(lambda arrays: [seen.append(arrays[0]) or arrays[0]], [np.array([[1], [7]])], (4,))
     assert seen[0].tolist() == [[1], [7], [7], [7]]

@@ -1,4 +1,4 @@
-"""Engines in a child process: a crash is an error, and no process is ever left behind."""
+"""Engines in a child process: a crash is an error, and no process remains."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 from synergy.runtime.engines.isolated import IsolatedEngine
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 
 PATIENCE_S = 30.0  # for processes to go on a busy machine
 
@@ -54,7 +54,7 @@ def processes() -> dict[int, tuple[int, str]]:
 
 
 def children(parent: int) -> set[int]:
-    """Living and undead ones."""
+    """Running child processes and zombies."""
     return {child for child, (its_parent, _) in processes().items() if its_parent == parent}
 
 
@@ -92,7 +92,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import ModelFile, TensorSpec
+from synergy.runtime.specs import ModelFile, TensorSpec
 from synergy.runtime.errors import EngineError
 
 model = ModelFile(
@@ -117,7 +117,7 @@ def test_numbers(engine: IsolatedEngine, tiny: Any) -> None:
             assert np.allclose(found[name], expected, atol=1e-4)
 
 
-def test_outputs_are_the_callers_own(engine: IsolatedEngine, tiny: Any) -> None:
+def test_outputs_are_new_arrays(engine: IsolatedEngine, tiny: Any) -> None:
     """Not views of what the next run overwrites."""
     first = engine.run({"images": tiny.images(2, seed=1)})
     kept = {name: array.copy() for name, array in first.items()}
@@ -148,7 +148,7 @@ def test_two_at_once_are_two_processes(model: ModelFile, tiny: Any) -> None:
         assert np.allclose(results[place]["pooled"], tiny.expected(images[place])[0], atol=1e-4)
 
 
-def test_what_the_child_prints_stays_with_it(model: ModelFile, tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_child_is_not_shown(model: ModelFile, tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineError), IsolatedEngine("onnx", replace(model, data=b"x" * 100), Device(), 1):
         pass
     with IsolatedEngine("onnx", model, Device(), 1) as engine:
@@ -231,7 +231,7 @@ def test_a_crash_during_a_run_is_an_error(model: ModelFile) -> None:
 
 
 def test_an_idle_child_sleeps(model: ModelFile, tiny: Any) -> None:
-    """It looks for the next run for a moment only."""
+    """It polls for the next run only for a moment."""
     engine, pid = child_of(lambda: IsolatedEngine("onnx", model, Device(), 1))
 
     def ticks() -> int:  # of 10 ms, in user and system mode
@@ -281,7 +281,7 @@ def test_a_failed_start_leaves_no_child(model: ModelFile) -> None:
     assert children(os.getpid()) == before
 
 
-def test_files_are_given_back(model: ModelFile) -> None:
+def test_file_descriptors_are_closed(model: ModelFile) -> None:
     def cycle() -> int:
         with IsolatedEngine("onnx", model, Device(), 1) as engine:
             engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
@@ -291,8 +291,8 @@ def test_files_are_given_back(model: ModelFile) -> None:
 
 
 @pytest.mark.parametrize("end", ["return", "exception", "os._exit", "SIGTERM", "SIGKILL"])
-def test_the_child_goes_with_its_parent(tiny_onnx: Path, tmp_path: Path, end: str) -> None:
-    """However that ends: no orphan."""
+def test_the_child_ends_with_its_parent(tiny_onnx: Path, tmp_path: Path, end: str) -> None:
+    """However the parent ends, the child ends too."""
     endings = {"return": "", "exception": "raise SystemError", "os._exit": "import os; os._exit(3)"}
     text = OPEN + "print('ready')\nsys.stdin.readline()\n" + endings.get(end, "")
     script = start_script(tmp_path, text, tiny_onnx, stdin=subprocess.PIPE)
@@ -330,7 +330,7 @@ def test_a_folder_with_files_named_like_modules(tiny_onnx: Path, tmp_path: Path)
     assert out == "(2, 5)\n", err
 
 
-def test_output_and_input_are_the_programs_own(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_the_child_does_not_use_the_programs_streams(tiny_onnx: Path, tmp_path: Path) -> None:
     text = OPEN + "print(engine.run({'images': images})['scores'].shape, sys.stdin.read())"
     script = start_script(tmp_path, text, tiny_onnx, stdin=subprocess.PIPE)
     out, err = script.communicate("typed", timeout=PATIENCE_S)

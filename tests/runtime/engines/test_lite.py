@@ -1,4 +1,4 @@
-"""The engine: what it reads, what it refuses, which output is which."""
+"""The MindSpore Lite engine: formats, errors, order of outputs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from synergy.runtime.engines import engine_formats
 from synergy.runtime.engines import lite as module
-from synergy.runtime.engines.base import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 from synergy.runtime.engines.lite import LiteEngine, readable_formats
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.config import lite_settings
 from synergy.runtime.lite.locate import locate
+from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 
 CPU = Device()
 IMAGES = TensorSpec("images", (DYNAMIC, 8, 8, 3), "uint8")
@@ -30,12 +29,12 @@ def model_file(data: bytes, **changes: Any) -> ModelFile:
 
 
 def test_formats() -> None:
-    """Lite 2.0, or no Lite at all; newer releases are tried in native/test_vendor.py and below."""
+    """Lite 2.0, or no Lite at all; newer releases are tried in lite/test_vendor.py and below."""
     assert LiteEngine.formats == readable_formats() == ("ms", "mindir_v1")
 
 
 @pytest.mark.parametrize(("version", "reads"), [("2.0.1", False), ("2.1.0", True), ("2.10.0rc1", True)])
-def test_newer_homes_read_mindir_of_today(
+def test_newer_releases_read_mindir_of_version_3(
     version: str, reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / f"mindspore-lite-{version}-linux-x64"
@@ -47,7 +46,7 @@ def test_newer_homes_read_mindir_of_today(
     assert readable_formats(Device("ascend"))[0] == ("mindir" if reads else "mindir_v1")
 
 
-def test_a_wrong_home_is_told_when_it_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_wrong_home_is_reported_on_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SYNERGY_LITE_HOME", str(tmp_path))
     assert readable_formats() == ("ms", "mindir_v1")
     assert not LiteEngine.available().ok
@@ -95,7 +94,7 @@ def test_outputs_go_by_name_where_names_survive(tiny_ms: bytes, tiny: Any) -> No
 
 
 @pytest.mark.lite_process
-def test_and_else_by_place(tiny_ms: bytes, tiny: Any) -> None:
+def test_outputs_go_by_position_otherwise(tiny_ms: bytes, tiny: Any) -> None:
     renamed = (msgspec.structs.replace(POOLED, name="a"), msgspec.structs.replace(SCORES, name="b"))
     spec = msgspec.structs.replace(IMAGES, name="crops")
     with LiteEngine(model_file(tiny_ms, inputs=(spec,), outputs=renamed), CPU, 1) as engine:
@@ -180,8 +179,8 @@ def test_a_device_that_is_not_here(mindirs: dict[str, bytes], device: str, words
 @pytest.mark.parametrize("device", ["gpu", "ascend:1"])
 def test_cards_compile_mindir(device: str) -> None:
     """`.ms` was made for the CPU, and some releases would run it there whatever the device."""
-    assert readable_formats(Device.parse(device)) == engine_formats("lite", device) == ("mindir_v1",)
-    assert engine_formats("lite") == ("ms", "mindir_v1")
+    assert readable_formats(Device.parse(device)) == LiteEngine.formats_on(Device.parse(device)) == ("mindir_v1",)
+    assert LiteEngine.formats_on(Device()) == ("ms", "mindir_v1")
     with pytest.raises(EngineError, match=rf"lite cannot read ms files for {device}(:0)?: it reads mindir_v1"):
         LiteEngine(model_file(b"any"), Device.parse(device), 1)
 
@@ -246,7 +245,7 @@ def test_tensorrt_does_not_round(
     after: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name = module.EXACT_PRODUCTS[0]
+    name = module.DISABLE_TF32[0]
     monkeypatch.setenv(name, before or "")  # so that it is restored
     if before is None:
         monkeypatch.delenv(name)

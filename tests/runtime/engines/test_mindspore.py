@@ -1,4 +1,4 @@
-"""MindIR files on MindSpore: in this process where nothing of it was loaded yet, else in one of their own."""
+"""MindIR files on MindSpore: in this process if MindSpore was not loaded yet, else in a child process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import mindspore as module
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import Device, EngineOptions, ModelFile
 from synergy.runtime.engines.isolated import IsolatedEngine
 from synergy.runtime.engines.mindspore import MindSporeEngine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile
 
 PARAMS_ATOL = 1e-4
 
@@ -160,7 +160,7 @@ def stand_in(notes: list[tuple[Any, ...]], problem: str = "") -> Any:
         ),
     ],
 )
-def test_what_a_card_is_told(
+def test_device_settings(
     device: str, precision: str, expected: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[tuple[Any, ...]] = []

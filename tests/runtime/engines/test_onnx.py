@@ -1,4 +1,4 @@
-"""onnxruntime: what it cannot do is an error with cause and cure."""
+"""The onnxruntime engine; unsupported requests are errors with cause and cure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 
 from synergy.runtime.engines import onnx as module
 from synergy.runtime.engines import open_engine
-from synergy.runtime.engines.base import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 from synergy.runtime.engines.onnx import OnnxEngine, worker_cores
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -65,7 +65,7 @@ def test_threads_reach_the_session(model: ModelFile) -> None:
 
 
 def test_stays_in_this_process(model: ModelFile) -> None:
-    """MindSpore and MindSpore Lite do not mind it."""
+    """It can be loaded together with MindSpore or MindSpore Lite."""
     with open_engine("onnx", model) as engine:
         assert isinstance(engine, OnnxEngine)
 
@@ -109,7 +109,7 @@ def test_devices_it_was_not_built_for(model: ModelFile, device: str, provider: s
         pytest.skip("this onnxruntime was built for it")
     with pytest.raises(
         EngineUnavailableError,
-        match=rf"no {provider} for {device}(:0)? .*pip uninstall onnxruntime, then pip install {package}; --device cpu",
+        match=rf"no {provider} for {device}(:0)? .*then pip install {package}; or use --device cpu",
     ):
         OnnxEngine(model, Device.parse(device), 1)
 
@@ -128,18 +128,20 @@ def test_no_silent_fall_back(
     assert "\n" not in str(raised.value) and capfd.readouterr() == ("", "")
 
 
-def test_operators_left_to_the_cpu_are_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_that_only_the_cpu_runs_are_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """Azure's provider, which most packages have, runs none of ours: all would go to the CPU, by default unsaid."""
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has no provider to try it with")
     monkeypatch.setitem(module.PROVIDERS, "gpu", "AzureExecutionProvider")
     monkeypatch.setattr(module, "card_provider", lambda *_: ("AzureExecutionProvider", {}))
-    with pytest.raises(EngineError, match=r"Azure\w+ on gpu:2 cannot run all operators .* CPU unasked.*--device cpu"):
+    with pytest.raises(
+        EngineError, match=r"Azure\w+ on gpu:2 cannot run all operators .* no fallback to the CPU.*--device cpu"
+    ):
         OnnxEngine(model, Device("gpu", 2), 1)
 
 
 class StandIn(ModuleType):
-    """An onnxruntime with cards; notes what it is asked for."""
+    """A stub of onnxruntime with GPU and NPU providers; records its arguments."""
 
     def __init__(self, problem: str = "", folder: Path = Path()) -> None:
         super().__init__("onnxruntime")
@@ -191,7 +193,7 @@ class StandIn(ModuleType):
         ),
     ],
 )
-def test_what_a_card_is_told(
+def test_device_settings(
     model: ModelFile,
     device: str,
     options: EngineOptions,
@@ -205,7 +207,7 @@ def test_what_a_card_is_told(
         assert engine.device == Device.parse(device)
     assert runtime.session == (model.data, [provider], 0)
     assert runtime.entries == {"session.disable_cpu_ep_fallback": "1", "python": "no fallback"}
-    assert runtime.severities[-1] == module.WARNINGS and capfd.readouterr() == ("", "")
+    assert runtime.severities[-1] == module.LOG_WARNINGS and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_what_a_card_refuses(
     assert type(raised.value) is kind and "\n" not in str(raised.value)
 
 
-def test_a_session_that_fell_back_all_the_same(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_fell_back_anyway(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = StandIn()
     runtime.fell_back = True
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
@@ -285,7 +287,7 @@ def test_threads_are_bound_and_the_callers_is_not(model: ModelFile, tiny: Any) -
 
 
 def test_one_thread_is_the_callers(model: ModelFile) -> None:
-    with pytest.raises(EngineError, match="with 1 thread has none"):
+    with pytest.raises(EngineError, match="with 1 thread there are none"):
         OnnxEngine(model, Device(), 1, EngineOptions(affinity=(max(available_cores()),)))
 
 
@@ -303,7 +305,7 @@ def test_missing_package(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> N
         open_engine("onnx", model)
 
 
-def test_looking_loads_nothing() -> None:
+def test_available_loads_nothing() -> None:
     before = set(sys.modules)
     assert OnnxEngine.available().ok
     assert set(sys.modules) == before

@@ -1,4 +1,4 @@
-"""What is OpenVINO's own: precision by default and on request, thread settings, silence, and what it refuses."""
+"""The OpenVINO engine: precision, thread settings, telemetry, errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import synergy.runtime.engines.openvino as module
-from synergy.runtime.engines import Device, EngineOptions, ModelFile, TensorSpec, default_threads, open_engine
+from synergy.runtime.engines import default_threads, open_engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.engines.openvino import OpenVinoEngine, import_openvino, settings
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec
 
 if not OpenVinoEngine.available().ok:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def able() -> list[str]:
+def capabilities() -> list[str]:
     """What this CPU has of FP16, BF16 and others."""
     return import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -67,7 +68,7 @@ def test_fewer_outputs_may_be_asked_for(model: ModelFile, tiny: Any) -> None:
         assert list(engine.run({"images": tiny.images(1)})) == ["scores"]
 
 
-def test_what_the_plugin_is_told() -> None:
+def test_plugin_settings() -> None:
     told = settings(3, EngineOptions())
     assert told["INFERENCE_NUM_THREADS"] == 3 and told["NUM_STREAMS"] == "1"
     assert told["ENABLE_CPU_PINNING"] is False and told["INFERENCE_PRECISION_HINT"] == "f32"
@@ -75,7 +76,7 @@ def test_what_the_plugin_is_told() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_plugin_does_as_it_is_told(model: ModelFile, threads: int) -> None:
+def test_the_plugin_uses_the_settings(model: ModelFile, threads: int) -> None:
     """Pinned, two processes of one thread would share core 0."""
     with OpenVinoEngine(model, Device(), threads) as engine:
         compiled = engine.request.get_compiled_model()
@@ -85,7 +86,7 @@ def test_the_plugin_does_as_it_is_told(model: ModelFile, threads: int) -> None:
 
 
 def test_stays_in_this_process(model: ModelFile) -> None:
-    """MindSpore, MindSpore Lite and onnxruntime do not mind it."""
+    """It can be loaded together with MindSpore, MindSpore Lite or onnxruntime."""
     with open_engine("openvino", model) as engine:
         assert isinstance(engine, OpenVinoEngine)
 
@@ -94,7 +95,8 @@ BESIDE = """
 import sys
 import numpy as np
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.engines import Device, engine_class
+from synergy.runtime.engines import engine_class
+from synergy.runtime.specs import Device
 bundle, device = Bundle.open(sys.argv[1]), Device()
 crops = np.random.default_rng(0).integers(0, 256, (3, 120, 120, 3), np.uint8)
 models = {name: bundle.model_file(bundle.artifact_for(name, device)) for name in sys.argv[2:]}
@@ -120,9 +122,9 @@ def test_shares_a_process_with_the_others(bundles: dict[str, Path], names: tuple
 
 @pytest.mark.parametrize(("precision", "rounding"), [("fp16", 2.0**-11), ("bf16", 2.0**-8)])
 def test_computes_in_less_on_request(
-    model: ModelFile, tiny: Any, able: list[str], precision: str, rounding: float
+    model: ModelFile, tiny: Any, capabilities: list[str], precision: str, rounding: float
 ) -> None:
-    if precision.upper() not in able:
+    if precision.upper() not in capabilities:
         pytest.skip(f"this CPU has no {precision}")
     images = tiny.images(4)
     with OpenVinoEngine(model, Device(), 1, EngineOptions(precision=precision)) as engine:
@@ -133,16 +135,16 @@ def test_computes_in_less_on_request(
 
 
 @pytest.mark.parametrize(
-    ("able", "precision", "words"),
+    ("capabilities", "precision", "words"),
     [
         (["FP32", "INT8"], "bf16", "does not compute in bfloat16, .*emulate it: use precision fp32$"),
         (["FP32", "BF16"], "fp16", "does not compute in float16, .*: use precision fp32 or bf16$"),
     ],
 )
 def test_a_cpu_that_would_emulate_it(
-    model: ModelFile, monkeypatch: pytest.MonkeyPatch, able: list[str], precision: str, words: str
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, capabilities: list[str], precision: str, words: str
 ) -> None:
-    monkeypatch.setattr(module, "_capabilities", lambda core: able)
+    monkeypatch.setattr(module, "_capabilities", lambda core: capabilities)
     with pytest.raises(EngineError, match=words):
         OpenVinoEngine(model, Device(), 1, EngineOptions(precision))
     status = OpenVinoEngine.computes(precision, Device())
@@ -160,9 +162,9 @@ def test_an_openvino_that_does_not_load_computes_nothing(monkeypatch: pytest.Mon
 
 
 def test_a_plugin_that_takes_another_precision(
-    model: ModelFile, monkeypatch: pytest.MonkeyPatch, able: list[str]
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, capabilities: list[str]
 ) -> None:
-    if "BF16" not in able:
+    if "BF16" not in capabilities:
         pytest.skip("this CPU has no other precision")
     told = settings(1, EngineOptions(precision="bf16"))
     monkeypatch.setattr(module, "settings", lambda *_: told)
@@ -173,7 +175,8 @@ def test_a_plugin_that_takes_another_precision(
 OPEN_UNDER_LIMIT = """
 import os, sys
 from pathlib import Path
-from synergy.runtime.engines import EngineOptions, ModelFile, TensorSpec, open_engine
+from synergy.runtime.engines import open_engine
+from synergy.runtime.specs import EngineOptions, ModelFile, TensorSpec
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 engine = open_engine("openvino", model, threads=1)
 nodes = engine.request.get_compiled_model().get_runtime_model().get_ordered_ops()
@@ -182,7 +185,7 @@ print(os.environ.get("ONEDNN_MAX_CPU_ISA"), "avx512" in kinds["Convolution"])
 """
 
 
-def test_mindspores_limit_is_not_openvinos(tiny_onnx: Path) -> None:
+def test_the_isa_limit_of_mindspore_does_not_apply(tiny_onnx: Path) -> None:
     """It is in the environment of MindSpore's process and its children, and stays there for MindSpore."""
     info = Path("/proc/cpuinfo")
     if not info.is_file() or "avx512vl" not in info.read_text():
@@ -207,7 +210,8 @@ import os, sys, threading
 from pathlib import Path
 events = []
 sys.addaudithook(lambda event, _: events.append(event) if event.startswith(("socket.", "subprocess.")) else None)
-from synergy.runtime.engines import ModelFile, TensorSpec, open_engine
+from synergy.runtime.engines import open_engine
+from synergy.runtime.specs import ModelFile, TensorSpec
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 open_engine("openvino", model, threads=1).close()
 print(events, threading.active_count(), os.listdir(Path.home()), "openvino_telemetry" in sys.modules)
@@ -244,7 +248,7 @@ def test_what_was_loaded_before_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_cpu_only(model: ModelFile, device: str) -> None:
     """Its GPU is Intel's; ours is NVIDIA's."""
     where = Device.parse(device)
-    with pytest.raises(EngineUnavailableError, match=f"openvino runs on cpu only, not on {where}: --device cpu"):
+    with pytest.raises(EngineUnavailableError, match=f"openvino runs on cpu only, not on {where}: use --device cpu"):
         OpenVinoEngine(model, where, 1)
 
 
@@ -307,12 +311,12 @@ def test_closing_frees_the_model(model: ModelFile) -> None:
         engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
 
 
-def test_a_size_that_recurs_gets_a_model_of_its_own(
+def test_a_model_is_compiled_for_a_frequent_batch_size(
     engine: OpenVinoEngine, tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From its second run on here; with the same results to the last bit, and only so many sizes."""
-    monkeypatch.setattr(module, "WORTH_S", 0.0)
-    monkeypatch.setattr(module, "MOST_SIZES", 2)
+    monkeypatch.setattr(module, "COMPILE_AFTER_S", 0.0)
+    monkeypatch.setattr(module, "MAX_COMPILED_SIZES", 2)
     for size, own in ((1, True), (5, True), (3, False)):
         images = {"images": tiny.images(size)}
         first = engine.run(images)
@@ -320,19 +324,19 @@ def test_a_size_that_recurs_gets_a_model_of_its_own(
         again = engine.run(images)
         assert all(np.array_equal(again[name], first[name]) for name in first)
         assert (engine.request_for(size) is not engine.request) == own
-    assert sorted(engine._sizes) == [1, 5]
+    assert sorted(engine._requests_by_batch) == [1, 5]
 
 
-def test_a_rare_size_stays_with_the_open_model(engine: OpenVinoEngine, tiny: Any) -> None:
+def test_a_rare_batch_size_uses_the_dynamic_model(engine: OpenVinoEngine, tiny: Any) -> None:
     for size in range(1, 30):
         engine.run({"images": tiny.images(size)})
-    assert not engine._sizes
+    assert not engine._requests_by_batch
 
 
 def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORTH_S", 0.0)
+    monkeypatch.setattr(module, "COMPILE_AFTER_S", 0.0)
     fixed = [TensorSpec(spec.name, (2, *spec.shape[1:]), spec.dtype) for spec in model.inputs]
     with OpenVinoEngine(replace(model, inputs=tuple(fixed)), Device(), 1) as engine:
         for _ in range(3):
             engine.run({"images": tiny.images(2)})
-        assert not engine._sizes
+        assert not engine._requests_by_batch

@@ -1,4 +1,4 @@
-"""The binding runs models as numpy would, copies what it returns, and says why it cannot."""
+"""The C++ binding: results, copies of outputs, errors with their cause."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synergy.runtime.engines.base import DYNAMIC, Device, TensorSpec
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.checks import check_process, open_failure
 from synergy.runtime.lite.config import LiteSettings
+from synergy.runtime.specs import DYNAMIC, Device, TensorSpec
 
 CPU = Device()
 TOLERANCE = 1e-4  # float32 sums of 27 products, on values up to about 10
@@ -48,7 +48,7 @@ def test_computes_what_numpy_computes(tiny_ms: bytes, tiny: Any, threads: int) -
             np.testing.assert_allclose(output, expected, atol=TOLERANCE, rtol=0)
 
 
-def test_results_belong_to_the_caller(tiny_ms: bytes, tiny: Any) -> None:
+def test_results_are_new_arrays(tiny_ms: bytes, tiny: Any) -> None:
     """Lite's own tensors are overwritten by the next run."""
     model = opened(tiny_ms)
     first = model.run([tiny.images(2, seed=1)])
@@ -81,7 +81,7 @@ def test_takes_arrays_of_any_memory_order_and_leaves_them_alone(tiny_ms: bytes, 
     ],
     ids=["float", "signed", "planes first", "no batch", "empty"],
 )
-def test_refuses_what_lite_would_take(tiny_ms: bytes, tiny: Any, wrong: np.ndarray) -> None:
+def test_wrong_arrays_that_lite_would_accept(tiny_ms: bytes, tiny: Any, wrong: np.ndarray) -> None:
     model, images = opened(tiny_ms), tiny.images(1)
     with pytest.raises(ValueError, match="the model takes 1"):
         model.run([])
@@ -94,7 +94,7 @@ def test_refuses_what_lite_would_take(tiny_ms: bytes, tiny: Any, wrong: np.ndarr
     assert all(map(np.array_equal, model.run([images]), expected))  # and is none the worse
 
 
-def test_closing_twice_is_harmless_and_final(tiny_ms: bytes, tiny: Any) -> None:
+def test_closing_twice_and_running_after(tiny_ms: bytes, tiny: Any) -> None:
     model = opened(tiny_ms)
     model.close()
     model.close()
@@ -128,7 +128,7 @@ def test_one_model_per_thread(tiny_ms: bytes, tiny: Any) -> None:
 def test_ends_quietly_without_closing(tiny_ms: bytes, tmp_path: Path) -> None:
     (tmp_path / "tiny.ms").write_bytes(tiny_ms)
     code = (
-        "import sys, numpy as np; from synergy.runtime.engines.base import Device;"
+        "import sys, numpy as np; from synergy.runtime.specs import Device;"
         "from synergy.runtime.lite.binding import LiteModel;"
         "data = open(sys.argv[1], 'rb').read(); model = LiteModel(data, 'ms', Device(), 2);"
         "print(model.run([np.zeros((2, 8, 8, 3), np.uint8)])[0].shape)"
@@ -138,7 +138,7 @@ def test_ends_quietly_without_closing(tiny_ms: bytes, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "(2, 4)\n", "")
 
 
-def test_frees_what_it_takes(tiny_ms: bytes, tiny: Any) -> None:
+def test_closing_frees_the_memory(tiny_ms: bytes, tiny: Any) -> None:
     """40 models opened and dropped, with runs and resizes, cost less than 40 MB."""
 
     def resident_mb() -> float:
@@ -177,7 +177,7 @@ def test_damaged_models(tiny_ms: bytes, kind: str, damage: str, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")  # the cause went into the message, not to the terminal
 
 
-def test_mindir_of_today_is_refused_with_the_cause(mindirs: dict[str, bytes]) -> None:
+def test_mindir_of_version_3_is_an_error(mindirs: dict[str, bytes]) -> None:
     with pytest.raises(EngineError, match=r"maximum mind ir version: 1, the model has 3; export again, or use"):
         LiteModel(mindirs["v3"], "mindir", CPU, 1)
 

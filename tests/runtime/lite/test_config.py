@@ -1,4 +1,4 @@
-"""What Lite is told about a card: the very text, then what Lite's own code makes of it on this machine."""
+"""The configuration for GPUs and NPUs: its text, and how Lite's own parser reads it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synergy.runtime.engines.base import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, TensorSpec
 from synergy.runtime.lite.binding import LiteModel
 from synergy.runtime.lite.build import find_compiler
-from synergy.runtime.lite.config import NO_SETTINGS, LiteConfig, LiteSettings, applied, lite_settings, make_config
+from synergy.runtime.lite.config import (
+    NO_SETTINGS,
+    LiteConfig,
+    LiteSettings,
+    config_file_for,
+    lite_settings,
+    make_config,
+)
 from synergy.runtime.lite.convert import convert
 from synergy.runtime.lite.locate import LINK_FLAGS, locate
+from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions, TensorSpec
 
 CPU, GPU, ASCEND = Device(), Device("gpu", 1), Device("ascend", 2)
 OPEN = (TensorSpec("images", (DYNAMIC, 120, 120, 3), "uint8"),)
@@ -133,10 +140,10 @@ def test_own_file_that_cannot_be_read(content: bytes | None, reason: str, tmp_pa
 
 
 def test_the_file_is_there_while_a_model_is_opened() -> None:
-    with applied(LiteSettings(config="[a]\nb=c\n")) as path:
+    with config_file_for(LiteSettings(config="[a]\nb=c\n")) as path:
         assert Path(path).read_text() == "[a]\nb=c\n"
     assert not Path(path).exists()
-    with applied(NO_SETTINGS) as path:
+    with config_file_for(NO_SETTINGS) as path:
         assert path == ""
 
 

@@ -53,7 +53,7 @@ def test_works_beside_mindspore(
 @pytest.mark.parametrize("framework", ["mindir", "onnx"])
 @pytest.mark.parametrize("content", [b"", b"not a model\n" * 50], ids=["empty", "text"])
 def test_damaged_source(lite_home: Path, tmp_path: Path, framework: str, content: bytes) -> None:
-    """Lite's ONNX parser dies of some of these; that must stay its own affair."""
+    """Lite's ONNX parser crashes on some of these; this must not end the program."""
     source = tmp_path / "broken"
     source.write_bytes(content)
     output = tmp_path / "model.ms"

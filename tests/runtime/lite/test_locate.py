@@ -11,7 +11,7 @@ import pytest
 
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite import locate as home
-from synergy.runtime.lite.locate import diagnose, find_installation, is_whole, locate, version_numbers
+from synergy.runtime.lite.locate import diagnose, find_installation, is_complete, locate, version_numbers
 
 RUNTIME, CONVERTER = "libmindspore-extendrt_python.so", "libmindspore_converter.so"
 
@@ -41,7 +41,7 @@ def test_not_installed(data: Path) -> None:
     assert not data.exists()  # looking leaves no trace
 
 
-def test_users_data_folder_unless_told_otherwise(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_data_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert home.data_folder() == data
     monkeypatch.delenv("SYNERGY_DATA_HOME")
     assert home.data_folder().name == "synergy"
@@ -55,7 +55,9 @@ def test_wrong_lite_home(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     elif content:
         named.mkdir()
     monkeypatch.setenv("SYNERGY_LITE_HOME", str(named))
-    with pytest.raises(EngineUnavailableError, match=r"SYNERGY_LITE_HOME=.*vendor holds no MindSpore Lite: .*model\.h"):
+    with pytest.raises(
+        EngineUnavailableError, match=r"SYNERGY_LITE_HOME=.*vendor contains no MindSpore Lite: .*model\.h"
+    ):
         locate()
     assert not diagnose().ok and "SYNERGY_LITE_HOME" in diagnose().detail
 
@@ -117,19 +119,19 @@ def test_the_binding_belongs_to_source_headers_and_place(tmp_path: Path, monkeyp
     assert home.describe_installation(tmp_path / "a").shim in names
 
 
-def test_is_whole(tmp_path: Path) -> None:
-    assert not is_whole(tmp_path)
+def test_is_complete(tmp_path: Path) -> None:
+    assert not is_complete(tmp_path)
     (tmp_path / "lib.so").write_bytes(b"12345")
     record = tmp_path / home.RECORD
     record.write_text(json.dumps({"lib.so": 5}))
-    assert is_whole(tmp_path)
+    assert is_complete(tmp_path)
     (tmp_path / "lib.so").write_bytes(b"123")
-    assert not is_whole(tmp_path)
+    assert not is_complete(tmp_path)
     (tmp_path / "lib.so").unlink()
-    assert not is_whole(tmp_path)
+    assert not is_complete(tmp_path)
     for broken in ("", "[1]", "{"):
         record.write_text(broken)
-        assert not is_whole(tmp_path)
+        assert not is_complete(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Lite's log: the cause is found in it, and nobody else's output is lost. The samples are Lite 2.0's own."""
+"""Lite's log: the cause is found in it, and other output is not lost. The samples are from Lite 2.0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from synergy.runtime.lite.stderr import captured, cause, foreign_lines
+from synergy.runtime.lite.stderr import capture_stderr, extract_cause, non_lite_lines
 
 LEVEL = "GLOG_v"
 PREFIX = "ME(4860,7fe5fc891b80,python):2026-11-22-10:52:30.777.354 [mindspore/lite/src/extendrt/a.cc:46]"
@@ -50,29 +50,29 @@ EXCEPTION = f"""[ERROR] {PREFIX} operator^] Runtime error for null exception han
     ids=["empty", "foreign", "warning", "truncated", "gpu", "too new", "exception"],
 )
 def test_cause(log: str, expected: str) -> None:
-    assert cause(log, "Common error code.") == expected
+    assert extract_cause(log, "Common error code.") == expected
 
 
 def test_foreign_lines_are_all_but_lites() -> None:
     warning = GPU.splitlines(keepends=True)[0]
-    assert foreign_lines("") == ""
-    assert foreign_lines(f"mine\n{warning}also mine\n") == "mine\nalso mine\n"
-    assert foreign_lines(f"mine\n{TOO_NEW}") == "mine\n"
+    assert non_lite_lines("") == ""
+    assert non_lite_lines(f"mine\n{warning}also mine\n") == "mine\nalso mine\n"
+    assert non_lite_lines(f"mine\n{TOO_NEW}") == "mine\n"
 
 
 def test_lines_of_mindspore_in_python_are_not_foreign() -> None:
     place = "ME(14:1397,MainProcess):2026-11-22-14:22:52.380.00 [mindspore/run_check/_check_version.py:229]"
-    assert foreign_lines(f"[WARNING] {place} Cannot find opp path (need by mindspore-ascend).\nmine\n") == "mine\n"
-    assert cause(f"[ERROR] {place} libcuda.so (need by mindspore-gpu) is not found.", "") == (
+    assert non_lite_lines(f"[WARNING] {place} Cannot find opp path (need by mindspore-ascend).\nmine\n") == "mine\n"
+    assert extract_cause(f"[ERROR] {place} libcuda.so (need by mindspore-gpu) is not found.", "") == (
         "libcuda.so (need by mindspore-gpu) is not found"
     )
 
 
 def test_captures_what_c_code_writes_and_passes_the_rest_on(capfd: pytest.CaptureFixture[str]) -> None:
-    with captured() as log:
+    with capture_stderr() as log:
         os.write(2, TRUNCATED.encode())
         assert log.text == ""
-    with captured() as other:
+    with capture_stderr() as other:
         os.write(2, b"another thread's words\n")
     assert log.text == TRUNCATED
     assert other.text == "another thread's words\n"
@@ -80,7 +80,7 @@ def test_captures_what_c_code_writes_and_passes_the_rest_on(capfd: pytest.Captur
 
 
 def test_stderr_works_again_after_an_exception(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyError), captured():
+    with pytest.raises(KeyError), capture_stderr():
         raise KeyError
     os.write(2, b"still here\n")
     assert capfd.readouterr().err == "still here\n"
@@ -91,21 +91,21 @@ def test_lets_lite_speak_and_restores_the_environment(level: str | None, monkeyp
     monkeypatch.delenv(LEVEL, raising=False)
     if level is not None:
         monkeypatch.setenv(LEVEL, level)
-    with captured():
+    with capture_stderr():
         assert os.environ[LEVEL] == "2"
     assert os.environ.get(LEVEL) == level
 
 
-def test_whoever_asks_for_lites_log_gets_it(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_glog_v_shows_the_log(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv(LEVEL, "0")
-    with captured():
+    with capture_stderr():
         assert os.environ[LEVEL] == "0"
         os.write(2, TRUNCATED.encode())
     assert capfd.readouterr().err == TRUNCATED
 
 
 def test_works_without_a_stderr() -> None:
-    code = "from synergy.runtime.lite.stderr import captured\nwith captured(): pass\nprint('fine')"
+    code = "from synergy.runtime.lite.stderr import capture_stderr\nwith capture_stderr(): pass\nprint('fine')"
     command = f'exec {sys.executable} -c "{code}" 2>&-'
     done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
     assert done.stdout == "fine\n"

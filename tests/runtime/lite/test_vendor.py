@@ -1,4 +1,4 @@
-"""The vendor's Python package, played by a stand-in that computes with the real Lite underneath."""
+"""The vendor's Python package, replaced by a stub that uses the binding."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synergy.runtime.engines.base import DYNAMIC, Device, ModelFile, TensorSpec
 from synergy.runtime.engines.lite import LiteEngine, readable_formats
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import is_loaded
 from synergy.runtime.lite.config import LiteSettings
 from synergy.runtime.lite.vendor import VendorModel, package_version
+from synergy.runtime.specs import DYNAMIC, Device, ModelFile, TensorSpec
 
 CPU = Device()
 
@@ -23,7 +23,7 @@ STAND_IN = """
 import enum
 import pathlib
 import numpy as np
-from synergy.runtime.engines.base import Device
+from synergy.runtime.specs import Device
 from synergy.runtime.lite.binding import LiteModel
 
 __version__ = "{version}"
@@ -169,7 +169,7 @@ def test_the_engine_uses_the_package(package: str, tiny_ms: bytes, tiny: Any) ->
 
 
 @pytest.mark.lite_process
-def test_results_belong_to_the_caller(package: str, tiny_ms: bytes, tiny: Any) -> None:
+def test_results_are_new_arrays(package: str, tiny_ms: bytes, tiny: Any) -> None:
     model = VendorModel(tiny_ms, "ms", CPU, 1)
     first = model.run([tiny.images(2, seed=1)])
     kept = [output.copy() for output in first]
@@ -178,7 +178,7 @@ def test_results_belong_to_the_caller(package: str, tiny_ms: bytes, tiny: Any) -
 
 
 @pytest.mark.lite_process
-def test_refuses_what_lite_would_take(package: str, tiny_ms: bytes, tiny: Any) -> None:
+def test_wrong_arrays_that_lite_would_accept(package: str, tiny_ms: bytes, tiny: Any) -> None:
     model = VendorModel(tiny_ms, "ms", CPU, 1)
     with pytest.raises(ValueError, match="the model takes uint8"):
         model.run([tiny.images(1).transpose(0, 3, 1, 2)])

@@ -20,7 +20,7 @@ from synergy.runtime.inference import videos as video_faces
 from synergy.runtime.inference.records import FrameRecord
 from synergy.runtime.inference.videos import VideoOptions, infer_video, video_outputs
 from synergy.runtime.media import video as module
-from synergy.runtime.media.video import Camera, VideoReader, VideoWriter, split_inputs, whole_file
+from synergy.runtime.media.video import Camera, VideoReader, VideoWriter, split_inputs
 from synergy.runtime.tracking.tracker import TrackedFace, TrackOptions
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -250,10 +250,11 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from synergy.runtime.media.video import VideoWriter, whole_file
+from synergy.runtime.files import whole_file
+from synergy.runtime.media.video import VideoWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 random = np.random.default_rng(0)
-with whole_file(Path(sys.argv[1])) as place, VideoWriter(place, 25.0) as writer:
+with whole_file(Path(sys.argv[1]), stoppable=True) as place, VideoWriter(place, 25.0) as writer:
     for _ in range(20):
         writer.write(random.integers(0, 255, (240, 320, 3), np.uint8))
 """
@@ -263,39 +264,6 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out.mp4")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "is the disk full?" in done.stderr and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("stop", [None, KeyboardInterrupt, GeneratorExit])
-def test_a_stopped_run_leaves_a_complete_file(tmp_path: Path, stop: type[BaseException] | None) -> None:
-    target = tmp_path / "new" / "a.txt"
-    try:
-        with whole_file(target) as place:
-            place.write_text("whole")
-            assert place.parent == target.parent and place.suffix == ".txt" and not target.exists()
-            if stop:
-                raise stop
-    except (KeyboardInterrupt, GeneratorExit):
-        pass
-    assert target.read_text() == "whole" and len(list(target.parent.iterdir())) == 1
-
-
-def test_after_an_error_or_without_a_write_there_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(EngineError), whole_file(tmp_path / "a.txt") as place:
-        place.write_text("half")
-        raise EngineError("stopped")
-    with whole_file(tmp_path / "a.txt"):
-        pass
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_at_the_target_path_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(MediaError, match=r"cannot write .*taken"), whole_file(tmp_path / "taken") as place:
-        place.write_text("x")
-    (tmp_path / "file").touch()
-    with pytest.raises(MediaError, match="cannot write"), whole_file(tmp_path / "file" / "a.txt"):
-        pass
-    assert {path.name for path in tmp_path.iterdir()} == {"taken", "file"}
 
 
 # --- both ends together ---

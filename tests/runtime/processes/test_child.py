@@ -1,4 +1,4 @@
-"""The moment in which a child looks for its next request."""
+"""How long a child polls for its next request."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 import pytest
 
 from synergy.runtime.engines import isolated
-from synergy.runtime.engines.base import Device, ModelFile
-from synergy.runtime.processes.child import Child, _await
+from synergy.runtime.processes.child import Child, _spin_wait
+from synergy.runtime.specs import Device, ModelFile
 
 
 def test_it_looks_for_as_long_as_it_is_told() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         start = time.perf_counter()
-        _await(theirs.fileno(), 0.1)
+        _spin_wait(theirs.fileno(), 0.1)
         assert 0.1 <= time.perf_counter() - start < 1.0
 
 
@@ -26,7 +26,7 @@ def test_it_stops_when_there_is_something(end: str) -> None:
     with ours, theirs:
         ours.send(b"x") if end == "bytes" else ours.close()
         start = time.perf_counter()
-        _await(theirs.fileno(), 30.0)
+        _spin_wait(theirs.fileno(), 30.0)
         assert time.perf_counter() - start < 10.0
 
 
@@ -34,8 +34,10 @@ def test_engines_stay_awake(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
     class Seen(Child):
-        def __init__(self, title: str, module: str, function: str, descriptors: object, awake_s: float = 0.0) -> None:
-            asked.append(awake_s)
+        def __init__(
+            self, title: str, module: str, function: str, descriptors: object, spin_wait_s: float = 0.0
+        ) -> None:
+            asked.append(spin_wait_s)
             raise OSError("enough seen")
 
     monkeypatch.setattr(isolated, "Child", Seen)

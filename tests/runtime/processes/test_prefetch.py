@@ -1,4 +1,4 @@
-"""A stage in a thread gives what it would give without one."""
+"""Computing items in a thread does not change them or their order."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_short_memory_is_an_error(pair: Pair) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
-        with pytest.raises(EngineError, match=r"no memory for 1000000 bytes of arrays: .*smaller batches"):
+        with pytest.raises(EngineError, match=r"not enough memory for 1000000 bytes of arrays: .*smaller batches"):
             writer.put([noise(1_000_000)])
         assert np.array_equal(reader.get(writer.put([noise(100)]))[0], noise(100))
     finally:

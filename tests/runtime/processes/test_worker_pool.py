@@ -1,4 +1,4 @@
-"""A pool's promises, with workers that are threads' toys: order, bounded memory, one retry, no hang at the end."""
+"""Worker pools, with stub workers: order, bounded memory, one retry, no deadlock when closing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from synergy.runtime.errors import ChildDiedError, EngineError
-from synergy.runtime.processes.worker_pool import AHEAD, WorkerPool
+from synergy.runtime.processes.worker_pool import JOBS_PER_WORKER, WorkerPool
 
 
 class Toy:
@@ -73,7 +73,7 @@ def test_jobs_are_taken_as_they_are_needed() -> None:
 
     with pool_of(2, []) as pool:
         for number, _ in enumerate(pool.map(jobs()), start=1):
-            assert taken <= number + AHEAD * 2
+            assert taken <= number + JOBS_PER_WORKER * 2
 
 
 def test_a_death_costs_one_retry_of_each_part() -> None:
@@ -125,10 +125,10 @@ def test_leaving_in_the_middle_kills_who_is_busy(consumed: int) -> None:
     assert time.perf_counter() - start < 5
     assert len(toys) == 2 and all(toy.ended.is_set() for toy in toys)  # and nobody was hired for the dead
     with pytest.raises(EngineError, match="closed"):
-        pool._ask([1])
+        pool._request([1])
 
 
-def test_closing_twice_is_harmless() -> None:
+def test_closing_twice() -> None:
     pool = pool_of(2, [])
     pool.close()
     pool.close()

@@ -13,10 +13,10 @@ import pytest
 
 from synergy.runtime import aligner as module
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.engines import Device, Engine, EngineOptions, ModelFile, open_engine
-from synergy.runtime.engines.base import Availability
+from synergy.runtime.engines import Engine, open_engine
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.inference.records import face_record
+from synergy.runtime.specs import Availability, Device, EngineOptions, ModelFile
 
 Change = Callable[[list[np.ndarray]], list[np.ndarray]]
 

@@ -1,14 +1,16 @@
-"""A directory appears whole or not at all, and never in place of something that is no bundle."""
+"""Files and directories appear complete or not at all, and only bundles are replaced."""
 
 from __future__ import annotations
 
+import os
+import pickle
 import threading
 from pathlib import Path
 
 import pytest
 
-from synergy.export.staging import refuse_existing, staged_directory
-from synergy.runtime.errors import BundleError
+from synergy.runtime.errors import BundleError, EngineError, FileWriteError, MediaError
+from synergy.runtime.files import refuse_existing, staged_directory, whole_file, write_file
 from synergy.runtime.manifest import MANIFEST_NAME
 
 
@@ -28,6 +30,85 @@ def write(stage: Path, content: str = "new") -> None:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+class TestFiles:
+    def test_the_folder_is_made(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "sub" / "a.bin"
+        write_file(path, b"content")
+        assert path.read_bytes() == b"content" and names(path.parent) == ["a.bin"]
+
+    def test_mode_follows_the_umask(self, tmp_path: Path) -> None:
+        before = os.umask(0o027)
+        try:
+            write_file(tmp_path / "a.bin", b"")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
+
+    def test_a_link_is_replaced_and_its_target_kept(self, tmp_path: Path) -> None:
+        (tmp_path / "target").write_bytes(b"old")
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        write_file(tmp_path / "link", b"new")
+        assert (tmp_path / "target").read_bytes() == b"old" and not (tmp_path / "link").is_symlink()
+
+    def test_a_failure_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "a.bin"
+        write_file(path, b"old")
+
+        def full(self: Path, target: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(MediaError, match=r"^cannot write .*a\.bin: No space left"):
+            write_file(path, b"new")
+        assert path.read_bytes() == b"old" and names(tmp_path) == ["a.bin"]
+
+    def test_the_error_is_an_os_error_too(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match="cannot write") as raised:
+            write_file(tmp_path / "file" / "a.bin", b"")
+        assert isinstance(raised.value, FileWriteError) and isinstance(
+            pickle.loads(pickle.dumps(raised.value)), OSError
+        )
+
+    @pytest.mark.parametrize("stop", [None, KeyboardInterrupt, GeneratorExit])
+    @pytest.mark.parametrize("stoppable", [True, False])
+    def test_stopping(self, tmp_path: Path, stop: type[BaseException] | None, stoppable: bool) -> None:
+        target = tmp_path / "new" / "a.txt"
+        try:
+            with whole_file(target, stoppable=stoppable) as temporary:
+                temporary.write_text("whole")
+                assert temporary.parent == target.parent and temporary.suffix == ".txt" and not target.exists()
+                if stop:
+                    raise stop
+        except (KeyboardInterrupt, GeneratorExit):
+            pass
+        assert names(target.parent) == (["a.txt"] if stoppable or stop is None else [])
+        assert not target.exists() or target.read_text() == "whole"
+
+    @pytest.mark.parametrize("stoppable", [True, False])
+    def test_an_error_leaves_no_file(self, tmp_path: Path, stoppable: bool) -> None:
+        with pytest.raises(EngineError), whole_file(tmp_path / "a.txt", stoppable=stoppable) as temporary:
+            temporary.write_text("half")
+            raise EngineError("stopped")
+        assert names(tmp_path) == []
+
+    def test_nothing_written(self, tmp_path: Path) -> None:
+        with whole_file(tmp_path / "a.txt", stoppable=True):
+            pass
+        with pytest.raises(FileWriteError, match="cannot write"), whole_file(tmp_path / "a.txt"):
+            pass
+        assert names(tmp_path) == []
+
+    def test_a_folder_in_the_way_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "taken").mkdir()
+        with pytest.raises(MediaError, match=r"cannot write .*taken"), whole_file(tmp_path / "taken") as temporary:
+            temporary.write_text("x")
+        (tmp_path / "file").touch()
+        with pytest.raises(MediaError, match="cannot write"), whole_file(tmp_path / "file" / "a.txt"):
+            pass
+        assert names(tmp_path) == ["file", "taken"]
 
 
 def test_success(tmp_path: Path) -> None:
@@ -178,3 +259,12 @@ def test_parent_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises((BundleError, OSError)), staged_directory(tmp_path / "file" / "b", replace=False):
         raise AssertionError("never reached")
+
+
+def test_other_directories_can_be_replaceable(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    with staged_directory(tmp_path / "d", replace=True, replaceable=Path.exists, prefix="tmp-") as stage:
+        (stage / "new").touch()
+        assert stage.parent.name.startswith("tmp-")
+    assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["new"]

@@ -1,0 +1,36 @@
+"""Small helpers for messages: first and last lines, counted nouns."""
+
+from __future__ import annotations
+
+
+def first_line(message: BaseException | str) -> str:
+    """The first line of a text or of an exception's message; the exception's type if the message is empty.
+
+    >>> first_line(ValueError("bad shape\\nat line 3"))
+    'bad shape'
+    >>> first_line(KeyboardInterrupt())
+    'KeyboardInterrupt'
+    """
+    text = str(message).strip()
+    if not text:
+        return "" if isinstance(message, str) else type(message).__name__
+    return text.splitlines()[0]
+
+
+def last_line(text: str, default: str = "") -> str:
+    """The last line that is not blank, without surrounding blanks; `default` if there is none.
+
+    >>> last_line("compiling\\nerror: no such file\\n")
+    'error: no such file'
+    """
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else default
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "face"), counted(2, "face")
+    ('1 face', '2 faces')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
