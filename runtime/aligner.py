@@ -16,14 +16,13 @@ from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from
 from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
 from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
-from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, PoseDecoder, Prediction
+from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, Prediction
 from synergy.runtime.manifest import Artifact
-from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Device, EngineOptions
+from synergy.runtime.predictor import CropPredictor
+from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions
 
 if TYPE_CHECKING:
     from synergy.runtime.detection.detector import Detector
-
-MAX_BATCH = 64  # crops per engine run; more saves nothing and costs memory
 
 
 class FaceAligner:
@@ -53,9 +52,9 @@ class FaceAligner:
         self.artifact = artifact
         self.engine = engine
         self.detector = detector
-        self.morphable = bundle.morphable()
-        self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, bundle.manifest.pose)
-        self.input = bundle.manifest.inputs[0]
+        self.predictor = CropPredictor(bundle, engine)
+        self.morphable = self.predictor.morphable
+        self.pose = self.predictor.pose
         self.unverified = False  # on a card whose answers nobody compared with the golden values
 
     @classmethod
@@ -218,14 +217,7 @@ class FaceAligner:
             ValueError: The crops have another shape or dtype.
             EngineError: The engine failed.
         """
-        crops = np.asarray(crops_bgr_u8)
-        if crops.ndim != 4 or crops.shape[1:] != self.input.shape[1:] or crops.dtype != np.uint8:
-            wanted = ", ".join(str(size) for size in self.input.shape[1:])
-            raise ValueError(f"crops must be uint8 (N, {wanted}) BGR, not {crops.dtype} {crops.shape}")
-        outputs = self._run(crops)
-        if "landmarks" not in outputs:  # of the params head
-            outputs["landmarks"] = self._sparse_landmarks(outputs["params"])
-        return Prediction(pose=self.pose, **outputs)
+        return self.predictor.predict(crops_bgr_u8)
 
     def mesh(self, face: Face) -> np.ndarray:
         """The dense mesh of a face.
@@ -311,28 +303,6 @@ class FaceAligner:
             )
             for i, detection in enumerate(detections)
         ]
-
-    def _sparse_landmarks(self, params: np.ndarray) -> np.ndarray:
-        basis, frame = self.morphable, self.bundle.manifest.landmark_frame
-        physical = dewhiten(params, basis.param_mean, basis.param_std)
-        return vertices(physical, basis.u_base, basis.w_shp_base, basis.w_exp_base, frame)
-
-    def _run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        fixed = self.input.shape[0]
-        step = MAX_BATCH if fixed == DYNAMIC else fixed
-        if 0 < len(crops) <= step and fixed in (DYNAMIC, len(crops)):
-            return self.engine.run({self.input.name: crops})
-        parts = [self._run_part(crops[start : start + step], fixed) for start in range(0, len(crops), step)]
-        empty = {t.name: np.zeros((0, *t.shape[1:]), np.float32) for t in self.bundle.manifest.outputs}
-        return {name: np.concatenate([none, *(part[name] for part in parts)]) for name, none in empty.items()}
-
-    def _run_part(self, crops: np.ndarray, fixed: int) -> dict[str, np.ndarray]:
-        """One engine run; a model with a fixed batch gets its last crop repeated and the surplus cut off."""
-        count = len(crops)
-        if fixed != DYNAMIC and count < fixed:
-            crops = np.concatenate([crops, np.repeat(crops[-1:], fixed - count, axis=0)])
-        outputs = self.engine.run({self.input.name: crops})
-        return {name: array[:count] for name, array in outputs.items()}
 
 
 def detections_from_boxes(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:

@@ -81,7 +81,7 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     jpeg, detections = _picture(side, faces)
     image = decode_image(jpeg)
     face_crops = aligner.cut(image, detections)
-    inputs = {aligner.input.name: face_crops.crops_bgr}
+    inputs = {aligner.predictor.input.name: face_crops.crops_bgr}
     found = aligner.align_crops([face_crops])[0]
     canvas = draw_faces(image, found)
     geometry = copy.copy(aligner)

@@ -53,8 +53,8 @@ def measure_tracking_cost(aligner: FaceAligner, frames: int | None = None) -> Tr
     frames = FRAMES if frames is None else frames
     detector = aligner.detector = FixedDetector()
     tracker = FaceTracker(aligner, TrackOptions(redetect=frames + WARM_UP_FRAMES + 1))
-    batch = 1 if aligner.input.shape[0] == DYNAMIC else aligner.input.shape[0]
-    inputs = {aligner.input.name: np.zeros((batch, *aligner.input.shape[1:]), np.uint8)}
+    batch = 1 if aligner.predictor.input.shape[0] == DYNAMIC else aligner.predictor.input.shape[0]
+    inputs = {aligner.predictor.input.name: np.zeros((batch, *aligner.predictor.input.shape[1:]), np.uint8)}
     times: list[tuple[float, float]] = []
     lost = 0
     for number, (frame, detector.box_xyxy) in enumerate(moving_portrait(frames + WARM_UP_FRAMES)):

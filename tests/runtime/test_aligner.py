@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from synergy.runtime import variants
-from synergy.runtime.aligner import MAX_BATCH, FaceAligner
+from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, available
@@ -22,6 +22,7 @@ from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
 from synergy.runtime.faces import Detection, Face, Prediction
+from synergy.runtime.predictor import MAX_BATCH
 from synergy.runtime.specs import Availability, Device
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
