@@ -113,7 +113,7 @@ def test_a_path_in_an_object_store_is_not_changed(bundles: dict[str, Path], jobs
 
 def test_a_node_without_the_folder_is_an_error(tmp_path: Path) -> None:
     kind, text = _Actor(str(tmp_path / "none")).ask(WorkerSetup(tmp_path))
-    assert kind == "EngineError" and "where all nodes see them" in text
+    assert kind == "EngineError" and "all nodes share" in text
 
 
 @pytest.mark.parametrize(
