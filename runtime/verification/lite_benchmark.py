@@ -47,9 +47,11 @@ def write_lite_benchmark(bundle: Bundle, folder: Path) -> list[str]:
     One pair of files for 1 crop and one for 4, or one for the bundle's fixed batch. Raises BundleError for a bundle
     that lacks golden values, a `.ms` file or the names of its outputs, MediaError if the folder cannot be written.
     """
-    golden, artifact = read_golden(bundle), _ms_artifact(bundle)
-    if golden is None:
-        raise BundleError(f"{bundle.folder} has no golden values: export it again with this version")
+    golden, artifact = require_golden(bundle), ms_artifact(bundle)
+    if len(artifact.outputs) != len(bundle.manifest.outputs):
+        raise BundleError(
+            f"the manifest of {bundle.folder} lacks the output names of {artifact.file}: export the bundle again"
+        )
     fixed = bundle.manifest.inputs[0].shape[0]
     commands = []
     for batch in BATCHES if fixed == DYNAMIC else (fixed,):
@@ -94,15 +96,20 @@ def accuracy_threshold(bundle: Bundle, golden: Golden, outputs: dict[str, np.nda
     return math.ceil(percent / step) * step
 
 
-def _ms_artifact(bundle: Bundle) -> Artifact:
+def ms_artifact(bundle: Bundle) -> Artifact:
+    """The artifact of a bundle in the format `.ms`. Raises BundleError if it has none."""
     artifacts = [artifact for artifact in bundle.manifest.artifacts if artifact.format == "ms"]
     if not artifacts:
         raise BundleError(f"{bundle.folder} has no .ms file: export it with --formats lite")
-    if len(artifacts[0].outputs) != len(bundle.manifest.outputs):
-        raise BundleError(
-            f"the manifest of {bundle.folder} lacks the output names of {artifacts[0].file}: export the bundle again"
-        )
     return artifacts[0]
+
+
+def require_golden(bundle: Bundle) -> Golden:
+    """The golden values of a bundle. Raises BundleError if it has none."""
+    golden = read_golden(bundle)
+    if golden is None:
+        raise BundleError(f"{bundle.folder} has no golden values: export it again with this version")
+    return golden
 
 
 def _expected(bundle: Bundle, golden: Golden, batch: int) -> dict[str, np.ndarray]:
