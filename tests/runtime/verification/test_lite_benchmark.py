@@ -17,6 +17,7 @@ from synergy.runtime.engines import Engine
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import encode_manifest
 from synergy.runtime.verification.golden import read_golden
+from synergy.runtime.verification.golden_file import encode_golden_file
 from synergy.runtime.verification.lite_benchmark import expected_text, write_lite_benchmark
 
 
@@ -125,4 +126,7 @@ def test_the_command(bundles: dict[str, Path], synergy: Callable[..., tuple[int,
     assert code == 0 and out.count("./benchmark --modelFile=model.ms") == 2, err
     assert (tmp_path / "new" / "data" / "README.txt").is_file()
     code, out, err = synergy("golden", bundles["mb05"])
-    assert code == 2 and "--lite-benchmark DIR" in err
+    assert code == 2 and "--lite-benchmark DIR or" in " ".join(err.split())
+    code, out, err = synergy("golden", bundles["mb05"], "--plain", tmp_path / "golden.bin")
+    assert code == 0 and "face_landmarks --verify golden.bin" in out, err
+    assert (tmp_path / "golden.bin").read_bytes() == encode_golden_file(Bundle.open(bundles["mb05"]))
