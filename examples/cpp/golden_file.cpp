@@ -8,6 +8,7 @@
 namespace {
 
 constexpr char kMagic[] = "SYNGOLD";  // with its zero byte
+constexpr char kNotFinite[] = "it has a value that is not finite";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kShaLength = 64, kNameLength = 32, kPoints = 68;
 constexpr uint32_t kMaxCrops = 4096, kMaxSide = 4096, kMaxOutputs = 16, kMaxValues = 1 << 22;
@@ -17,7 +18,7 @@ void Require(bool holds, const std::string &problem) {
 }
 
 float Finite(float value) {
-  Require(std::isfinite(value), "it has a value that is not finite");
+  Require(std::isfinite(value), kNotFinite);
   return value;
 }
 
@@ -93,6 +94,7 @@ Golden Read(Reader &reader) {
   golden.picture = reader.Pixels(width, height);
   const auto x1 = reader.Number<double>(), y1 = reader.Number<double>();
   const auto x2 = reader.Number<double>(), y2 = reader.Number<double>();
+  Require(std::isfinite(x1) && std::isfinite(y1) && std::isfinite(x2) && std::isfinite(y2), kNotFinite);
   golden.box = {x1, y1, x2, y2};
   golden.picture_tolerance = Finite(reader.Number<float>());
   const std::vector<float> values = reader.Floats(kPoints * 3);
