@@ -38,7 +38,7 @@ def golden(
         for command in commands:
             print(command)
     if plain is not None:
-        from synergy.runtime.media.inputs import write_file
+        from synergy.runtime.files import write_file
         from synergy.runtime.verification.golden_file import encode_golden_file
 
         write_file(plain, encode_golden_file(opened))

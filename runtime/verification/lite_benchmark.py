@@ -13,10 +13,10 @@ import numpy as np
 
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import dewhiten, vertices
-from synergy.runtime.engines.base import DYNAMIC
 from synergy.runtime.errors import BundleError
+from synergy.runtime.files import write_file
 from synergy.runtime.manifest import Artifact
-from synergy.runtime.media.inputs import write_file
+from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.verification.golden import Golden, read_golden
 from synergy.runtime.verification.reference import PRECISION_FACTORS
 
@@ -45,7 +45,7 @@ def write_lite_benchmark(bundle: Bundle, folder: Path) -> list[str]:
     """Write inputs, expected outputs and a README.txt; returns the commands to type in that folder.
 
     One pair of files for 1 crop and one for 4, or one for the bundle's fixed batch. Raises BundleError for a bundle
-    that lacks golden values, a `.ms` file or the names of its outputs, MediaError if the folder cannot be written.
+    that lacks golden values, a `.ms` file or the names of its outputs, FileWriteError if the folder cannot be written.
     """
     golden, artifact = require_golden(bundle), ms_artifact(bundle)
     if len(artifact.outputs) != len(bundle.manifest.outputs):
