@@ -15,6 +15,7 @@ from synergy.benchmarks.commands.export import export, parity
 from synergy.benchmarks.commands.report import demo, report
 from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
+from synergy.runtime.commands.golden import golden
 from synergy.runtime.commands.infer import infer
 from synergy.runtime.commands.machine import detector_install, doctor, lite_install
 from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
@@ -27,7 +28,7 @@ EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openv
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (demo, infer),
     "Make a bundle": (train, convert, export, inspect),
-    "Measure and verify": (parity, verify, evaluate, report),
+    "Measure and verify": (parity, verify, golden, evaluate, report),
     "This machine": (doctor,),
 }
 

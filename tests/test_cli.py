@@ -55,7 +55,7 @@ def emma_boxes(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_lists_the_commands(synergy) -> None:
     code, out, _ = synergy("--help")
     assert code == 0
-    names = "convert export inspect infer parity eval bench report train aflw2000 doctor demo lite"
+    names = "convert export inspect infer parity verify golden eval bench report train aflw2000 doctor demo lite"
     for name in names.split():
         assert name in out
 

@@ -55,7 +55,7 @@ def load_official(
     _check_rois(rois, root / EVAL / ROI)
     pose, scored, missing = _load_pose(root, count)
     crops = _read_crops(root, names) if pictures else np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
-    source = f"{count} samples of {root}, {labels} labels"
+    source = f"{count} samples of {root.resolve().name}, {labels} labels"
     data = EvaluationData(TITLE, source, names, crops, truth, yaw, rois, pose, scored, missing)
     return data.with_border(border) if pictures else data
 
@@ -71,7 +71,7 @@ def load_raw(folder: Path, border: int = 0) -> EvaluationData:
     euler = np.stack([sample.euler_deg for sample in samples])
     data = EvaluationData(
         title=TITLE,
-        source=f"{len(samples)} raw samples of {folder}",
+        source=f"{len(samples)} raw samples of {folder.resolve().name}",
         names=tuple(sample.picture.name for sample in samples),
         crops=np.stack([crop for crop, _ in pairs]),
         landmarks=np.stack([sample.landmarks for sample in samples]),

@@ -31,6 +31,10 @@ def report(
             help="Use these latencies, from `synergy bench latency --json`, instead of measuring.",
         ),
     ] = None,
+    verified: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Result of `synergy verify --json` on another device; may be repeated."),
+    ] = None,
     engine: Annotated[
         list[EngineName] | None,
         typer.Option(metavar="NAME", show_default="all", help="Only this engine; may be repeated."),
@@ -42,18 +46,20 @@ def report(
 ) -> None:
     """Write a report of a bundle as one HTML page.
 
-    Contains the parity check, accuracy, latency, file sizes, example
-    images and limits. The exit status is 1 if a check failed.
+    Contains the parity check, results of other devices, accuracy, latency,
+    file sizes, example images and limits. The exit status is 1 if a check failed.
     """
     from synergy.benchmarks.report.collect import ReportOptions
     from synergy.benchmarks.report.page import write_report
+    from synergy.benchmarks.report.verified import verified_failures
     from synergy.runtime.commands.progress import progress
     from synergy.runtime.parity_record import parity_verdict
 
-    options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file)
+    options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file, tuple(verified or ()))
     with progress() as update:
         data = write_report(bundle, out, options, update)
-    problems = [*parity_verdict(data.manifest, data.parity).reasons, *data.failures]
+    devices = (f"verification {failure}" for failure in verified_failures(data.verified))
+    problems = [*parity_verdict(data.manifest, data.parity).reasons, *data.failures, *devices]
     for problem in problems:
         print(f"failed: {problem}", file=sys.stderr)
     print(f"{out}: {data.name} is {'NOT verified' if problems else 'verified'}")

@@ -14,7 +14,9 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData
 from synergy.benchmarks.accuracy.evaluate import EvalOptions, load_data
 from synergy.benchmarks.accuracy.predictions import Predictions, bundle_predictor
 from synergy.benchmarks.accuracy.report import AccuracyReport, run_predictor, score
+from synergy.benchmarks.parity.verify import VerifyReport
 from synergy.benchmarks.report.pictures import FacePicture, face_pictures, portrait_overlay
+from synergy.benchmarks.report.verified import read_verified
 from synergy.benchmarks.speed.engine_process import BARE
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle
 from synergy.runtime.aligner import FaceAligner
@@ -36,7 +38,8 @@ class ReportOptions:
     """What to measure for the page.
 
     engines: None for all that are present. threads: None for all cores. root, raw: as in `EvalOptions`.
-    bench_file: a file of `synergy bench --json` to read instead of measuring latency.
+    bench_file: a file of `synergy bench --json` to read instead of measuring latency. verified_files: files of
+    `synergy verify --json`, made on other devices.
     """
 
     engines: tuple[str, ...] | None = None
@@ -45,6 +48,7 @@ class ReportOptions:
     root: Path | None = None
     raw: Path | None = None
     bench_file: Path | None = None
+    verified_files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         Device.parse(self.device)
@@ -78,7 +82,7 @@ class ReportData:
     parity: None if the bundle has no parity report. data_source: one line on the faces of the accuracy measurement;
     yaw_deg: (N,) their true yaw. runs: empty if no engine is present. portrait_bgr: (H,W,3) uint8, a photo with the
     landmarks and pose that the first variant predicts. bench_source: empty if latency was measured for this page, else
-    the name of the file.
+    the name of the file. verified: results of `synergy verify` on other devices.
     """
 
     name: str
@@ -96,18 +100,21 @@ class ReportData:
     bench_source: str
     not_run: tuple[str, ...]
     failures: tuple[str, ...]
+    verified: tuple[VerifyReport, ...] = ()
 
 
 def collect(folder: Path, options: ReportOptions, progress: Progress) -> ReportData:
     """Verify the bundle's files, read its parity report, measure accuracy and latency. Engine errors are `failures`.
 
     `progress` is called with the completed fraction, 0 to 1, and a description. Raises BundleError for a bundle that is
-    altered or unreadable, DataError for bad data, ValueError for a bench file of another format or another bundle.
+    altered or unreadable, DataError for bad data, ValueError for a bench or verify file of another format or another
+    bundle.
     """
     bundle = Bundle.open(folder)
     verify(bundle)
     parity, host, findings = read_parity(bundle), describe_host(), Findings()
     bench = None if options.bench_file is None else read_bench(options.bench_file, bundle)
+    verified = tuple(read_verified(path, bundle) for path in options.verified_files)
     progress(0.0, "reading faces")
     data = load_data(EvalOptions(root=options.root, raw=options.raw))
     measured = list(_measure(bundle, data, options, findings, lambda part, text: progress(part / 2, text)))
@@ -129,6 +136,7 @@ def collect(folder: Path, options: ReportOptions, progress: Progress) -> ReportD
         bench_source="" if options.bench_file is None else options.bench_file.name,
         not_run=tuple(findings.not_run),
         failures=tuple(findings.failures),
+        verified=verified,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart
 from synergy.benchmarks.report.collect import ReportData, VariantResult
 from synergy.benchmarks.report.limits import limits
 from synergy.benchmarks.report.pictures import FacePicture
+from synergy.benchmarks.report.verified import verified_failures, verified_rows
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.engines import ENGINES
@@ -31,6 +33,8 @@ NOTHING = "–"  # a cell without a value
 MB = 1e6
 JPEG_QUALITY = 88
 FARTHEST = 1e4  # crop px; keeps numbers readable for SVG where a damaged network predicts huge ones
+DATA_URI = "data:image/jpeg;base64,"
+FOLDERS = re.compile(r"(?<![\w.~/-])~?/(?:[^\s/:;,'\"()]+/)+")  # of an absolute path; the file's name is kept
 RANKS = {"best": "Smallest error", "median": "Median error", "worst": "Largest error"}
 
 
@@ -64,6 +68,8 @@ def page_context(data: ReportData) -> dict[str, Any]:
         "parity": data.parity,
         "bench": data.bench,
         "verdict": verdict,
+        "verified": list(verified_rows(data.verified)),
+        "verified_failures": list(verified_failures(data.verified)),
         "headline": headline(manifest, verdict),
         "outputs": ", ".join(tensor.name for tensor in manifest.outputs),
         "batch": manifest.inputs[0].shape[0],
@@ -124,7 +130,7 @@ def size_chart(artifacts: Sequence[Artifact]) -> str:
 def data_uri(image_bgr: np.ndarray) -> str:
     """A picture (H,W,3) uint8 BGR as a JPEG in a data URI."""
     _, jpeg = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
+    return f"{DATA_URI}{base64.b64encode(jpeg.tobytes()).decode()}"
 
 
 def outline(landmarks: np.ndarray) -> str:
@@ -165,6 +171,16 @@ def margin(check: Check) -> str:
     if not check.max_abs <= check.tolerance:
         return "beyond the limit"
     return "no difference" if check.max_abs == 0 else f"{check.tolerance / check.max_abs:.3g} times below the limit"
+
+
+def without_folders(text: str) -> str:
+    """A text without the folders of absolute paths in it: the page is made to be sent. Data URIs are kept."""
+    if text.startswith(DATA_URI):
+        return text
+    for folder in (str(Path.cwd()), str(Path.home())):
+        if len(folder) > 1:
+            text = text.replace(f"{folder}/", "/").replace(folder, NOTHING)
+    return FOLDERS.sub("", text)
 
 
 def signed_degrees(angle: float) -> str:

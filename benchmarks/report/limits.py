@@ -31,8 +31,10 @@ def limits(data: ReportData) -> Iterator[str]:
 def _devices(data: ReportData) -> Iterator[str]:
     rows = () if data.bench is None else data.bench.rows
     used = {row.device.partition(":")[0] for row in rows} or {"cpu"}
-    unused = [kind for kind in Device.KINDS if kind not in used]
-    yield f"Measured on: {_listed(sorted(used))}. Not run on: {_listed(unused)}."
+    verified = {report.device.partition(":")[0] for report in data.verified if report.accuracy}
+    unused = [kind for kind in Device.KINDS if kind not in used | verified]
+    golden = f" Verified with golden values on: {_listed(sorted(verified))}." if verified else ""
+    yield f"Measured on: {_listed(sorted(used))}.{golden} Not run on: {_listed(unused)}."
 
 
 def _tolerances(manifest: Manifest, parity: ParityReport) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from synergy.benchmarks.report.charts import require_packages
 from synergy.benchmarks.report.collect import ReportData, ReportOptions, collect
-from synergy.benchmarks.report.context import margin, milliseconds, page_context, sci, shape
+from synergy.benchmarks.report.context import margin, milliseconds, page_context, sci, shape, without_folders
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import write_file
 from synergy.runtime.text import counted
@@ -24,7 +24,7 @@ CHARTS = ("accuracy_chart", "latency_chart", "size_chart")
 def write_report(folder: Path, out: Path, options: ReportOptions, progress: Callable[[float, str], None]) -> ReportData:
     """Measure the bundle and write the page, whole or not at all.
 
-    Raises as `collect`, MediaError if the page cannot be written, ModuleNotFoundError without Jinja2 or Matplotlib.
+    Raises as `collect`, FileWriteError if the page cannot be written, ModuleNotFoundError without Jinja2 or Matplotlib.
     """
     if out.is_dir():
         raise MediaError(f"{out} is a folder: name a file, for example {out / 'report.html'}")
@@ -35,7 +35,7 @@ def write_report(folder: Path, out: Path, options: ReportOptions, progress: Call
 
 
 def render(data: ReportData) -> str:
-    """The page as HTML. Every text is escaped; only the style sheet and the charts are markup already."""
+    """The page as HTML. Text is escaped and loses the folders in it; style sheet and charts are markup already."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -43,6 +43,7 @@ def render(data: ReportData) -> str:
         autoescape=True,
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
+        finalize=lambda value: without_folders(value) if type(value) is str else value,  # not Markup
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -48,6 +48,11 @@ void CheckTensor(const ms::MSTensor &found, const Tensor &wanted) {
   FailMismatch(found, wanted);
 }
 
+Tensor OfBatch(Tensor tensor, int64_t batch) {
+  tensor.shape.at(0) = batch;
+  return tensor;
+}
+
 // The model's one input, with the batch that it may leave free set to 1.
 void FixInput(ms::Model &model, const Tensor &wanted) {
   const auto inputs = model.GetInputs();
@@ -80,19 +85,41 @@ LandmarkModel::LandmarkModel(const Manifest &manifest, int threads)
   FixInput(model_, manifest.input);
 }
 
-std::vector<float> LandmarkModel::Run(const Image &crop) {
-  auto inputs = model_.GetInputs();  // anew: those from before a resize keep their old shapes
-  CheckTensor(inputs.at(0), manifest_.input);
-  if (inputs[0].DataSize() != crop.bgr.size()) throw std::runtime_error("the crop has another size than the model's");
-  std::memcpy(inputs[0].MutableData(), crop.bgr.data(), crop.bgr.size());
+std::vector<float> LandmarkModel::Run(const Image &crop) { return RunAll({crop})[landmarks_]; }
+
+std::vector<std::vector<float>> LandmarkModel::RunAll(const std::vector<Image> &crops) {
+  const auto batch = static_cast<int64_t>(crops.size());
+  SetBatch(batch);
+  auto inputs = model_.GetInputs();  // again: those from before a resize keep their old shapes
+  CheckTensor(inputs.at(0), OfBatch(manifest_.input, batch));
+  auto *target = static_cast<uint8_t *>(inputs[0].MutableData());
+  for (const Image &crop : crops) {
+    if (inputs[0].DataSize() != crop.bgr.size() * crops.size()) {
+      throw std::runtime_error("the crop has another size than the model's");
+    }
+    std::memcpy(target, crop.bgr.data(), crop.bgr.size());
+    target += crop.bgr.size();
+  }
 
   std::vector<ms::MSTensor> outputs;
   Check(model_.Predict(inputs, &outputs), "run the model");
   if (outputs.size() != manifest_.outputs.size()) {
     throw std::runtime_error("the model has another number of outputs than its manifest: export the bundle again");
   }
-  for (size_t i = 0; i < outputs.size(); ++i) CheckTensor(outputs[i], manifest_.outputs[i]);
-  const auto *values = static_cast<const float *>(outputs[landmarks_].MutableData());
-  if (values == nullptr) throw std::runtime_error("MindSpore Lite gives no landmarks");
-  return {values, values + outputs[landmarks_].ElementNum()};  // a copy: the next run overwrites them
+  std::vector<std::vector<float>> copies;  // the next run overwrites the tensors
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    CheckTensor(outputs[i], OfBatch(manifest_.outputs[i], batch));
+    const auto *values = static_cast<const float *>(outputs[i].MutableData());
+    if (values == nullptr) throw std::runtime_error("MindSpore Lite gives no " + manifest_.outputs[i].name);
+    copies.emplace_back(values, values + outputs[i].ElementNum());
+  }
+  return copies;
+}
+
+void LandmarkModel::SetBatch(int64_t batch) {
+  const auto inputs = model_.GetInputs();
+  const Tensor wanted = OfBatch(manifest_.input, batch);
+  if (inputs.at(0).Shape() == wanted.shape) return;
+  if (!manifest_.dynamic_batch) throw std::runtime_error("the model takes one crop per run");
+  Check(model_.Resize(inputs, {wanted.shape}), "run " + std::to_string(batch) + " crops at once");
 }

@@ -16,7 +16,13 @@ class LandmarkModel {
   // Throws std::runtime_error if Lite fails or gives something else than the manifest says.
   std::vector<float> Run(const Image &crop);
 
+  // Crops in one run -> every output, in the manifest's order, each crop after crop. More than one crop needs a
+  // dynamic batch. Throws as Run.
+  std::vector<std::vector<float>> RunAll(const std::vector<Image> &crops);
+
  private:
+  void SetBatch(int64_t batch);
+
   const Manifest manifest_;
   const size_t landmarks_;  // which of the outputs
   mindspore::Model model_;

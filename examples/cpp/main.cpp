@@ -11,6 +11,7 @@
 #include "image.h"
 #include "landmark_model.h"
 #include "manifest.h"
+#include "verify.h"
 
 namespace {
 
@@ -37,16 +38,28 @@ std::string Align(const std::string &bundle, const std::string &image_path, cons
   return text.str();
 }
 
+void Print(const std::string &text) {
+  if (!(std::cout << text << std::flush)) throw std::runtime_error("cannot write to stdout");
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 7) {
-    std::cerr << "usage: face_landmarks BUNDLE IMAGE X1 Y1 X2 Y2\n";
+  const bool verify = argc == 4 && std::string(argv[1]) == "--verify";
+  if (argc != 7 && !verify) {
+    std::cerr << "usage: face_landmarks BUNDLE IMAGE X1 Y1 X2 Y2\n"
+                 "       face_landmarks --verify FILE BUNDLE\n";
     return 2;
   }
   try {
+    if (verify) {
+      const VerifyResult result = Verify(argv[2], argv[3], kThreads);
+      Print(result.text);
+      if (!result.passed) throw std::runtime_error("the model does not agree with the golden values on this device");
+      return 0;
+    }
     const Box box{ParseNumber(argv[3]), ParseNumber(argv[4]), ParseNumber(argv[5]), ParseNumber(argv[6])};
-    if (!(std::cout << Align(argv[1], argv[2], box) << std::flush)) throw std::runtime_error("cannot write to stdout");
+    Print(Align(argv[1], argv[2], box));
     return 0;
   } catch (const std::exception &error) {
     std::cerr << "face_landmarks: " << error.what() << '\n';

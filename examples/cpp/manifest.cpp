@@ -61,6 +61,8 @@ Manifest Read(const FlatJson &json, const std::string &bundle) {
                     json.Integer("preprocessing.size"),
                     ReadCropRule(json),
                     ReadTensor(json, "inputs.0"),
+                    json.Integer("inputs.0.shape.0") == -1,
+                    json.Text("source.sha256"),
                     {}};
   for (int i = 0; json.Has("outputs." + std::to_string(i) + ".name"); ++i) {
     manifest.outputs.push_back(ReadTensor(json, "outputs." + std::to_string(i)));

@@ -18,6 +18,8 @@ struct Manifest {
   int crop_size;           // pixels; crops are square, BGR, 0 to 255
   CropRule crop_rule;
   Tensor input;
+  bool dynamic_batch;           // several crops per run are allowed
+  std::string source_sha256;    // of the checkpoint that was exported
   std::vector<Tensor> outputs;  // in the order in which the model gives them
 };
 

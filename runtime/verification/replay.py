@@ -39,14 +39,14 @@ def check_picture(aligner: FaceAligner, variant: Variant, golden: Golden) -> Ite
     picture, manifest = golden.picture, aligner.bundle.manifest
     (face,) = aligner.align(picture.image_bgr, picture.box_xyxy[None])
     factor = _factor(manifest) * PRECISION_FACTORS[variant.precision]
-    pixel = float(face.roi_xyxy[2] - face.roi_xyxy[0]) / manifest.preprocessing.size
+    tolerance_px = picture_tolerance(manifest, face.roi_xyxy, variant.precision)
     pose = np.array([face.pose.yaw, face.pose.pitch, face.pose.roll])
     differences = {
-        "picture_landmarks": (face.landmarks - picture.landmarks, PICTURE_LANDMARKS_PX * pixel, picture.landmarks),
-        "picture_pose": (_angle(pose - picture.euler_deg), PICTURE_POSE_DEG, picture.euler_deg),
+        "picture_landmarks": (face.landmarks - picture.landmarks, tolerance_px, picture.landmarks),
+        "picture_pose": (_angle(pose - picture.euler_deg), PICTURE_POSE_DEG * factor, picture.euler_deg),
     }
-    for output, (difference, limit, expected) in differences.items():
-        max_abs, tolerance = float(np.abs(difference).max()), limit * factor
+    for output, (difference, tolerance, expected) in differences.items():
+        max_abs = float(np.abs(difference).max())
         yield Check(
             variant.artifact.file,
             variant.engine,
@@ -57,6 +57,12 @@ def check_picture(aligner: FaceAligner, variant: Variant, golden: Golden) -> Ite
             max_abs <= tolerance,
             variant.compute_precision,
         )
+
+
+def picture_tolerance(manifest: Manifest, roi_xyxy: np.ndarray, precision: str) -> float:
+    """Largest difference in image px that the landmarks of the golden picture may have in this precision."""
+    pixel = float(roi_xyxy[2] - roi_xyxy[0]) / manifest.preprocessing.size
+    return PICTURE_LANDMARKS_PX * pixel * _factor(manifest) * PRECISION_FACTORS[precision]
 
 
 def check_decoding(bundle: Bundle, golden: Golden) -> Iterator[Check]:

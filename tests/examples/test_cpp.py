@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 
 from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CROP_SIZE, DDFA_V2_CROP, SYNERGYNET_CROP, CropRule, crop_resize, roi_from_box
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.build import find_compiler
 from synergy.runtime.media.image import read_image
+from synergy.runtime.verification.golden_file import encode_golden_file
 
 pytestmark = pytest.mark.e2e
 SOURCES = Path(__file__).resolve().parents[2] / "examples" / "cpp"
@@ -356,6 +359,109 @@ def test_wrong_pictures(border: ctypes.CDLL, data: bytes, error: str, tmp_path: 
     assert error in read_picture(border, tmp_path / "a")[1]
 
 
+# --- golden values ---
+
+
+@pytest.fixture(scope="module")
+def golden_file(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("golden") / "golden.bin"
+    path.write_bytes(encode_golden_file(Bundle.open(bundle)))
+    return path
+
+
+def test_golden_values_of_a_sound_bundle(build: Path, bundle: Path, golden_file: Path) -> None:
+    done = run(build, "--verify", golden_file, bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    compared = [line.split(":")[0] for line in done.stdout.splitlines()]
+    assert compared == [
+        "params, one crop per run",
+        "landmarks, one crop per run",
+        "params, 35 crops in one run",
+        "landmarks, 35 crops in one run",
+        "landmarks of the picture in pixels",
+    ]
+    assert all(line.endswith(": ok") for line in done.stdout.splitlines())
+
+
+def places(golden_file: Path) -> dict[str, int]:
+    """Offsets of some values in the plain file."""
+    data = golden_file.read_bytes()
+    count, size, _ = struct.unpack_from("<3I", data, 76)
+    params = 88 + count * size * size * 3
+    width, height = struct.unpack_from("<2I", data, picture := params + 2 * 40 + count * (62 + 204) * 4)
+    return {
+        "magic": 0,
+        "version": 8,
+        "sha256": 12,
+        "count": 76,
+        "last param": params + 40 + count * 62 * 4 - 4,
+        "tolerance": params + 36,
+        "name's end": params + 31,
+        "width": picture,
+        "box": picture + 8 + width * height * 3,
+        "landmark": len(data) - 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error"),
+    [
+        ("last param", struct.pack("<f", 99.0), "params, one crop per run: largest difference"),
+        ("landmark", struct.pack("<f", 999.0), "landmarks of the picture in pixels: largest difference"),
+        ("box", struct.pack("<d", 90.0), "landmarks of the picture in pixels: largest difference"),
+    ],
+)
+def test_drift_is_found(
+    build: Path, bundle: Path, golden_file: Path, tmp_path: Path, place: str, value: bytes, error: str
+) -> None:
+    done = run(build, "--verify", spoilt(golden_file, tmp_path, place, value), bundle)
+    failed = [line for line in done.stdout.splitlines() if line.endswith(": FAIL")]
+    assert failed[0].startswith(error) and len({line.split()[0] for line in failed}) == 1
+    assert done.returncode == 1
+    assert done.stderr == "face_landmarks: the model does not agree with the golden values on this device\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error"),
+    [
+        ("magic", b"x", "another kind of file"),
+        ("version", struct.pack("<I", 2), "its version is 2, not 1"),
+        ("sha256", b"f" * 64, "belongs to a bundle of another checkpoint"),
+        ("count", struct.pack("<I", 0), "the number of crops is not 1 to"),
+        ("count", struct.pack("<I", 36), "; write it again"),
+        ("count", struct.pack("<I", 2**32 - 1), "the number of crops is not 1 to"),
+        ("tolerance", struct.pack("<f", float("nan")), "not finite"),
+        ("tolerance", struct.pack("<f", 0.0), "a tolerance is not positive"),
+        ("name's end", b"x", "the name of an output has no end"),
+        ("last param", struct.pack("<f", float("inf")), "not finite"),
+        ("width", struct.pack("<I", 4096), "it ends early"),
+        ("box", struct.pack("<d", float("nan")), "finite"),
+    ],
+)
+def test_damaged_golden_files(
+    build: Path, bundle: Path, golden_file: Path, tmp_path: Path, place: str, value: bytes, error: str
+) -> None:
+    assert_fails(run(build, "--verify", spoilt(golden_file, tmp_path, place, value), bundle), error)
+
+
+def test_truncated_golden_files(build: Path, bundle: Path, golden_file: Path, tmp_path: Path) -> None:
+    data, cut = golden_file.read_bytes(), tmp_path / "cut.bin"
+    for length in (0, 7, 50, 1000, len(data) // 2, len(data) - 1):
+        cut.write_bytes(data[:length])
+        assert_fails(run(build, "--verify", cut, bundle), "cut.bin has no golden values: it ends early")
+    cut.write_bytes(data + b"x")
+    assert_fails(run(build, "--verify", cut, bundle), "bytes after its end")
+    assert_fails(run(build, "--verify", tmp_path / "none.bin", bundle), "none.bin: no such file")
+
+
+def spoilt(golden_file: Path, folder: Path, place: str, value: bytes) -> Path:
+    """A copy of the plain file with some bytes replaced."""
+    data, at = bytearray(golden_file.read_bytes()), places(golden_file)[place]
+    data[at : at + len(value)] = value
+    (folder / "spoilt.bin").write_bytes(data)
+    return folder / "spoilt.bin"
+
+
 # --- failures of the command: one line, exit code 1 ---
 
 Change = Callable[[Path], Any]
@@ -506,7 +612,9 @@ def test_wrong_files(build: Path, has_jpeg: bool, copy: Path, picture: Path, tmp
 def test_usage(build: Path, copy: Path) -> None:
     done = run(build, copy)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "usage: face_landmarks BUNDLE IMAGE X1 Y1 X2 Y2\n"
+    usage = "usage: face_landmarks BUNDLE IMAGE X1 Y1 X2 Y2\n       face_landmarks --verify FILE BUNDLE\n"
+    assert done.stderr == usage
+    assert run(build, "--verify", copy).returncode == 2
 
 
 def test_a_full_disk_is_told(build: Path, copy: Path, picture: Path) -> None:
