@@ -70,7 +70,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 
     def open_engine(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
         seen.append((name, model.format, threads))
-        kind = type(name, (Puppet,), {"name": name, "reduced": {"bf16": ("cpu",)} if name == "openvino" else {}})
+        kind = type(
+            name, (Puppet,), {"name": name, "reduced_precisions": {"bf16": ("cpu",)} if name == "openvino" else {}}
+        )
         return kind(model, device, threads, options)
 
     monkeypatch.setattr(tuning, "time", clock)
@@ -234,9 +236,9 @@ def test_what_was_measured_on_another_cpu_is_measured_anew(
     """The file lies beside the bundle and may be copied with it."""
     able = Availability(True, "")
     monkeypatch.setattr(OpenVinoEngine, "computes", classmethod(lambda cls, precision, device: able))
-    assert tune(computed(bundle), CPU, TuneRequest())[0].precision == "bf16"
+    assert tune(computed(bundle), CPU, TuneRequest())[0].compute_precision == "bf16"
     count = len(opened)
-    assert tune(computed(bundle), CPU, TuneRequest())[0].precision == "bf16" and len(opened) == count
+    assert tune(computed(bundle), CPU, TuneRequest())[0].compute_precision == "bf16" and len(opened) == count
     able = Availability(False, "this CPU does not compute in bfloat16")
     tune(computed(bundle), CPU, TuneRequest())
     assert len(opened) == 2 * count

@@ -176,7 +176,7 @@ def test_errors_keep_their_kind(model: ModelFile) -> None:
 def test_options_reach_the_child(model: ModelFile) -> None:
     with pytest.raises(EngineError, match="engine onnx computes in float16 only on ascend, not on cpu"):
         IsolatedEngine("onnx", model, Device(), 1, EngineOptions(precision="fp16"))
-    with pytest.raises(EngineError, match="with 1 thread has none"):
+    with pytest.raises(EngineError, match="with 1 thread there are none"):
         open_engine("onnx", model, "cpu", 1, isolated=True, options=EngineOptions(affinity=(max(available_cores()),)))
 
 

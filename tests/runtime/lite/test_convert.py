@@ -82,7 +82,7 @@ def test_refuses_wrong_requests(tiny_onnx: Path, tmp_path: Path) -> None:
         convert(tmp_path / "missing.onnx", "onnx", output)
     with pytest.raises(ValueError, match=r"missing\.cfg"):
         convert(tiny_onnx, "onnx", output, config_file=tmp_path / "missing.cfg")
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         convert(tiny_onnx, "onnx", tmp_path / "nowhere" / "model.ms")
 
 
