@@ -188,7 +188,9 @@ def computed(bundle: Bundle, compute_precision: ComputePrecision = PROVED) -> Bu
     return manifest_with(bundle, lambda a: msgspec.structs.replace(a, **add) if a.format == "onnx" else a)
 
 
-def test_what_was_proved_in_less_than_float32_competes(bundle: Bundle, opened: list) -> None:
+def test_a_verified_compute_precision_competes(bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU that has it."""
+    monkeypatch.setattr(OpenVinoEngine, "computes", classmethod(lambda *_: Availability(True, "")))
     found = tune(computed(bundle), CPU, TuneRequest())
     assert [(each.engine, each.threads, each.compute_precision) for each in found[:2]] == [
         ("openvino", 2, "bf16"),
