@@ -24,7 +24,8 @@ CHARTS = ("accuracy_chart", "latency_chart", "size_chart")
 def write_report(folder: Path, out: Path, options: ReportOptions, progress: Callable[[float, str], None]) -> ReportData:
     """Measure the bundle and write the page, whole or not at all.
 
-    Raises as `collect`, FileWriteError if the page cannot be written, ModuleNotFoundError without Jinja2 or Matplotlib.
+    Raises as `collect`, MediaError if `out` is a folder, FileWriteError if the page cannot be written,
+    ModuleNotFoundError without Jinja2 or Matplotlib.
     """
     if out.is_dir():
         raise MediaError(f"{out} is a folder: name a file, for example {out / 'report.html'}")
