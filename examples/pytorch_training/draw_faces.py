@@ -45,7 +45,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed of the faces (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     chosen = parser.parse_args()
-    files = create_files(chosen.folder, chosen.count, chosen.seed)
+    try:
+        files = create_files(chosen.folder, chosen.count, chosen.seed)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
     context = get_context("spawn")
     processes = [
         context.Process(target=draw_share, args=(chosen.folder, chosen.seed, worker, chosen.workers))
