@@ -132,7 +132,8 @@ def transform_camera(params: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     # y = Y0 - Y, where Y is the model's axis, which points up
     flip = SYNERGYNET_FRAME.y_from
     linear = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, np.hypot(cosine, sine)]])
-    camera = linear @ params[CAMERA].reshape(3, 4).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # labels that are not finite stay so: the training step is then skipped
+        camera = linear @ params[CAMERA].reshape(3, 4).astype(np.float64)
     camera[:, 3] += [shift_x - sine * flip, flip - cosine * flip - shift_y, 0.0]
     transformed = params.copy()
     transformed[CAMERA] = camera.ravel()
