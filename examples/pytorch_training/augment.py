@@ -24,15 +24,15 @@ DARKEST = 1e-4
 
 def augment(images: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
     """(N,120,120,3) uint8 BGR and unwhitened parameters (N,62) -> (N,3,120,120) float32, 0 to 255, and (N,62)."""
-    pictures = images.permute(0, 3, 1, 2).float()
+    images = images.permute(0, 3, 1, 2).float()
     angle, scale, shift = draw_similarity(len(images), images.device)
-    pictures = warp(pictures, angle, scale, shift)
-    pictures = hide(noise(resolution(light(colour(pictures)))))
-    return pictures.clamp(0, 255), transform_camera(params, angle, scale, shift)
+    images = warp(images, angle, scale, shift)
+    images = hide(noise(resolution(light(colour(images)))))
+    return images.clamp(0, 255), transform_camera(params, angle, scale, shift)
 
 
 def draw_similarity(count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotation in radians (N,), scale (N,) and shift in pixels (N,2), about the picture's centre."""
+    """Rotation in radians (N,), scale (N,) and shift in pixels (N,2), about the image centre."""
     largest = math.radians(WIDE.rotation_deg)
     angle = uniform(count, -largest, largest, device) * chance(count, WIDE.rotated, device)
     scale = uniform(count, -WIDE.scale, WIDE.scale, device).exp()
@@ -40,17 +40,17 @@ def draw_similarity(count: int, device: torch.device) -> tuple[Tensor, Tensor, T
     return angle, scale, shift
 
 
-def warp(pictures: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """What stood at p is then at scale R(angle) (p - centre) + centre + shift."""
+def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Move the content at p to scale R(angle) (p - centre) + centre + shift."""
     cosine, sine = angle.cos() / scale, angle.sin() / scale  # of the inverse, which grid_sample needs
     inverse = torch.stack((cosine, sine, -sine, cosine), 1).view(-1, 2, 2)
     offset = -(inverse @ shift[:, :, None]) / CENTRE  # grid_sample counts from -1 to 1
-    grid = F.affine_grid(torch.cat((inverse, offset), 2), list(pictures.shape), align_corners=True)
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    grid = F.affine_grid(torch.cat((inverse, offset), 2), list(images.shape), align_corners=True)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def transform_camera(params: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Unwhitened parameters (N,62) whose landmarks have moved as the picture in `warp`."""
+    """Unwhitened parameters (N,62) whose landmarks have moved as the image in `warp`."""
     count, zero = len(params), torch.zeros_like(angle)
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     move_x = CENTRE - cosine * CENTRE + sine * CENTRE + shift[:, 0]
@@ -78,7 +78,7 @@ def colour(x: Tensor) -> Tensor:
 
 
 def light(x: Tensor) -> Tensor:
-    """Brightness that varies smoothly over the picture."""
+    """Brightness that varies smoothly over the image."""
     grid = (torch.randn(len(x), 1, LIGHT_GRID, LIGHT_GRID, device=x.device) * WIDE.light_std).exp()
     factors = F.interpolate(grid, size=SIDE, mode="bicubic", align_corners=True).clamp(*LIGHT_RANGE)
     return torch.where(per_picture(chance(len(x), WIDE.uneven_light, x.device)), x * factors, x)
@@ -103,7 +103,7 @@ def noise(x: Tensor) -> Tensor:
 
 
 def hide(x: Tensor) -> Tensor:
-    """Cover up to two rectangles by one colour or by the same part of another picture."""
+    """Cover up to two rectangles by one colour or by the same part of another image."""
     count, device = len(x), x.device
     rows, columns = torch.arange(SIDE, device=device).view(1, SIDE, 1), torch.arange(SIDE, device=device).view(1, 1, -1)
     for _ in range(HIDDEN_RECTANGLES):

@@ -82,9 +82,9 @@ def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
         old.lerp_(new, share) if old.is_floating_point() else old.copy_(new)
 
 
-def normalise(pictures: Tensor) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
     """(N,3,120,120), 0 to 255 -> (pixel - 127.5) / 128, channels last, which convolutions on a GPU prefer."""
-    return ((pictures - 127.5) / 128).contiguous(memory_format=torch.channels_last)
+    return ((images - 127.5) / 128).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -125,9 +125,9 @@ def train(chosen: argparse.Namespace) -> None:
         for group in optimizer.param_groups:
             group["lr"] = chosen.rate * rate_share(step, chosen.steps)
         with torch.no_grad():
-            pictures, params = augment(*pool.draw(chosen.batch))
+            images, params = augment(*pool.draw(chosen.batch))
         network.train()
-        loss = network(normalise(pictures), (params - mean) / std)
+        loss = network(normalise(images), (params - mean) / std)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)

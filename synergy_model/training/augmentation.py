@@ -1,4 +1,4 @@
-"""Augmentations of the training pictures. The camera parameters of the label follow the picture's rotation and scale.
+"""Augmentations of the training images, with the matching change of the label's camera parameters.
 
 Two recipes are defined: `WIDE`, with which the built-in network was trained, and `PAPER`, that of SynergyNet's code.
 """
@@ -30,22 +30,22 @@ class AugmentOptions:
     and the enlargement uniformly in their logarithm.
 
     Geometry, which also changes the label (see `transform_camera`):
-    `rotation_deg`: largest rotation in the image plane, either way, of the share `rotated` of the pictures;
-    `scale`: the picture is enlarged by exp(-scale) to exp(scale); `shift_px`: largest shift per axis, crop pixels.
+    `rotation_deg`: largest rotation in the image plane, either way, of the share `rotated` of the images;
+    `scale`: the image is enlarged by exp(-scale) to exp(scale); `shift_px`: largest shift per axis, crop pixels.
 
     Colour and light, in this order:
-    `saturation`, and `grey`, the share of pictures without colour; `colour_cast`: each channel is multiplied by
-    1 +- this; `contrast`; `brightness`; `gamma`: the exponent; `uneven_light`: share of pictures whose brightness
-    varies over the picture, smoothly, by exp(N(0, light_std)).
+    `saturation`, and `grey`, the share of images without colour; `colour_cast`: each channel is multiplied by
+    1 +- this; `contrast`; `brightness`; `gamma`: the exponent; `uneven_light`: share of images whose brightness
+    varies over the image, smoothly, by exp(N(0, light_std)).
 
-    Camera: `low_resolution`: share of pictures that are reduced to `resolution` of their side and enlarged again;
-    `blurred`: share of pictures blurred by a 3x3 box; `noise`: largest standard deviation of Gaussian noise, grey
-    levels; most pictures have much less.
+    Camera: `low_resolution`: share of images that are reduced to `resolution` of their side and enlarged again;
+    `blurred`: share of images blurred by a 3x3 box; `noise`: largest standard deviation of Gaussian noise, grey
+    levels; most images have much less.
 
-    `hidden`: probability that a rectangle is covered by one colour or by a part of another picture, drawn twice.
+    `hidden`: probability that a rectangle is covered by one colour or by a part of another image, drawn twice.
 
     `jitter` and `blackout` are those of SynergyNet's code: factors of brightness, contrast and saturation 1 +- jitter,
-    in random order; probability of keeping only a quarter, a half or the middle of the picture.
+    in random order; probability of keeping only a quarter, a half or the middle of the image.
     """
 
     rotation_deg: float = 20.0
@@ -90,20 +90,20 @@ def augment_batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N,H,W,3) uint8 BGR and unwhitened parameters (N,62) -> new arrays of the same shapes and types.
 
-    Each picture depends on `seed`, `step`, its place in the batch, and through hidden rectangles on the next picture.
+    Each image depends on `seed`, `step`, its place in the batch, and through hidden rectangles on the next image.
     """
-    pictures, labels = [], []
+    images, labels = [], []
     for place, (image, label) in enumerate(zip(images_bgr, params, strict=True)):
         rng = np.random.Generator(np.random.PCG64([seed, step, place, AUGMENT_STREAM]))
         similarity = draw_similarity(image.shape[1], image.shape[0], options, rng)
         other = images_bgr[(place + 1) % len(images_bgr)]
-        pictures.append(augment(warp(image, similarity), other, options, rng))
+        images.append(augment(warp(image, similarity), other, options, rng))
         labels.append(transform_camera(label, similarity))
-    return np.stack(pictures), np.stack(labels)
+    return np.stack(images), np.stack(labels)
 
 
 def draw_similarity(width: int, height: int, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
-    """(2,3) float64: a random rotation and scale about the picture's centre, then a shift, in pixels with y down."""
+    """(2,3) float64: a random rotation and scale about the image centre, then a shift, in pixels with y down."""
     rotated, share = rng.random() < options.rotated, rng.uniform(-1.0, 1.0)
     angle = np.radians(options.rotation_deg) * share if rotated else 0.0
     scale = np.exp(rng.uniform(-options.scale, options.scale))
@@ -115,7 +115,7 @@ def draw_similarity(width: int, height: int, options: AugmentOptions, rng: np.ra
 
 
 def warp(image: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8 -> the same shape, what stood at p now at `similarity` (2,3) applied to p; black from outside."""
+    """Move the content at p to `similarity` (2,3) applied to p: (H,W,3) uint8 -> a new one; new areas are black."""
     height, width = image.shape[:2]
     return np.asarray(cv2.warpAffine(image, similarity, (width, height), flags=cv2.INTER_LINEAR))
 
@@ -145,40 +145,40 @@ def augment(
 ) -> np.ndarray:
     """All augmentations that leave the label as it is: (H,W,3) uint8 BGR -> a new one.
 
-    `other_bgr`, of the same shape, is the picture that hidden rectangles may show. The result depends on the arguments
+    `other_bgr`, of the same shape, is the image that hidden rectangles may show. The result depends on the arguments
     alone.
     """
-    picture = image_bgr.astype(np.float32)
-    picture = _colour(picture, options, rng)
-    picture = _light(picture, options, rng)
-    picture = _camera(picture, options, rng)
-    picture = _hide(picture, other_bgr, options, rng)
+    image = image_bgr.astype(np.float32)
+    image = _colour(image, options, rng)
+    image = _light(image, options, rng)
+    image = _camera(image, options, rng)
+    image = _hide(image, other_bgr, options, rng)
     if options.jitter:
-        picture = _jitter(picture, options.jitter, rng)
-    result = (np.clip(picture, 0.0, 255.0) + 0.5).astype(np.uint8)
+        image = _jitter(image, options.jitter, rng)
+    result = (np.clip(image, 0.0, 255.0) + 0.5).astype(np.uint8)
     return blackout(result, int(rng.integers(len(WINDOWS)))) if rng.random() < options.blackout else result
 
 
-def brightness(picture: np.ndarray, factor: float) -> np.ndarray:
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """(H,W,3) float32 BGR, 0 to 255, times `factor`."""
-    return picture * np.float32(factor)
+    return image * np.float32(factor)
 
 
-def contrast(picture: np.ndarray, factor: float) -> np.ndarray:
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Distance to the mean grey level times `factor`."""
-    mean = np.float32((picture @ BLUE_GREEN_RED_TO_GREY).mean())
-    return mean + (picture - mean) * np.float32(factor)
+    mean = np.float32((image @ BLUE_GREEN_RED_TO_GREY).mean())
+    return mean + (image - mean) * np.float32(factor)
 
 
-def saturation(picture: np.ndarray, factor: float) -> np.ndarray:
-    """Distance of each pixel to its grey level times `factor`; 0 gives a grey picture."""
-    grey = (picture @ BLUE_GREEN_RED_TO_GREY)[:, :, None]
-    return grey + (picture - grey) * np.float32(factor)
+def saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Distance of each pixel to its grey level times `factor`; 0 gives a grey image."""
+    grey = (image @ BLUE_GREEN_RED_TO_GREY)[:, :, None]
+    return grey + (image - grey) * np.float32(factor)
 
 
-def gamma(picture: np.ndarray, exponent: float) -> np.ndarray:
+def gamma(image: np.ndarray, exponent: float) -> np.ndarray:
     """Values, as shares of 255, to the power `exponent`."""
-    shares = np.clip(picture, 0.0, 255.0) / np.float32(255) + np.float32(DARKEST)
+    shares = np.clip(image, 0.0, 255.0) / np.float32(255) + np.float32(DARKEST)
     return np.asarray(cv2.pow(shares, float(exponent)) * np.float32(255))
 
 
@@ -193,45 +193,45 @@ def blackout(image: np.ndarray, window: int) -> np.ndarray:
     return kept
 
 
-def _colour(picture: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
+def _colour(image: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
     colour = rng.uniform(*options.saturation)
-    picture = saturation(picture, 0.0 if rng.random() < options.grey else colour)
+    image = saturation(image, 0.0 if rng.random() < options.grey else colour)
     cast = 1.0 + rng.uniform(-options.colour_cast, options.colour_cast, 3)
-    picture = contrast(picture * cast.astype(np.float32), _log_uniform(options.contrast, rng))
-    picture = brightness(picture, _log_uniform(options.brightness, rng))
-    return gamma(picture, _log_uniform(options.gamma, rng)) if options.gamma != NO_RANGE else picture
+    image = contrast(image * cast.astype(np.float32), _log_uniform(options.contrast, rng))
+    image = brightness(image, _log_uniform(options.brightness, rng))
+    return gamma(image, _log_uniform(options.gamma, rng)) if options.gamma != NO_RANGE else image
 
 
 def _log_uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
-def _light(picture: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
+def _light(image: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
     if rng.random() >= options.uneven_light:
-        return picture
+        return image
     grid = np.exp(options.light_std * rng.standard_normal((LIGHT_GRID, LIGHT_GRID))).astype(np.float32)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     light = np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), *LIGHT_RANGE)
-    return picture * light[:, :, None]
+    return image * light[:, :, None]
 
 
-def _camera(picture: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
+def _camera(image: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
     """Low resolution or blur, then noise."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     drawn, share = rng.random(), rng.uniform(*options.resolution)
     if drawn < options.low_resolution:
         small = (max(1, round(width * share)), max(1, round(height * share)))
-        reduced = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-        picture = np.asarray(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR))
+        reduced = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR))
     elif drawn < options.low_resolution + options.blurred:
-        picture = np.asarray(cv2.blur(picture, BLUR_KERNEL))
+        image = np.asarray(cv2.blur(image, BLUR_KERNEL))
     deviation = options.noise * rng.random() ** 3  # mostly weak
-    return picture + np.float32(deviation) * rng.standard_normal(picture.shape, np.float32) if deviation else picture
+    return image + np.float32(deviation) * rng.standard_normal(image.shape, np.float32) if deviation else image
 
 
-def _hide(picture: np.ndarray, other: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
-    hidden = picture.copy()
-    height, width = picture.shape[:2]
+def _hide(image: np.ndarray, other: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
+    hidden = image.copy()
+    height, width = image.shape[:2]
     for _ in range(HIDDEN_RECTANGLES):
         if rng.random() >= options.hidden:
             continue
@@ -244,16 +244,16 @@ def _hide(picture: np.ndarray, other: np.ndarray, options: AugmentOptions, rng: 
     return hidden
 
 
-def _jitter(picture: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+def _jitter(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
     for index in rng.permutation(len(ADJUSTMENTS)):
         factor = rng.uniform(max(0.0, 1.0 - jitter), 1.0 + jitter)
-        picture = np.clip(ADJUSTMENTS[index](picture, factor), 0.0, 255.0)
-    return picture
+        image = np.clip(ADJUSTMENTS[index](image, factor), 0.0, 255.0)
+    return image
 
 
 ADJUSTMENTS: tuple[Callable[[np.ndarray, float], np.ndarray], ...] = (brightness, contrast, saturation)
 
-# top, bottom, left, right as shares of the picture: four quarters, two halves, the middle
+# top, bottom, left, right as shares of the image: four quarters, two halves, the middle
 WINDOWS = (
     (0.0, 0.5, 0.0, 0.5),
     (0.0, 0.5, 0.5, 1.0),
