@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from synergy.synergy_model.training.options import Progress as TrainingStep
+
+LINE_EVERY_S = 30.0  # seconds between progress lines
 
 
 def convert(
@@ -79,15 +82,28 @@ def train(
     held_out: Annotated[int, typer.Option(min=2, help="Number of faces for validation.")] = 500,
     arch: Annotated[str, typer.Option(help="Architecture of the backbone.")] = "mobilenet_v2",
     steps: Annotated[int, typer.Option(min=1, help="Training steps (batches).")] = 20000,
-    batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
-    rate: Annotated[float, typer.Option(help="Learning rate after the warm-up.")] = 0.03,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises to --rate.")] = 100,
+    batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 16,
+    rate: Annotated[float, typer.Option(help="Learning rate after the warm-up.")] = 0.001,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises to --rate.")] = 50,
     milestones: Annotated[
-        str, typer.Option(metavar="STEPS", help="Steps at which the learning rate drops, e.g. 12000,16000.")
-    ] = "",
-    optimizer: Annotated[str, typer.Option(metavar="NAME", help="Optimizer: sgd (Nesterov momentum) or adam.")] = "sgd",
-    head_rate: Annotated[float, typer.Option(help="Learning rate of the head layers, as a factor of --rate.")] = 0.02,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 5e-4,
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Steps at which the learning rate drops to a fifth, e.g. 12000,16000; an empty string for none.",
+            show_default="at 55 % and 82 % of the steps",
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str, typer.Option(metavar="NAME", help="Optimizer: sgd (Nesterov momentum) or adam.")
+    ] = "adam",
+    head_rate: Annotated[float, typer.Option(help="Learning rate of the head layers, as a factor of --rate.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
+    ema: Annotated[
+        float, typer.Option(help="Decay per step of the moving average of the weights, which is validated; 0 for none.")
+    ] = 0.999,
+    augment: Annotated[
+        str, typer.Option(metavar="NAME", help="Augmentations: wide (as for the built-in network), paper, or none.")
+    ] = "wide",
     official_codes: Annotated[
         bool,
         typer.Option(
@@ -109,20 +125,23 @@ def train(
     learning curve to RUN.
     """
     from synergy.synergy_model.losses import LossOptions
+    from synergy.synergy_model.training.augmentation import find_recipe
     from synergy.synergy_model.training.data import ListedFiles, listed_data, synthetic_data
     from synergy.synergy_model.training.loop import train as run
     from synergy.synergy_model.training.options import TrainOptions
-    from synergy.synergy_model.training.schedule import Schedule, parse_milestones
+    from synergy.synergy_model.training.schedule import Schedule, default_milestones, parse_milestones
 
-    schedule = Schedule(steps, rate, warmup, parse_milestones(milestones))
+    drops = default_milestones(steps) if milestones is None else parse_milestones(milestones)
+    schedule = Schedule(steps, rate, warmup, drops)
     losses = LossOptions(official_codes=official_codes)
     chosen = TrainOptions(
         folder, schedule, arch, batch, seed, optimizer,
-        head_rate=head_rate, weight_decay=weight_decay, losses=losses, validate_every=validate_every,
-        keep_refiner=keep_refiner,
+        head_rate=head_rate, weight_decay=weight_decay, ema_decay=ema, losses=losses, augment=find_recipe(augment),
+        validate_every=validate_every, keep_refiner=keep_refiner,
     )  # fmt: skip
     files = (image_list, params, root, held_out_list, held_out_params, whitening, morphable)
     if synthetic is not None and not any(files):
+        print(f"rendering {held_out} faces for validation", flush=True)
         data = synthetic_data(seed, synthetic, held_out, folder)
     elif synthetic is None and all(files):
         data = listed_data(ListedFiles(*cast("list[Path]", files)), held_out)
@@ -138,15 +157,26 @@ def train(
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[TrainingStep], None]]:
-    """Yield a function that updates a progress bar after each step and prints a line after each validation."""
+    """Yield a function that updates a progress bar after each step.
+
+    It prints a line after the first step, after each validation, and otherwise every LINE_EVERY_S seconds.
+    """
     from synergy.runtime.commands.progress import progress
 
+    printed: float | None = None
     with progress() as update:
 
         def show(step: TrainingStep) -> None:
+            nonlocal printed
             update(step.step / step.steps, f"step {step.step} of {step.steps}, loss {step.loss:.3f}")
-            if step.validation is not None:
-                nme, mae = step.validation.nme, step.validation.mae
-                print(f"step {step.step}: loss {step.loss:.3f}, NME {nme:.3f} %, MAE {mae:.3f} deg")
+            if step.validation is not None or printed is None or time.monotonic() - printed > LINE_EVERY_S:
+                print(_line(step), flush=True)
+                printed = time.monotonic()
 
         yield show
+
+
+def _line(step: TrainingStep) -> str:
+    text = f"step {step.step} of {step.steps}: loss {step.loss:.3f}, {step.seconds:.2f} s"
+    accuracy = step.validation
+    return text if accuracy is None else f"{text}, NME {accuracy.nme:.3f} %, MAE {accuracy.mae:.3f} deg"

@@ -15,11 +15,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from synergy.runtime.decode import dewhiten
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from synergy.synergy_model.metrics import Accuracy, label_euler_deg, measure
 from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
 from synergy.synergy_model.training import log as training_log
-from synergy.synergy_model.training.augmentation import AugmentOptions, augment
+from synergy.synergy_model.training.augmentation import augment_batch
 from synergy.synergy_model.training.datasets import FaceSource, MorphableArrays, Validation
 from synergy.synergy_model.training.learning_curve import write_curve
 from synergy.synergy_model.training.options import Progress, TrainOptions, TrainResult
@@ -29,7 +30,6 @@ from synergy.synergy_model.training.step import Trainer
 
 STATE, BEST, LOG, CURVE = "state.ckpt", "best.ckpt", "log.jsonl", "learning_curve.png"
 VALIDATION_BATCH = 50
-AUGMENT_STREAM = 1  # separates the augmentations' random numbers from those of the data order
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
     ms.set_context(mode=ms.GRAPH_MODE)
     run = _Run(options, Trainer(options, arrays), len(source))
     state = run.resume()
-    for step, (images, target) in enumerate(_batches(options, source, state.step), start=state.step):
+    for step, (images, target) in enumerate(_batches(options, source, arrays, state.step), start=state.step):
         state = run.advance(state, step, images, target, validation, report)
     last = validate(run.trainer.deploy(), validation)
     return TrainResult(run.path(BEST), run.path(CURVE), state.best_nme, last, state.step, state.skipped)
@@ -145,10 +145,13 @@ class _Run:
         return accuracy.nme
 
 
-def _batches(options: TrainOptions, source: FaceSource, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    options: TrainOptions, source: FaceSource, arrays: MorphableArrays, first: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The batches from step `first` on; the next one is prepared while a step runs."""
     with ThreadPoolExecutor(1) as loader:
-        coming = (loader.submit(_batch, options, source, step) for step in range(first, options.schedule.steps))
+        steps = range(first, options.schedule.steps)
+        coming = (loader.submit(_batch, options, source, arrays, step) for step in steps)
         waiting = deque(islice(coming, 1))
         while waiting:
             batch = waiting.popleft().result()
@@ -156,13 +159,13 @@ def _batches(options: TrainOptions, source: FaceSource, first: int) -> Iterator[
             yield batch
 
 
-def _batch(options: TrainOptions, source: FaceSource, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch(
+    options: TrainOptions, source: FaceSource, arrays: MorphableArrays, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised images (N,3,120,120) and whitened parameters (N,62) of step `step`, augmented, float32."""
     indices = batch_indices(options.seed, len(source), options.batch_size, step)
-    images, params = source.batch(indices)
-    rng = np.random.Generator(np.random.PCG64([options.seed, step, AUGMENT_STREAM]))
-    return normalise(augment_all(images, options.augment, rng)), params
-
-
-def augment_all(images: np.ndarray, options: AugmentOptions, rng: np.random.Generator) -> np.ndarray:
-    """(N,H,W,3) uint8 BGR -> the same shape, each picture augmented on its own."""
-    return np.stack([augment(image, options, rng) for image in images])
+    images, whitened = source.batch(indices)
+    params = dewhiten(whitened, arrays.param_mean, arrays.param_std)
+    augmented, labels = augment_batch(images, params, options.augment, options.seed, step)
+    target = (labels - arrays.param_mean) / arrays.param_std
+    return normalise(augmented), target.astype(np.float32)

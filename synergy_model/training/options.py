@@ -20,6 +20,8 @@ class TrainOptions:
 
     `optimizer`: "sgd" (with Nesterov momentum, as the paper) or "adam". `head_rate`: share of the learning rate
     of the backbone's last layers, whose outputs sum over a thousand features and change most per step.
+    `ema_decay`: validation and the best checkpoint use an exponential moving average of the weights, this much of which
+    is kept per step (less in the first steps); 0 uses the weights themselves.
     `keep_refiner`: the best checkpoint also has the landmark refiner, for the refined head; 6 MB more.
     Raises ValueError for an invalid value.
     """
@@ -33,6 +35,7 @@ class TrainOptions:
     momentum: float = 0.9
     head_rate: float = 1.0
     weight_decay: float = 5e-4
+    ema_decay: float = 0.999
     losses: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     validate_every: int = 100
@@ -44,6 +47,8 @@ class TrainOptions:
             raise ValueError(f"unknown optimizer {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}: batch normalisation needs at least 2")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay is {self.ema_decay}: it must be 0 (off) or more, and below 1")
         if min(self.validate_every, self.save_every) < 1:
             raise ValueError("validate_every and save_every count steps: give 1 or more")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MILESTONE_FACTOR = 0.2  # the official code multiplies the rate by this at every milestone
+MILESTONE_SHARES = (0.55, 0.82)  # of the steps
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def batch_indices(seed: int, size: int, batch_size: int, step: int) -> np.ndarra
     epoch, place = divmod(step, per_epoch)
     order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(size)
     return order[place * batch_size : (place + 1) * batch_size]
+
+
+def default_milestones(steps: int) -> tuple[int, ...]:
+    """Where the rate drops if nothing is given: after 55 % and 82 % of the steps."""
+    return tuple(sorted({max(1, round(share * steps)) for share in MILESTONE_SHARES}))
 
 
 def parse_milestones(text: str) -> tuple[int, ...]:

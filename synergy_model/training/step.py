@@ -54,13 +54,14 @@ class Trainer:
         initialise(self.network, arrays, options.seed)
         self.optimizer, self.rates = _optimizer(options, self.network)
         self.gradient = GradientStep(SynergyLoss(self.network, options.losses), self.optimizer.parameters)
+        self.average = WeightAverage(self.network, self.deployed, options.ema_decay)
         _prepare_for_training(self.gradient)
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All parameters of network and optimiser, each once."""
-        both = (*self.network.get_parameters(), *self.optimizer.get_parameters())
-        return list({parameter.name: parameter for parameter in both}.values())
+        """All parameters of network, optimiser and weight average, each once."""
+        every = (*self.network.get_parameters(), *self.optimizer.get_parameters(), *self.average.parameters)
+        return list({parameter.name: parameter for parameter in every}.values())
 
     def step(self, images: np.ndarray, target: np.ndarray, rate: float) -> StepResult:
         """One update from normalised images (N,3,120,120) float32 and whitened target (N,62) float32.
@@ -75,6 +76,7 @@ class Trainer:
             for parameter, share in self.rates:
                 parameter.set_data(Tensor(rate * share, ms.float32))
             self.optimizer(gradients)
+            self.average.update()
         else:
             for parameter, before in moving:
                 parameter.set_data(Tensor(before))
@@ -82,11 +84,49 @@ class Trainer:
         return StepResult(float(total.asnumpy()), values, gradient_norm, applied)
 
     def deploy(self) -> SynergyNet:
-        """The network as `synergy export` takes it: current weights, without the training networks."""
-        trained = {name: parameter.asnumpy() for name, parameter in self.network.parameters_and_names()}
-        wanted = [name for name, _ in self.deployed.parameters_and_names()]
-        fill(self.deployed, {name: trained[name] for name in wanted}, source="the network in training")
+        """The network as `synergy export` takes it: averaged weights, without the training networks."""
+        fill(self.deployed, self.average.weights(), source="the network in training")
         return self.deployed
+
+
+class WeightAverage:
+    """Exponential moving average of the weights of `trained` that `deployed` also has, batch statistics included.
+
+    The share kept per step rises from 2/11 to `decay`, so that the first weights are forgotten. With `decay` 0 the
+    weights themselves are returned and there are no parameters.
+    """
+
+    def __init__(self, trained: SynergyNet, deployed: SynergyNet, decay: float) -> None:
+        every = dict(trained.parameters_and_names())
+        self.decay = decay
+        self.sources = {name: every[name] for name, _ in deployed.parameters_and_names()}
+        self.averages = {
+            name: Parameter(Tensor(source.asnumpy().copy()), name=f"average.{name}", requires_grad=False)
+            for name, source in self.sources.items()
+            if decay
+        }
+        self.updates = Parameter(Tensor(np.zeros(1, np.int32)), name="average_updates", requires_grad=False)
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The average and the number of its updates, which a resumed run needs."""
+        return [*self.averages.values(), self.updates] if self.decay else []
+
+    def update(self) -> None:
+        """Take the current weights into the average."""
+        if not self.decay:
+            return
+        count = int(self.updates.asnumpy()[0]) + 1
+        share = np.float32(1.0 - min(self.decay, (1 + count) / (10 + count)))
+        for name, average in self.averages.items():
+            before = average.asnumpy()
+            average.set_data(Tensor(before + share * (self.sources[name].asnumpy() - before)))
+        self.updates.set_data(Tensor(np.array([count], np.int32)))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Arrays by name: the average, or the current weights if `decay` is 0."""
+        chosen = self.averages or self.sources
+        return {name: parameter.asnumpy() for name, parameter in chosen.items()}
 
 
 def initialise(network: SynergyNet, arrays: MorphableArrays, seed: int) -> None:

@@ -118,7 +118,11 @@ def log(run: Path) -> list[dict[str, Any]]:
 def test_a_list_is_trained_on_whatever_its_files_formats(synergy: Run, listed: Listed) -> None:
     code, out, err = synergy(*listed.arguments("a"))
     assert code == 0, err
-    assert f"{listed.folder / 'a' / 'best.ckpt'}: NME " in out and "step 4: loss " in out
+    assert (
+        f"{listed.folder / 'a' / 'best.ckpt'}: NME " in out
+        and "step 1 of 4: loss " in out
+        and "step 4 of 4: loss " in out
+    )
     assert all((listed.folder / "a" / name).is_file() for name in ("best.ckpt", "state.ckpt", "learning_curve.png"))
     records = log(listed.folder / "a")
     assert [record["step"] for record in records] == [1, 2, 3, 4]

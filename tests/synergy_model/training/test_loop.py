@@ -27,7 +27,7 @@ from synergy.synergy_model.training.learning_curve import draw_curve, smooth, wr
 from synergy.synergy_model.training.log import LogEntry
 from synergy.synergy_model.training.loop import BEST, CURVE, LOG, STATE, train, validate
 from synergy.synergy_model.training.options import Progress, TrainOptions, TrainResult
-from synergy.synergy_model.training.schedule import Schedule, batch_indices
+from synergy.synergy_model.training.schedule import Schedule, batch_indices, default_milestones
 from synergy.synergy_model.training.state import TrainingState, load_state
 from synergy.synergy_model.training.step import Trainer
 
@@ -218,9 +218,9 @@ def test_a_finished_run_is_not_run_again(
 def test_a_folder_of_another_run_is_refused(
     finished: Finished, source: SyntheticSource, arrays: MorphableArrays, validation: Validation
 ) -> None:
-    augment = AugmentOptions(jitter=0.1)
+    augment = AugmentOptions(noise=9.0)
     options = dataclasses.replace(_options(finished.folder), seed=5, augment=augment, validate_every=2)
-    changed = r"other options \(saved -> given: augment\.jitter: 0\.4 -> 0\.1, seed: 0 -> 5\): give the saved options"
+    changed = r"other options \(saved -> given: augment\.noise: 18\.0 -> 9\.0, seed: 0 -> 5\): give the saved options"
     with pytest.raises(CheckpointError, match=changed):
         train(options, source, arrays, validation, lambda _: None)
 
@@ -244,11 +244,41 @@ def test_sgd_has_nesterov_momentum_and_adam_is_an_option(arrays: MorphableArrays
         ({"optimizer": "lion"}, "sgd, adam"),
         ({"batch_size": 1}, "at least 2"),
         ({"save_every": 0}, "1 or more"),
+        ({"ema_decay": 1.0}, "below 1"),
     ],
 )
 def test_invalid_options_are_refused(change: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(_options(tmp_path), **change)
+
+
+def test_the_deployed_weights_are_the_moving_average(
+    source: SyntheticSource, arrays: MorphableArrays, tmp_path: Path
+) -> None:
+    """The share kept is (1 + n) / (10 + n) at the n-th update, at most `ema_decay`."""
+    trainer = Trainer(dataclasses.replace(_options(tmp_path), ema_decay=0.2), arrays)
+    images = np.random.default_rng(0).standard_normal((BATCH, 3, 120, 120)).astype(np.float32)
+    name = "backbone.features.0.weight"
+    weight = dict(trainer.network.parameters_and_names())[name]
+    expected = weight.asnumpy().copy()
+    for kept in (2 / 11, 0.2):
+        assert trainer.step(images, source.params[:BATCH], 0.01).applied
+        expected = kept * expected + (1 - kept) * weight.asnumpy()
+    found = dict(trainer.deploy().parameters_and_names())[name].asnumpy()
+    assert found == pytest.approx(expected, abs=1e-6) and (found != weight.asnumpy()).any()
+
+
+def test_without_an_average_the_current_weights_are_deployed(arrays: MorphableArrays, tmp_path: Path) -> None:
+    trainer = Trainer(dataclasses.replace(_options(tmp_path), ema_decay=0.0), arrays)
+    assert trainer.average.parameters == []
+    weights = dict(trainer.network.parameters_and_names())
+    assert all(
+        (value.asnumpy() == weights[name].asnumpy()).all() for name, value in trainer.deploy().parameters_and_names()
+    )
+
+
+def test_default_milestones_are_shares_of_the_steps() -> None:
+    assert default_milestones(20000) == (11000, 16400) and default_milestones(1) == (1,)
 
 
 def test_schedules_by_hand() -> None:
@@ -329,7 +359,7 @@ def test_without_matplotlib_nothing_is_trained(
 
 def test_augmentation_is_part_of_the_run(finished: Finished, tmp_path: Path) -> None:
     identity = _options(tmp_path).identity(FACES)
-    other = dataclasses.replace(_options(tmp_path), augment=AugmentOptions(jitter=0.1))
+    other = dataclasses.replace(_options(tmp_path), augment=AugmentOptions(noise=9.0))
     longer = dataclasses.replace(_options(tmp_path), schedule=Schedule(99, 0.002, 2, (50,)))
     assert other.identity(FACES) != identity
     assert longer.identity(FACES) == identity
