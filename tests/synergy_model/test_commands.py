@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LOOP_TESTS = ROOT / "tests" / "synergy_model" / "training" / "test_loop.py"
 ARCH, COUNT, STEPS = "one_layer", 8, 4
-LONG_RUN = 24  # steps: enough to be killed in the middle of
+LONG_RUN = 16  # steps: enough to be killed in the middle of
 # The command in a process of its own, with that backbone; without a main file, which renderers would import again.
 PROGRAM = f"""
 import importlib.util, sys
