@@ -301,7 +301,7 @@ class TestParity:
         keys = {"artifact", "engine", "output", "max_abs", "spread", "tolerance", "pass"}
         assert all(set(check) == keys for check in content["checks"])
         assert {check["artifact"] for check in content["checks"]} == {
-            "model.mindir", "model.v1.mindir", "model.onnx", "model.ms"
+            "model.mindir", "model.v1.mindir", "model.onnx", "model.ms", "morphable.npz", "golden.npz"
         }  # fmt: skip
 
     def test_other_checkpoint_fails(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LOOP_TESTS = ROOT / "tests" / "synergy_model" / "training" / "test_loop.py"
 ARCH, COUNT, STEPS = "one_layer", 8, 4
-LONG_RUN = 24  # steps: enough to be killed in the middle of
+LONG_RUN = 16  # steps: enough to be killed in the middle of
 # The command in a process of its own, with that backbone; without a main file, which renderers would import again.
 PROGRAM = f"""
 import importlib.util, sys
@@ -115,7 +115,9 @@ def log(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
-def test_a_list_is_trained_on_whatever_its_files_formats(synergy: Run, listed: Listed) -> None:
+def test_a_list_is_trained_on_whatever_its_files_formats_and_only_with_the_same_options(
+    synergy: Run, listed: Listed
+) -> None:
     code, out, err = synergy(*listed.arguments("a"))
     assert code == 0, err
     assert (
@@ -129,16 +131,17 @@ def test_a_list_is_trained_on_whatever_its_files_formats(synergy: Run, listed: L
     assert records[-1]["loss"] < records[0]["loss"] and np.isfinite(records[-1]["nme"])
     assert synergy(*listed.arguments("b", "train.npy", "whitening.npz"))[0] == 0
     assert log(listed.folder / "b") == records
+    _other_options_are_refused(synergy, listed)
 
 
-def test_other_options_on_a_run_are_named_one_by_one(synergy: Run, listed: Listed) -> None:
-    assert synergy(*listed.arguments("run"))[0] == 0
-    before = (listed.folder / "run" / "state.ckpt").read_bytes()
+def _other_options_are_refused(synergy: Run, listed: Listed) -> None:
+    """On the folder of the run "a", with each change in the message."""
+    before = (listed.folder / "a" / "state.ckpt").read_bytes()
     other = ("--batch", 2, "--official-codes", "--steps", 9)
-    line = error_line(synergy(*listed.arguments("run"), *other))
+    line = error_line(synergy(*listed.arguments("a"), *other))
     changed = "(saved -> given: batch_size: 4 -> 2, losses.official_codes: false -> true)"
     assert changed in line and "state.ckpt" in line and "another folder" in line
-    assert (listed.folder / "run" / "state.ckpt").read_bytes() == before
+    assert (listed.folder / "a" / "state.ckpt").read_bytes() == before
 
 
 def _missing_image(data: Listed) -> None:
