@@ -363,14 +363,20 @@ def test_wrong_pictures(border: ctypes.CDLL, data: bytes, error: str, tmp_path: 
 
 
 @pytest.fixture(scope="module")
-def golden_file(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def golden_bundle(bundles: dict[str, Path]) -> Path:
+    """The bundle of the tests that was exported with golden values."""
+    return bundles["mb05"]
+
+
+@pytest.fixture(scope="module")
+def golden_file(golden_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("golden") / "golden.bin"
-    path.write_bytes(encode_golden_file(Bundle.open(bundle)))
+    path.write_bytes(encode_golden_file(Bundle.open(golden_bundle)))
     return path
 
 
-def test_golden_values_of_a_sound_bundle(build: Path, bundle: Path, golden_file: Path) -> None:
-    done = run(build, "--verify", golden_file, bundle)
+def test_golden_values_of_a_sound_bundle(build: Path, golden_bundle: Path, golden_file: Path) -> None:
+    done = run(build, "--verify", golden_file, golden_bundle)
     assert (done.returncode, done.stderr) == (0, "")
     compared = [line.split(":")[0] for line in done.stdout.splitlines()]
     assert compared == [
@@ -412,9 +418,9 @@ def places(golden_file: Path) -> dict[str, int]:
     ],
 )
 def test_drift_is_found(
-    build: Path, bundle: Path, golden_file: Path, tmp_path: Path, place: str, value: bytes, error: str
+    build: Path, golden_bundle: Path, golden_file: Path, tmp_path: Path, place: str, value: bytes, error: str
 ) -> None:
-    done = run(build, "--verify", spoilt(golden_file, tmp_path, place, value), bundle)
+    done = run(build, "--verify", spoilt(golden_file, tmp_path, place, value), golden_bundle)
     failed = [line for line in done.stdout.splitlines() if line.endswith(": FAIL")]
     assert failed[0].startswith(error) and len({line.split()[0] for line in failed}) == 1
     assert done.returncode == 1
@@ -439,19 +445,19 @@ def test_drift_is_found(
     ],
 )
 def test_damaged_golden_files(
-    build: Path, bundle: Path, golden_file: Path, tmp_path: Path, place: str, value: bytes, error: str
+    build: Path, golden_bundle: Path, golden_file: Path, tmp_path: Path, place: str, value: bytes, error: str
 ) -> None:
-    assert_fails(run(build, "--verify", spoilt(golden_file, tmp_path, place, value), bundle), error)
+    assert_fails(run(build, "--verify", spoilt(golden_file, tmp_path, place, value), golden_bundle), error)
 
 
-def test_truncated_golden_files(build: Path, bundle: Path, golden_file: Path, tmp_path: Path) -> None:
+def test_truncated_golden_files(build: Path, golden_bundle: Path, golden_file: Path, tmp_path: Path) -> None:
     data, cut = golden_file.read_bytes(), tmp_path / "cut.bin"
     for length in (0, 7, 50, 1000, len(data) // 2, len(data) - 1):
         cut.write_bytes(data[:length])
-        assert_fails(run(build, "--verify", cut, bundle), "cut.bin has no golden values: it ends early")
+        assert_fails(run(build, "--verify", cut, golden_bundle), "cut.bin has no golden values: it ends early")
     cut.write_bytes(data + b"x")
-    assert_fails(run(build, "--verify", cut, bundle), "bytes after its end")
-    assert_fails(run(build, "--verify", tmp_path / "none.bin", bundle), "none.bin: no such file")
+    assert_fails(run(build, "--verify", cut, golden_bundle), "bytes after its end")
+    assert_fails(run(build, "--verify", tmp_path / "none.bin", golden_bundle), "none.bin: no such file")
 
 
 def spoilt(golden_file: Path, folder: Path, place: str, value: bytes) -> Path:
