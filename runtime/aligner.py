@@ -55,7 +55,7 @@ class FaceAligner:
         self.predictor = CropPredictor(bundle, engine)
         self.morphable = self.predictor.morphable
         self.pose = self.predictor.pose
-        self.unverified = False  # on a card whose answers nobody compared with the golden values
+        self.unverified = False  # on a card without comparison with the golden values
 
     @classmethod
     def load(

@@ -103,7 +103,7 @@ def test_table_fits_a_terminal(
 def test_the_accuracy_shown_is_that_of_the_proof(
     report: DemoReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The steps that take minutes are stood in for; tests/test_cli.py walks the whole road."""
+    """The steps that take minutes are replaced; tests/test_cli.py runs them."""
     steps: list[str] = []
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "parity.json").write_bytes(msgspec.json.encode(report.parity))

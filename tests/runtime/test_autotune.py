@@ -51,7 +51,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     clock = Clock()
     sizes.clear()
 
-    class Puppet(Engine):
+    class FakeEngine(Engine):
         formats = ("ms", "mindir_v1", "onnx", "mindir")
 
         @classmethod
@@ -71,7 +71,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     def open_engine(name: str, model: ModelFile, device: Device, threads: int, options: EngineOptions) -> Engine:
         seen.append((name, model.format, threads))
         kind = type(
-            name, (Puppet,), {"name": name, "reduced_precisions": {"bf16": ("cpu",)} if name == "openvino" else {}}
+            name, (FakeEngine,), {"name": name, "reduced_precisions": {"bf16": ("cpu",)} if name == "openvino" else {}}
         )
         return kind(model, device, threads, options)
 

@@ -243,7 +243,7 @@ def checked(
         batch: int = -1,
         variant: tuple[str, str] = ("onnx", "fp32"),
     ) -> ParityReport:
-        class Puppet(Engine):
+        class FakeEngine(Engine):
             name, formats = "onnx", ("onnx",)
 
             @classmethod
@@ -272,7 +272,7 @@ def checked(
         monkeypatch.setattr(
             variants_module,
             "open_engine",
-            lambda name, model, device, threads, isolated, options: Puppet(model, Device(), 1),
+            lambda name, model, device, threads, isolated, options: FakeEngine(model, Device(), 1),
         )
         return check(keep(copied, "model.onnx", batch=batch), checkpoint)
 

@@ -398,14 +398,14 @@ def test_opening_one_engine_loads_no_other(tiny_onnx: Path) -> None:
 SPECS = (TensorSpec("a", (DYNAMIC, 2), "float32"), TensorSpec("b", (DYNAMIC,), "uint8"))
 
 
-class Puppet(Engine):
+class FakeEngine(Engine):
     """Gives the outputs it was given."""
 
-    name = "puppet"
-    formats = ("puppet",)
+    name = "fake"
+    formats = ("fake",)
 
     def __init__(self, outputs: Sequence[np.ndarray], specs: tuple[TensorSpec, ...] = SPECS) -> None:
-        super().__init__(ModelFile(b"", "puppet", (TensorSpec("x", (DYNAMIC, 3), "float32"),), specs), Device(), 1)
+        super().__init__(ModelFile(b"", "fake", (TensorSpec("x", (DYNAMIC, 3), "float32"),), specs), Device(), 1)
         self.outputs, self.seen = outputs, []
 
     @classmethod
@@ -425,13 +425,13 @@ def sound_outputs(batch: int) -> list[np.ndarray]:
 
 
 def test_engine_gets_contiguous_arrays() -> None:
-    engine = Puppet(sound_outputs(2))
+    engine = FakeEngine(sound_outputs(2))
     engine.run({"x": np.asfortranarray(np.ones((2, 3), np.float32))})
     assert all(array.flags.c_contiguous for array in engine.seen)
 
 
 def test_outputs_go_by_order() -> None:
-    assert list(Puppet(sound_outputs(2)).run({"x": np.ones((2, 3), np.float32)})) == ["a", "b"]
+    assert list(FakeEngine(sound_outputs(2)).run({"x": np.ones((2, 3), np.float32)})) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -451,8 +451,8 @@ def test_outputs_go_by_order() -> None:
     ],
 )
 def test_wrong_outputs_are_errors(outputs: list[np.ndarray]) -> None:
-    with pytest.raises(EngineError, match="engine puppet returned"):
-        Puppet(outputs).run({"x": np.ones((2, 3), np.float32)})
+    with pytest.raises(EngineError, match="engine fake returned"):
+        FakeEngine(outputs).run({"x": np.ones((2, 3), np.float32)})
 
 
 def test_checks_take_several_inputs_in_any_order() -> None:
