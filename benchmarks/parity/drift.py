@@ -1,4 +1,4 @@
-"""Task accuracy before and after export: the Cell, and every artifact on every engine."""
+"""Task accuracy of the Cell, and of every artifact on every engine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from synergy.benchmarks.accuracy.data import EvaluationData
 from synergy.benchmarks.accuracy.predictions import Predictions, Predictor, bundle_predictor
 from synergy.benchmarks.accuracy.report import AccuracyReport, evaluate
 from synergy.benchmarks.parity.cell import cell_outputs
+from synergy.benchmarks.parity.drift_limits import accuracy_row
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.parity_record import Accuracy
 from synergy.runtime.variants import VariantEngines, runnable_variants
@@ -19,30 +20,8 @@ from synergy.synergy_model.synergynet import SynergyNet
 
 CELL = "Cell"
 CELL_ENGINE = "mindspore"
-PARITY_FACES = 32  # held-out synthetic faces: every yaw bin has some, and more would only repeat the proof slowly
-REDUCED_FACES = 256  # a reduced precision errs face by face: its mean drift needs more of them
-
-
-@dataclass(frozen=True)
-class DriftLimit:
-    """How far the accuracy may be from the Cell's: `nme` in points of percent, `mae` in degrees."""
-
-    nme: float
-    mae: float
-
-
-# fp32: a hundredth of the last digit of published tables; landmarks within parity's 0.01 px could move the NME by
-# that much at most if all erred the same way. Reduced precisions: what may be given for their size and speed without
-# being asked; beyond, the one who exports has to accept it.
-DRIFT_LIMITS = {
-    "fp32": DriftLimit(0.001, 0.01),
-    "fp16": DriftLimit(0.02, 0.05),
-    "bf16": DriftLimit(0.05, 0.1),
-    "int8": DriftLimit(0.15, 0.3),
-}
-# The limits hold up to these errors, in percent and degrees. Beyond, as an untrained network has them, landmarks lie
-# far outside the crop and float32 rounds in proportion.
-NOMINAL_NME, NOMINAL_MAE = 10.0, 10.0
+PARITY_FACES = 32  # held-out synthetic faces: every yaw bin has some; more would take longer and show the same
+REDUCED_FACES = 256  # the drift of a reduced precision differs from face to face, so its mean needs more of them
 
 
 @dataclass(frozen=True)
@@ -82,24 +61,8 @@ def measure_bundle(engines: VariantEngines, network: SynergyNet, data: Evaluatio
 
 def drift_rows(measured: Sequence[VariantAccuracy]) -> tuple[Accuracy, ...]:
     """Everything beside the first, which is the Cell. Where the data has no poses, `mae` and its drift are None."""
-    return tuple(_row(entry, measured[0].report) for entry in measured)
-
-
-def _row(entry: VariantAccuracy, cell: AccuracyReport) -> Accuracy:
-    report, limit = entry.report, DRIFT_LIMITS[entry.precision]
-    nme_drift = abs(report.nme.mean - cell.nme.mean)
-    passed = nme_drift <= limit.nme * max(1.0, cell.nme.mean / NOMINAL_NME)
-    mae, mae_drift = None, None
-    if report.mae is not None and cell.mae is not None:
-        mae, mae_drift = report.mae.mean, abs(report.mae.mean - cell.mae.mean)
-        passed = passed and mae_drift <= limit.mae * max(1.0, cell.mae.mean / NOMINAL_MAE)
-    return Accuracy(
-        entry.artifact,
-        entry.engine,
-        report.nme.mean,
-        nme_drift,
-        mae,
-        mae_drift,
-        passed,
-        compute_precision=entry.compute_precision,
+    cell = measured[0].report
+    return tuple(
+        accuracy_row(each.artifact, each.engine, each.report, cell, each.precision, each.compute_precision)
+        for each in measured
     )

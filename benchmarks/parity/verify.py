@@ -13,7 +13,7 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.golden import golden_accuracy
 from synergy.benchmarks.accuracy.report import AccuracyReport
-from synergy.benchmarks.parity.drift import DRIFT_LIMITS, NOMINAL_MAE, NOMINAL_NME
+from synergy.benchmarks.parity.drift_limits import accuracy_row
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
@@ -134,24 +134,9 @@ def _runs(engine: Engine, bundle: Bundle, golden: Golden) -> list[dict[str, np.n
 
 def _accuracy_row(variant: Variant, found: AccuracyReport, cell: AccuracyReport) -> Accuracy:
     """Accuracy on the golden faces, and its drift from the Cell's; a drift accepted at export is accepted here."""
-    limit, factor = DRIFT_LIMITS[variant.precision], 1.0 if variant.precision == "fp32" else SMALL_SET_FACTOR
-    nme_drift = abs(found.nme.mean - cell.nme.mean)
-    passed = nme_drift <= limit.nme * factor * max(1.0, cell.nme.mean / NOMINAL_NME)
-    mae = mae_drift = None
-    if found.mae is not None and cell.mae is not None:
-        mae, mae_drift = found.mae.mean, abs(found.mae.mean - cell.mae.mean)
-        passed = passed and mae_drift <= limit.mae * factor * max(1.0, cell.mae.mean / NOMINAL_MAE)
-    return Accuracy(
-        variant.artifact.file,
-        variant.engine,
-        found.nme.mean,
-        nme_drift,
-        mae,
-        mae_drift,
-        passed,
-        accepted=not passed and _accepted(variant),
-        compute_precision=variant.compute_precision,
-    )
+    file, factor = variant.artifact.file, 1.0 if variant.precision == "fp32" else SMALL_SET_FACTOR
+    row = accuracy_row(file, variant.engine, found, cell, variant.precision, variant.compute_precision, factor)
+    return msgspec.structs.replace(row, accepted=not row.passed and _accepted(variant))
 
 
 def _accepted(variant: Variant) -> bool:

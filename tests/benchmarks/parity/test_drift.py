@@ -16,12 +16,12 @@ from synergy.benchmarks.accuracy.report import AccuracyReport, NmeRecord, PoseMa
 from synergy.benchmarks.parity.cell import CELL_BATCH
 from synergy.benchmarks.parity.drift import (
     CELL,
-    DRIFT_LIMITS,
     VariantAccuracy,
     cell_predictor,
     drift_rows,
     measure_bundle,
 )
+from synergy.benchmarks.parity.drift_limits import DRIFT_LIMITS
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.variants import VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
