@@ -22,8 +22,11 @@ DATA = (
     "synergy/runtime/lite/shim.cpp",
     "synergy/benchmarks/assets/report.css",
     "synergy/benchmarks/assets/astronaut.jpg",
-    "synergy/synergy_model/assets/demo.ckpt",
-    "synergy/synergy_model/training/cpu_kernels.cpp",
+    "synergy/synergy_model/assets/synthetic.ckpt",
+    "synergy/runtime/assets/builtin/manifest.json",
+    "synergy/runtime/assets/builtin/model.onnx",
+    "synergy/runtime/assets/builtin/golden.npz",
+    "synergy/benchmarks/report/report.html.j2",
 )
 
 
