@@ -14,6 +14,7 @@ import sys
 import threading
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointE
 
 ARCHS = ("mb05", "mobilenet_v2")
 FILES = ["manifest.json", "model.mindir", "model.ms", "model.onnx", "model.v1.mindir", "morphable.npz", "parity.json"]
+GOLDEN = {"mb05": ["golden.npz"], "mobilenet_v2": []}  # the other one is exported without the parity check
 PARAMS_ATOL, LANDMARKS_ATOL = 2e-4, 0.01
 
 
@@ -63,6 +65,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(artifacts, name, write)
     monkeypatch.setattr(artifacts, "quantize_onnx", lambda path, crops: path.write_bytes(b"int8"))
     monkeypatch.setattr(bundle, "mind_ir_version", lambda path: 1 if "v1" in path.name else 3)
+    content = SimpleNamespace(outputs=(SimpleNamespace(name="params"), SimpleNamespace(name="landmarks")))
+    monkeypatch.setattr(bundle, "READERS", dict.fromkeys((".mindir", ".onnx", ".ms"), lambda data: content))
     for module in (artifacts, bundle):
         monkeypatch.setattr(module, "locate", lambda: type("Home", (), {"version": "2.0.0"}))
 
@@ -72,16 +76,19 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_files(bundles: dict[str, Path], arch: str) -> None:
-    assert names(bundles[arch]) == FILES
-    assert all((bundles[arch] / name).stat().st_mode & 0o444 == 0o444 for name in FILES)
+    expected = sorted([*FILES, *GOLDEN[arch]])
+    assert names(bundles[arch]) == expected
+    assert all((bundles[arch] / name).stat().st_mode & 0o444 == 0o444 for name in expected)
     assert set(names(bundles[arch].parent)) <= {arch, f"{arch}.tuning.json"}  # no temporary folder is left
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_hashes_and_sizes_are_those_of_the_files(bundles: dict[str, Path], arch: str) -> None:
     manifest = json.loads((bundles[arch] / MANIFEST_NAME).read_text())
-    entries = [*manifest["artifacts"], manifest["morphable"], manifest["parity"]]
-    assert sorted(entry["file"] for entry in entries) == [name for name in FILES if name != MANIFEST_NAME]
+    entries = [*manifest["artifacts"], manifest["morphable"], manifest["parity"], manifest["golden"]]
+    entries = [entry for entry in entries if entry is not None]
+    expected = sorted([*FILES, *GOLDEN[arch]])
+    assert sorted(entry["file"] for entry in entries) == [name for name in expected if name != MANIFEST_NAME]
     for entry in entries:
         data = (bundles[arch] / entry["file"]).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
