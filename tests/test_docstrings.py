@@ -12,6 +12,7 @@ import pytest
 
 import synergy
 from synergy.runtime.engines import available
+from synergy.runtime.media.image import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX_XYXY = [180.0, 72.0, 270.0, 184.0]  # the face in the portrait
@@ -42,10 +43,17 @@ def test_docstring(example: doctest.DocTest, names: dict[str, Any]) -> None:
     assert doctest.DocTestRunner().run(example, out=report.append).failed == 0, "".join(report)
 
 
-def test_readme(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    code = code.replace('"dist/synergynet"', "bundle").replace('engine="lite"', 'engine="onnx"')
+def test_readme(
+    names: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its Python examples, one after the other, with the portrait as photo.jpg."""
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "photo.jpg", names["image_bgr"])
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = "".join(blocks).replace('"dist/synergynet"', "bundle").replace('engine="lite"', 'engine="onnx"')
+    code = code.replace("FaceAligner.load()", 'FaceAligner.load(engine="onnx")')
     crops = np.zeros((2, 120, 120, 3), np.uint8)
     names |= {"boxes_xyxy": [BOX_XYXY], "crops_bgr_u8": crops}
     exec(compile(code, "README.md", "exec"), names)
+    assert len(blocks) == 2 and "Pose(yaw=" in capsys.readouterr().out
     assert names["faces"][0].landmarks.shape == (68, 3) and names["pred"].landmarks.shape == (2, 3, 68)

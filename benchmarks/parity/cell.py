@@ -5,7 +5,10 @@ The Cell is fed by code that shares nothing with the exported graph's preprocess
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from mindspore import nn
 
 from synergy.runtime.decode import LANDMARK_FRAMES, dewhiten, vertices
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
@@ -14,10 +17,10 @@ from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, RefinedNet
 CELL_BATCH = 16  # graph mode compiles for each batch size, in seconds, so all runs of a Cell have this one
 
 
-def cell_outputs(network: SynergyNet, crops_bgr_u8: np.ndarray, refined: bool = False) -> dict[str, np.ndarray]:
+def cell_outputs(network: SynergyNet, crops_bgr_u8: np.ndarray) -> dict[str, np.ndarray]:
     """The training-side Cell on crops (N,120,120,3), normalised here, by NumPy.
 
-    params (N,62), landmarks (N,3,68), and refined_landmarks (N,3,68) where they are wanted.
+    params (N,62), landmarks (N,3,68), and refined_landmarks (N,3,68) if the network has the refiner.
     """
     import mindspore as ms
 
@@ -25,7 +28,7 @@ def cell_outputs(network: SynergyNet, crops_bgr_u8: np.ndarray, refined: bool = 
     padded = np.concatenate([crops_bgr_u8, crops_bgr_u8[:1].repeat(-len(crops_bgr_u8) % CELL_BATCH, axis=0)])
     images = (padded.astype(np.float32).transpose(0, 3, 1, 2) - PIXEL_MEAN) / PIXEL_SCALE
     network.set_train(False)
-    run = RefinedNetwork(network) if refined else network
+    run = _with_refiner(network)
     parts = [
         run(ms.Tensor(np.ascontiguousarray(images[start : start + CELL_BATCH])))
         for start in range(0, len(images), CELL_BATCH)
@@ -33,6 +36,12 @@ def cell_outputs(network: SynergyNet, crops_bgr_u8: np.ndarray, refined: bool = 
     outputs = [np.concatenate([each.asnumpy() for each in output]) for output in zip(*parts, strict=True)]
     names = ("params", "landmarks", "refined_landmarks")[: len(outputs)]
     return {name: output[: len(crops_bgr_u8)] for name, output in zip(names, outputs, strict=True)}
+
+
+@lru_cache(maxsize=1)
+def _with_refiner(network: SynergyNet) -> nn.Cell:
+    """The network with all its outputs; kept, because a new Cell is compiled anew."""
+    return network if network.refiner is None else RefinedNetwork(network)
 
 
 def cell_vertices(checkpoint: Checkpoint, params: np.ndarray) -> np.ndarray:

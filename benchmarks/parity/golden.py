@@ -45,7 +45,7 @@ def repeat_golden(checkpoint: Checkpoint, golden: Golden) -> Golden:
 
 def cell_reference(checkpoint: Checkpoint, crops: np.ndarray, faces: int) -> Reference:
     """Every output that the Cell has, whichever head a bundle ends in; of the mesh every `VERTEX_STEP`th vertex."""
-    outputs = cell_outputs(checkpoint.network, crops, refined=checkpoint.network.refiner is not None)
+    outputs = cell_outputs(checkpoint.network, crops)
     points = {}
     if checkpoint.dense is not None:
         vertices = cell_vertices(checkpoint, outputs["params"])

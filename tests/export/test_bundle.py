@@ -348,11 +348,11 @@ def test_unusable_batch(batch: int) -> None:
 def test_steps_are_logged(quick: None, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     heard: list[str] = []
     export_bundle(checkpoints["mb05"], tmp_path / "b", ExportOptions(), proved, heard.append)
-    assert [next(word for word in ("MindIR 1", "MindIR", "ONNX", "proving") if word in line) for line in heard] == [
+    assert [next(word for word in ("MindIR 1", "MindIR", "ONNX", "Cell") if word in line) for line in heard] == [
         "MindIR",
         "MindIR 1",
         "ONNX",
-        "proving",
+        "Cell",
     ]
 
 

@@ -20,7 +20,7 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, available
 from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
-from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
+from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.faces import Detection, Face, Prediction
 from synergy.runtime.predictor import MAX_BATCH
 from synergy.runtime.specs import Availability, Device
@@ -311,7 +311,6 @@ def test_pictures_of_any_memory_layout(aligner: FaceAligner, photos: dict[str, n
     "image",
     [
         None,
-        "photo.jpg",
         [[1, 2], [3, 4]],
         np.zeros((50, 50), np.uint8),
         np.zeros((50, 50, 4), np.uint8),
@@ -334,6 +333,11 @@ def test_wrong_pictures(aligner: FaceAligner, image: object) -> None:
     ):
         with pytest.raises(ValueError, match=r"the image must be .*\(H, W, 3\)"):
             call(image)  # type: ignore[operator]
+
+
+def test_a_path_that_is_no_picture(aligner: FaceAligner, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"photo\.jpg does not exist"):
+        aligner(tmp_path / "photo.jpg")
 
 
 # --- detection ---

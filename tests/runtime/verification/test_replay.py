@@ -166,7 +166,7 @@ def test_cpus_are_checked_on_request_only(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"crop": {"scale": 1.2}}, "picture_landmarks"),
+        ({"crop": {"scale": 1.2}}, "picture_(landmarks|pose)"),
         ({"landmark_frame": {"y_from": 121.0}}, "landmarks"),
         ({"pose": {"pitch_rc": [1, 2], "roll_rc": [0, 1]}}, "picture_pose"),
     ],
