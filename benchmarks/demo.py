@@ -23,7 +23,7 @@ from synergy.runtime.engines import default_threads
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.media.drawing import Layers, draw_faces
 from synergy.runtime.media.image import read_image, write_image
-from synergy.runtime.parity_record import Accuracy, ParityReport
+from synergy.runtime.verification.parity_record import Accuracy, ParityReport
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 

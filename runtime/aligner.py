@@ -17,8 +17,8 @@ from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, ve
 from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, Prediction
+from synergy.runtime.inference.predictor import CropPredictor
 from synergy.runtime.manifest import Artifact
-from synergy.runtime.predictor import CropPredictor
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions
 
 if TYPE_CHECKING:

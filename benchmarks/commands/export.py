@@ -16,7 +16,7 @@ from synergy.runtime.commands.options import BundleArgument, JsonOption, write_j
 
 if TYPE_CHECKING:
     from synergy.runtime.manifest import Artifact, Drift, Manifest
-    from synergy.runtime.parity_record import ParityReport
+    from synergy.runtime.verification.parity_record import ParityReport
 
 
 class Head(str, Enum):
@@ -89,7 +89,7 @@ def export(
     from synergy.export.artifacts import ExportOptions, kept_fp32
     from synergy.export.bundle import export_bundle
     from synergy.runtime.bundle import Bundle
-    from synergy.runtime.parity_record import read_parity
+    from synergy.runtime.verification.parity_record import read_parity
 
     if calibration is not None and precision is not PrecisionName.int8:
         raise typer.BadParameter("--calibration needs --precision int8")
@@ -152,7 +152,7 @@ def artifact_line(artifact: Artifact) -> str:
 
 def _verdict(manifest: Manifest, report: ParityReport | None) -> str:
     """The last line of an export: what the parity check showed."""
-    from synergy.runtime.parity_record import ParityStatus, parity_verdict
+    from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict
 
     verdict = parity_verdict(manifest, report)
     if verdict.status is ParityStatus.ACCEPTED_DRIFT:

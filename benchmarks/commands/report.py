@@ -53,7 +53,7 @@ def report(
     from synergy.benchmarks.report.page import write_report
     from synergy.benchmarks.report.verified import verified_failures
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.parity_record import parity_verdict
+    from synergy.runtime.verification.parity_record import parity_verdict
 
     options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file, tuple(verified or ()))
     with progress() as update:

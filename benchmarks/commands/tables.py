@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the demo imports MindSpore, which is not needed to print a 
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport
     from synergy.benchmarks.speed.latency import BenchReport
     from synergy.benchmarks.speed.tuning import TuneReport
-    from synergy.runtime.parity_record import ParityReport
+    from synergy.runtime.verification.parity_record import ParityReport
 
 
 def print_parity(report: ParityReport) -> None:

@@ -14,9 +14,9 @@ from synergy.benchmarks.parity.golden import cell_reference
 from synergy.benchmarks.sample_crops import real_crops
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.errors import EngineError
-from synergy.runtime.parity_record import Check, ParityReport
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.runtime.verification.golden import Golden
+from synergy.runtime.verification.parity_record import Check, ParityReport
 from synergy.runtime.verification.reference import Reference, check_engine, missing_outputs
 from synergy.runtime.verification.replay import check_decoding, check_picture
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint

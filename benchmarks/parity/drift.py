@@ -13,8 +13,8 @@ from synergy.benchmarks.accuracy.report import AccuracyReport, evaluate
 from synergy.benchmarks.parity.cell import cell_outputs
 from synergy.benchmarks.parity.drift_limits import accuracy_row
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.parity_record import Accuracy
 from synergy.runtime.variants import VariantEngines, runnable_variants
+from synergy.runtime.verification.parity_record import Accuracy
 from synergy.synergy_model.metrics import label_euler_deg
 from synergy.synergy_model.synergynet import SynergyNet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from synergy.benchmarks.accuracy.report import AccuracyReport
-from synergy.runtime.parity_record import Accuracy
+from synergy.runtime.verification.parity_record import Accuracy
 
 
 @dataclass(frozen=True)

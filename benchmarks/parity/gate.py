@@ -25,9 +25,9 @@ from synergy.benchmarks.parity.report import ParityError, summary
 from synergy.export.bundle import GoldenFile, ParityResult
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import Artifact, Drift
-from synergy.runtime.parity_record import Accuracy, Check, ParityReport
 from synergy.runtime.variants import VariantEngines
 from synergy.runtime.verification.golden import GOLDEN_NAME, Golden, encode_golden, read_golden
+from synergy.runtime.verification.parity_record import Accuracy, Check, ParityReport
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 
 Key = tuple[str, str]  # an artifact's file, and its compute precision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synergy.runtime.parity_record import Accuracy, ParityReport
+from synergy.runtime.verification.parity_record import Accuracy, ParityReport
 
 
 class ParityError(ValueError):

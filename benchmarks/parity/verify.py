@@ -19,10 +19,10 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import Engine
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError
-from synergy.runtime.parity_record import Accuracy, Check
 from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.runtime.verification.golden import Golden, read_golden
+from synergy.runtime.verification.parity_record import Accuracy, Check
 from synergy.runtime.verification.reference import compare, missing_outputs, run_in_batches
 from synergy.runtime.verification.replay import check_decoding, check_picture
 

@@ -25,9 +25,9 @@ from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import default_threads, engine_class
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.parity_record import ParityReport, read_parity
 from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, runnable_variants
+from synergy.runtime.verification.parity_record import ParityReport, read_parity
 
 BENCH_ROUNDS = 10  # enough for a stable median in about a minute
 Progress = Callable[[float, str], None]

@@ -24,9 +24,9 @@ from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.engines import ENGINES
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest
 from synergy.runtime.media.drawing import CONTOURS
-from synergy.runtime.parity_record import Check, ParityStatus, ParityVerdict, parity_verdict
 from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.text import counted
+from synergy.runtime.verification.parity_record import Check, ParityStatus, ParityVerdict, parity_verdict
 from synergy.synergy_model.metrics import YAW_BINS
 
 NOTHING = "–"  # a cell without a value

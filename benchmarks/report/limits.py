@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from synergy.benchmarks.report.collect import ReportData
 from synergy.runtime.manifest import Drift, Manifest
-from synergy.runtime.parity_record import ParityReport
 from synergy.runtime.specs import Device
+from synergy.runtime.verification.parity_record import ParityReport
 
 FEW_FACES = 30  # per yaw bin; with fewer, the mean may change by a fifth with other faces
 UNITS = {"params": "whitened units", "picture_landmarks": "image px", "picture_pose": "degrees"}  # others: OTHER_UNIT

@@ -11,7 +11,7 @@ import msgspec
 
 from synergy.benchmarks.parity.verify import VerifyReport
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.parity_record import Accuracy
+from synergy.runtime.verification.parity_record import Accuracy
 
 # The package whose version is shown for an engine.
 PACKAGES = {"lite": "mindspore-lite", "onnx": "onnxruntime", "openvino": "openvino", "mindspore": "mindspore"}

@@ -15,8 +15,8 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, available, engine_class
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import FILE_LIMIT, Artifact, Manifest
-from synergy.runtime.parity_record import ParityStatus, parity_verdict, read_parity
 from synergy.runtime.specs import Device
+from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict, read_parity
 
 # names of a bundle's formats for messages; MindSpore 2.10 writes MindIR 3
 FORMAT_NAMES = {"ms": ".ms", "onnx": "ONNX", "mindir_v1": "MindIR 1", "mindir": "MindIR 2 and newer"}

@@ -12,9 +12,9 @@ import numpy as np
 
 from synergy.runtime.engines import Engine
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.parity_record import Check
 from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.variants import Variant
+from synergy.runtime.verification.parity_record import Check
 
 # Largest difference allowed between float32 implementations. The official PyTorch code meets these against itself in
 # float64: params in whitened units, points in crop pixels. Networks of 50 layers and more round 5 times worse.

@@ -11,10 +11,10 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import dewhiten, vertices
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.parity_record import Check
 from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.variants import Variant
 from synergy.runtime.verification.golden import Golden, read_golden
+from synergy.runtime.verification.parity_record import Check
 from synergy.runtime.verification.reference import (
     DEEP_ARCHS,
     DEEP_FACTOR,

@@ -17,7 +17,7 @@ from synergy.benchmarks.demo import DEMO_CHECKPOINT, DemoReport, accuracy_rows
 from synergy.benchmarks.parity.drift import CELL, VariantAccuracy
 from synergy.benchmarks.speed.latency import BenchReport, Row
 from synergy.runtime.diagnostics.host import Host
-from synergy.runtime.parity_record import Check, ParityReport
+from synergy.runtime.verification.parity_record import Check, ParityReport
 
 FILES = {"model.mindir": "mindspore", "model.v1.mindir": "lite", "model.onnx": "onnx", "model.ms": "lite"}
 HOST = Host("A processor", 2, 25.3, 0.1, "3.11.7", "Linux", {})

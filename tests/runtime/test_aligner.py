@@ -22,7 +22,7 @@ from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.faces import Detection, Face, Prediction
-from synergy.runtime.predictor import MAX_BATCH
+from synergy.runtime.inference.predictor import MAX_BATCH
 from synergy.runtime.specs import Availability, Device
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from synergy.benchmarks.commands.export import _verdict
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import ComputePrecision, Drift, read_manifest
-from synergy.runtime.parity_record import read_parity
+from synergy.runtime.verification.parity_record import read_parity
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -13,7 +13,7 @@ from synergy.benchmarks.speed.stages import STAGES, StageReport, StageRow
 from synergy.benchmarks.speed.tracking_cost import TrackingCostReport
 from synergy.benchmarks.speed.tuning import TuneReport, TuneRow
 from synergy.runtime.diagnostics.host import describe_host
-from synergy.runtime.parity_record import Accuracy, Check, ParityReport
+from synergy.runtime.verification.parity_record import Accuracy, Check, ParityReport
 
 VARIANTS = [
     ("model.v1.mindir", "lite", "fp32"),

@@ -29,10 +29,10 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import available
 from synergy.runtime.engines.base import Engine
 from synergy.runtime.errors import BundleError, EngineError
-from synergy.runtime.parity_record import Accuracy, Check, ParityReport
 from synergy.runtime.specs import Availability, Device
 from synergy.runtime.variants import RunnableVariants, Variant, VariantEngines
 from synergy.runtime.verification.golden import Golden
+from synergy.runtime.verification.parity_record import Accuracy, Check, ParityReport
 from synergy.runtime.verification.reference import NOMINAL, SENSITIVITY_FACTOR, TOLERANCES, Reference
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from synergy.synergy_model.synergynet import SynergyNet

@@ -42,9 +42,16 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.manifest import Manifest, encode_manifest
-from synergy.runtime.parity_record import Accuracy, Check, ParityReport, ParityStatus, parity_verdict, read_parity
 from synergy.runtime.specs import Availability
 from synergy.runtime.variants import Variant
+from synergy.runtime.verification.parity_record import (
+    Accuracy,
+    Check,
+    ParityReport,
+    ParityStatus,
+    parity_verdict,
+    read_parity,
+)
 
 FACES = 48
 EVIL = '<script>alert("1")</script>&\'>'

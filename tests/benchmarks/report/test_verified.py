@@ -17,7 +17,7 @@ from synergy.benchmarks.report.limits import limits
 from synergy.benchmarks.report.verified import read_verified, verified_failures, verified_rows
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host
-from synergy.runtime.parity_record import Accuracy, Check
+from synergy.runtime.verification.parity_record import Accuracy, Check
 
 from .test_report import Page, data, faces, folder, page, render  # noqa: F401
 
