@@ -33,7 +33,8 @@ class BenchOptions:
     """What to measure; None is the default.
 
     engines: all that are installed. all_artifacts: every artifact an engine reads, not only the one it prefers.
-    threads: 1 and all cores. batches: 1 and 16, or the bundle's own where it is fixed. rounds: samples of each
+    threads: 1 and all cores; on a card, whose speed does not depend on them, all cores only.
+    batches: 1 and 16, or the bundle's own where it is fixed. rounds: samples of each
     configuration; those with long runs take fewer, see `speed.interleave`. against: a second bundle, measured in the
     same run; its onnxruntime becomes the baseline of the ratios. engine_options: precision and other engine settings.
     """
@@ -121,7 +122,9 @@ def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Variant], tuple[in
 
     Raises EngineUnavailableError if nothing can be measured, ValueError as `bench_bundle`.
     """
-    device, threads = Device.parse(options.device), options.threads or (1, default_threads())
+    device = Device.parse(options.device)
+    all_cores = default_threads()
+    threads = options.threads or ((1, all_cores) if device.kind == "cpu" else (all_cores,))
     batches = _batches(bundle, options)
     found = runnable_variants(bundle.manifest.artifacts, device, options.engines, threads, options.engine_options)
     variants = list(found.variants) if options.all_artifacts else found.best_formats()

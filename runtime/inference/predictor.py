@@ -10,7 +10,9 @@ from synergy.runtime.engines import Engine
 from synergy.runtime.faces import PoseDecoder, Prediction
 from synergy.runtime.specs import DYNAMIC
 
-MAX_BATCH = 64  # crops per engine run; more saves nothing on CPUs and costs memory
+# Crops per engine run. On CPUs more saves nothing and costs memory; an H200 gains up to 1024 with onnxruntime.
+MAX_BATCH = 64
+MAX_BATCH_ON_CARD = 1024
 
 
 class CropPredictor:
@@ -45,7 +47,8 @@ class CropPredictor:
 
     def _run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         fixed = self.input.shape[0]
-        step = MAX_BATCH if fixed == DYNAMIC else fixed
+        most = MAX_BATCH if self.engine.device.kind == "cpu" else MAX_BATCH_ON_CARD
+        step = most if fixed == DYNAMIC else fixed
         if 0 < len(crops) <= step and fixed in (DYNAMIC, len(crops)):
             return self.engine.run({self.input.name: crops})
         parts = [self._run_part(crops[start : start + step], fixed) for start in range(0, len(crops), step)]

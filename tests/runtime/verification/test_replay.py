@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -86,7 +87,7 @@ def test_right_answers_are_accepted(on_card: Callable[..., FaceAligner], portrai
     with on_card(lambda outputs: outputs) as aligner:
         (face,) = aligner.align(portrait_bgr, [(180, 72, 270, 184)])
         assert not aligner.unverified and not face.unverified
-        assert "unverified" not in json.loads(__import__("msgspec").json.encode(face_record(face)))
+        assert "unverified" not in json.loads(msgspec.json.encode(face_record(face)))
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -123,6 +124,20 @@ def test_wrong_answers_are_refused(on_card: Callable[..., FaceAligner], change: 
     message = str(raised.value)
     assert message.startswith("model.onnx on onnx, gpu:0: ") and words in message and "synergy verify" in message
     assert "\n" not in message
+
+
+def test_a_card_gets_many_crops_in_one_run(on_card: Callable[..., FaceAligner]) -> None:
+    """On CPUs runs are limited to 64 crops, from which on larger ones gain nothing."""
+    sizes: list[int] = []
+
+    def note(outputs: list[np.ndarray]) -> list[np.ndarray]:
+        sizes.append(len(outputs[0]))
+        return outputs
+
+    with on_card(note) as aligner:
+        sizes.clear()
+        assert len(aligner.predict(np.zeros((100, 120, 120, 3), np.uint8)).params) == 100
+    assert sizes == [100]
 
 
 def test_without_verification_every_output_says_so(
