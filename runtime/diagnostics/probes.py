@@ -22,7 +22,7 @@ from synergy.runtime.errors import EngineError
 from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.runtime.text import first_line, last_line
 
-OPENCV_RANGE = ">=4.8,<6"  # as in pyproject.toml
+OPENCV_RANGE = ">=4.8,<6"  # 5 has no cascades; pyproject.toml installs 4, with which detection works without a download
 TIMEOUT_S = 60.0  # the slowest, MindSpore, takes 3 s on two idle cores
 BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
