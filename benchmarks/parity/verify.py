@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from synergy.benchmarks.accuracy.golden import golden_accuracy
 from synergy.benchmarks.accuracy.report import AccuracyReport
 from synergy.benchmarks.parity.drift_limits import accuracy_row
+from synergy.benchmarks.speed.timing import time_runs
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
@@ -23,13 +23,12 @@ from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.runtime.verification.golden import Golden, read_golden
 from synergy.runtime.verification.parity_record import Accuracy, Check
-from synergy.runtime.verification.reference import compare, missing_outputs, run_in_batches
+from synergy.runtime.verification.reference import all_runs, compare, missing_outputs
 from synergy.runtime.verification.replay import check_decoding, check_picture
 
 # The mean drift of a reduced precision on 32 faces varies more than on the 256 faces of the export: by sqrt(256 / 32).
 SMALL_SET_FACTOR = 3.0
 LATENCY_S = 0.3  # time spent on one variant's latency
-LATENCY_RUNS = 5  # at least
 
 
 class VerifiedLatency(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,7 +101,7 @@ def verify_bundle(folder: str | Path, options: VerifyOptions) -> VerifyReport:
         with VariantEngines(bundle, device) as engines:  # one at a time: a device may not hold several
             try:
                 engine = engines.engine(variant)
-                runs = _runs(engine, bundle, golden)
+                runs = all_runs(engine, bundle.manifest, golden.reference.crops)
                 checks += compare(runs, variant, bundle.manifest, golden.reference)
                 checks += check_picture(FaceAligner(bundle, variant.artifact, engine), variant, golden)
                 accuracy.append(_accuracy_row(variant, golden_accuracy(runs[-1], bundle, golden), cell))
@@ -126,12 +125,6 @@ def verify_bundle(folder: str | Path, options: VerifyOptions) -> VerifyReport:
     )
 
 
-def _runs(engine: Engine, bundle: Bundle, golden: Golden) -> list[dict[str, np.ndarray]]:
-    """The outputs for all golden crops: one by one, and in one batch."""
-    crops, fixed = golden.reference.crops, bundle.manifest.inputs[0].shape[0]
-    return [run_in_batches(engine, crops, size) for size in ((1, len(crops)) if fixed == DYNAMIC else (fixed,))]
-
-
 def _accuracy_row(variant: Variant, found: AccuracyReport, cell: AccuracyReport) -> Accuracy:
     """Accuracy on the golden faces, and its drift from the Cell's; a drift accepted at export is accepted here."""
     file, factor = variant.artifact.file, 1.0 if variant.precision == "fp32" else SMALL_SET_FACTOR
@@ -150,13 +143,7 @@ def _latency(engine: Engine, variant: Variant, golden: Golden) -> VerifiedLatenc
     batch = 1 if shape[0] == DYNAMIC else shape[0]
     crops = golden.reference.crops[np.arange(batch) % len(golden.reference.crops)]
     inputs = {engine.model.inputs[0].name: crops}
-    times: list[float] = []
-    engine.run(inputs)
-    end = time.perf_counter() + LATENCY_S
-    while len(times) < LATENCY_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        engine.run(inputs)
-        times.append(time.perf_counter() - start)
+    (times,) = time_runs([lambda: engine.run(inputs)], LATENCY_S)
     median_ms = 1e3 * statistics.median(times)
     file, precision = variant.artifact.file, variant.compute_precision
     return VerifiedLatency(file, variant.engine, variant.threads, batch, median_ms, precision)

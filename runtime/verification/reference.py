@@ -77,8 +77,7 @@ def check_engine(engine: Engine, variant: Variant, manifest: Manifest, reference
     """
     count = reference.compared(variant.precision)
     crops = reference.crops[:count]
-    runs = [run_in_batches(engine, crops, size) for size in _batch_sizes(manifest, count)]
-    return compare(runs, variant, manifest, reference)
+    return compare(all_runs(engine, manifest, crops), variant, manifest, reference)
 
 
 def compare(
@@ -105,15 +104,15 @@ def missing_outputs(manifest: Manifest, reference: Reference) -> list[str]:
     return [tensor.name for tensor in manifest.outputs if tensor.name not in reference.outputs]
 
 
+def all_runs(engine: Engine, manifest: Manifest, crops: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """The outputs for all crops, twice: one crop per run, and all in one run. A fixed batch is run as it is, once."""
+    fixed = manifest.inputs[0].shape[0]
+    return [run_in_batches(engine, crops, size) for size in ((1, len(crops)) if fixed == DYNAMIC else (fixed,))]
+
+
 def run_in_batches(engine: Engine, crops: np.ndarray, size: int) -> dict[str, np.ndarray]:
     """The outputs for all crops, `size` crops per run; the last run is filled up with the first crop."""
     padded = np.concatenate([crops, crops[:1].repeat(-len(crops) % size, axis=0)])
     name = engine.model.inputs[0].name
     parts = [engine.run({name: padded[start : start + size]}) for start in range(0, len(padded), size)]
     return {key: np.concatenate([part[key] for part in parts])[: len(crops)] for key in parts[0]}
-
-
-def _batch_sizes(manifest: Manifest, count: int) -> tuple[int, ...]:
-    """One crop and all crops; a model with a fixed batch has only that."""
-    fixed = manifest.inputs[0].shape[0]
-    return (1, count) if fixed == DYNAMIC else (fixed,)

@@ -11,7 +11,6 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import dewhiten, vertices
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.variants import Variant
 from synergy.runtime.verification.golden import Golden, read_golden
 from synergy.runtime.verification.parity_record import Check
@@ -19,8 +18,8 @@ from synergy.runtime.verification.reference import (
     DEEP_ARCHS,
     DEEP_FACTOR,
     PRECISION_FACTORS,
+    all_runs,
     compare,
-    run_in_batches,
 )
 
 # One crop pixel is 1/120 of the face. Resizing may differ by a grey level between builds of OpenCV, which moves
@@ -102,11 +101,9 @@ def require_golden_answers(aligner: FaceAligner) -> None:
         )
     variant = Variant(aligner.artifact, engine.name, engine.threads, engine.compute_precision)
     reference = golden.reference.first(min(FIRST_CROPS, golden.reference.faces))
-    fixed, count = bundle.manifest.inputs[0].shape[0], len(reference.crops)
-    sizes = (1, count) if fixed == DYNAMIC else (fixed,)
     where = f"{variant}, {device}"
     try:
-        runs = [run_in_batches(engine, reference.crops, size) for size in sizes]
+        runs = all_runs(engine, bundle.manifest, reference.crops)
         checks = [*compare(runs, variant, bundle.manifest, reference), *check_picture(aligner, variant, golden)]
     except EngineError as error:
         raise EngineError(f"{where}: the golden values could not be replayed: {error}") from None
