@@ -100,7 +100,7 @@ def crop_resize(
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"unknown interpolation {interpolation!r}: use {' or '.join(INTERPOLATIONS)}")
-    import cv2  # not at the top: processes that only read the rules do not load OpenCV
+    from synergy.runtime.opencv import cv2  # not at the top: processes that only read the rules do not load OpenCV
 
     region = _cut(image_bgr, _rounded(roi_xyxy))
     if region is None:
@@ -146,6 +146,6 @@ def _cut(image_bgr: np.ndarray, roi_xyxy: tuple[int, int, int, int]) -> np.ndarr
     missing = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
     if not any(missing):
         return inside
-    import cv2  # see `crop_resize`
+    from synergy.runtime.opencv import cv2  # see `crop_resize`
 
     return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_CONSTANT, value=0)

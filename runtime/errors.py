@@ -1,5 +1,7 @@
 """The package's exceptions. Every message is one line: what is wrong, then what to do."""
 
+LIBRARY_CURE = ", which this system lacks: "  # between cause and cure where OpenCV cannot load a library
+
 
 class EngineError(RuntimeError):
     """An engine could not load or run a model."""

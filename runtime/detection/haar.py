@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from synergy.runtime.crop import check_image
@@ -19,6 +18,7 @@ from synergy.runtime.detection.install import INSTALL_HINT
 from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
+from synergy.runtime.opencv import cv2
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
+
+from synergy.runtime.opencv import cv2
 
 
 def shrink(image: np.ndarray, long_side: int) -> tuple[np.ndarray, float]:

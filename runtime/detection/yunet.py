@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from synergy.runtime.crop import check_image
@@ -14,6 +13,7 @@ from synergy.runtime.detection.install import INSTALL_HINT
 from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
+from synergy.runtime.opencv import cv2
 
 LONG_SIDE = 640  # px of the image that YuNet sees; its authors state 10 to 300 px as the range of face sizes
 MIN_SCORE = 0.7

@@ -25,7 +25,7 @@ from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.diagnostics.probes import OPENCV_RANGE, run_probe
 from synergy.runtime.engines import available
 from synergy.runtime.engines.onnx import INSTALL_HINTS
-from synergy.runtime.errors import EngineUnavailableError, MediaError
+from synergy.runtime.errors import LIBRARY_CURE, EngineUnavailableError, MediaError
 from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
 from synergy.runtime.lite.checks import CURES
 from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
@@ -139,10 +139,8 @@ def check_opencv() -> CheckResult:
     ok, answer = run_probe("opencv")
     if ok:
         return CheckResult("opencv", True, f"OpenCV {answer}")
-    fix = f"pip install 'opencv-python{OPENCV_RANGE}'"
-    if "cannot open shared object" in answer:  # libGL, which servers lack
-        fix = f"pip uninstall opencv-python, then pip install 'opencv-python-headless{OPENCV_RANGE}'"
-    return CheckResult("opencv", False, answer, fix)
+    detail, _, fix = answer.partition(LIBRARY_CURE)
+    return CheckResult("opencv", False, detail, fix or f"pip install 'opencv-python{OPENCV_RANGE}'")
 
 
 def check_yunet() -> CheckResult:

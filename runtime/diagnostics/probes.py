@@ -78,7 +78,7 @@ def probe_opencv() -> str:
 
     Raises ImportError for another version, MediaError if OpenCV 4 has no cascades or damaged ones.
     """
-    import cv2
+    from synergy.runtime.opencv import cv2
 
     major, minor = map(int, cv2.__version__.split(".")[:2])
     if not (4, 8) <= (major, minor) < (6, 0):

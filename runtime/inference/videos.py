@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 
@@ -17,6 +16,7 @@ from synergy.runtime.inference.records import FrameRecord, tracked_record
 from synergy.runtime.media.drawing import FONT, SHADE, WHITE, draw_faces
 from synergy.runtime.media.inputs import output_paths
 from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter
+from synergy.runtime.opencv import cv2
 from synergy.runtime.processes.prefetch import prefetch
 from synergy.runtime.tracking.tracker import FaceTracker, TrackedFace, TrackOptions
 

@@ -84,7 +84,7 @@ class WorkerSetup:
 
 
 def open_in_worker(setup: WorkerSetup) -> FaceAligner:
-    import cv2
+    from synergy.runtime.opencv import cv2
 
     if setup.threads is not None:
         cv2.setNumThreads(setup.threads)  # OpenCV's threads would take the cores of the other workers

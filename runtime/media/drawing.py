@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from synergy.runtime.crop import check_image
+from synergy.runtime.opencv import cv2
 
 Colour = tuple[int, int, int]  # blue, green, red
 

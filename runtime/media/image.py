@@ -6,12 +6,12 @@ import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import write_file
 from synergy.runtime.media.inputs import read_bytes
+from synergy.runtime.opencv import cv2
 
 MAX_PIXELS = 1 << 28  # 805 MB decoded; the largest phone cameras have 2e8 pixels
 BACKGROUND = 255  # white, as viewers show transparent images

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 
 from synergy.runtime.errors import MediaError
 from synergy.runtime.media.inputs import expand_inputs
+from synergy.runtime.opencv import cv2
 
 VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")
 CAMERA_PREFIX = "camera:"  # a file with such a name can be given as ./camera:0

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
@@ -19,6 +18,7 @@ from synergy.runtime.crop import check_image
 from synergy.runtime.decode import PoseRule, rotation_to_euler_deg, rows_to_rotation
 from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
 from synergy.runtime.faces import Detection, Face, Pose
+from synergy.runtime.opencv import cv2
 from synergy.runtime.tracking.observation import TrackObservation, box_of, check_roi
 from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
 
