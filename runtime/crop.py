@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from synergy.runtime.resize import OPENCV_ROUNDS_DIFFERENTLY, resize_linear
+
 CROP_SIZE = 120  # pixels; the input size of all supported networks
 MAX_ROI_SIDE = 16384  # pixels; a larger padded region would need more than 800 MB
 INTERPOLATIONS = {"linear": "INTER_LINEAR", "lanczos4": "INTER_LANCZOS4"}  # OpenCV's names
@@ -105,6 +107,8 @@ def crop_resize(
     region = _cut(image_bgr, _rounded(roi_xyxy))
     if region is None:
         return np.zeros((size, size, image_bgr.shape[2]), image_bgr.dtype)
+    if OPENCV_ROUNDS_DIFFERENTLY and interpolation == "linear":
+        return resize_linear(region, size)
     return cv2.resize(region, (size, size), interpolation=getattr(cv2, INTERPOLATIONS[interpolation]))
 
 
