@@ -15,8 +15,8 @@ from synergy.runtime.specs import DYNAMIC, Device, TensorSpec
 
 MODEL_TYPES = ("ms", "mindir")
 CURES = {  # what MindSpore Lite needs for a GPU or NPU
-    "gpu": "put the libraries of CUDA 11, cuDNN 8, TensorRT 8, NCCL 2 and Open MPI on LD_LIBRARY_PATH, "
-    "or use the engine onnx (pip install 'synergy-mindir[onnx-gpu]')",
+    "gpu": "run `synergy lite install --gpu` (CUDA 11, cuDNN 8, TensorRT 8), or use the engine onnx "
+    "(pip install 'synergy-mindir[onnx-gpu]')",
     "ascend": CANN_HINT,
 }
 _DEVICE_CURES = {  # for a GPU or NPU whose libraries are installed
