@@ -21,6 +21,9 @@ _STDERR = 2
 _LOCK = threading.RLock()  # stderr and the environment are shared by all threads
 _LOG_LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] [A-Z_]+\(\d+[,:][^\[]*\[[^\]]+\](?: [^\]]+\])? ?(?P<text>.*)$")
 _MISSING_LIBRARY = re.compile(r"\S+\.so[.\d]*: cannot open shared object file")
+_NO_DRIVER = "No nvidia GPU driver"  # logged as a warning
+_OPEN_FAILED = "DLSoOpen failed"  # logged without the reason, which is in a warning before it
+_OPEN_REASON = re.compile(r"dlopen \S+ failed, error: (?:\S+\.so\S*: )?(.+)")
 _IR_VERSION = re.compile(r"maximum mind ir version: (\d+).*?mind ir version: (\d+)")
 # Lines of level ERROR that are not the cause: the second is also logged where everything works on a GPU.
 _GENERIC_ERRORS = ("Runtime error for null exception handler", "Get real path of libmsplugin-ge-litert")
@@ -71,6 +74,11 @@ def extract_cause(text: str, status: str) -> str:
         return f"maximum mind ir version: {versions.group(1)}, the model has {versions.group(2)}"
     errors = [match["text"] for match in map(_LOG_LINE.match, text.splitlines()) if match and match["level"] == "ERROR"]
     causes = [line for line in errors if line and not line.startswith(_GENERIC_ERRORS)]
+    if _NO_DRIVER in text:
+        return _NO_DRIVER
+    reason = _OPEN_REASON.search(text)
+    if causes and causes[0].startswith(_OPEN_FAILED) and reason:
+        return reason.group(1)
     return _EXCEPTION_PREFIX.sub("", causes[0]).strip(" .:") if causes else status.strip(" .:")
 
 
