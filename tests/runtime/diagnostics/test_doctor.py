@@ -484,10 +484,10 @@ def test_installed_gpu_libraries_are_found(lite_home: Path, tmp_path: Path, monk
     monkeypatch.setattr(locate, "gpu_library_folder", lambda: tmp_path)
     library = tmp_path / "libcurand.so.10"
     subprocess.run([compiler, "-shared", "-x", "c", "/dev/null", "-o", str(library)], check=True)
-    assert "libcurand.so.10" in check_accelerator("gpu").detail
+    assert "libcurand.so.10" in doctor._obstacle("gpu", "lite", has_card=False)
     (tmp_path / locate.RECORD).write_text("{}")  # the installation is complete
-    detail = check_accelerator("gpu").detail
-    assert "libcudart.so.11.0" in detail and "libcurand" not in detail
+    obstacle = doctor._obstacle("gpu", "lite", has_card=False)
+    assert "libcudart.so.11.0" in obstacle and "libcurand" not in obstacle
 
 
 @pytest.mark.parametrize(("kind", "provider"), [("gpu", "CUDA"), ("ascend", "CANN")])
