@@ -30,7 +30,7 @@ DRIFT_LIMITS = {
 # landmarks lie far outside the crop and float32 rounds in proportion.
 NOMINAL_NME, NOMINAL_MAE = 10.0, 10.0
 # The procedural faces differ from photographs. A network for photographs has larger errors on them (mb05: NME
-# 4.70, on photographs 3.2), and there a reduced precision moves its results further. Above this NME, twice that of the
+# 4.70, on photographs 3.6), and there a reduced precision moves its results further. Above this NME, twice that of the
 # built-in network, a network is out of its domain. Then its drift may be the same fraction of its own error as for the
 # built-in network, whose errors are the next two (docs/precision.md). This does not apply to fp32, nor to other faces.
 OUT_OF_DOMAIN_NME = 4.0
