@@ -12,6 +12,7 @@ from synergy.synergy_model.synthetic.faces import SyntheticFaces
 POINTS = 68
 HELD_OUT_SEED = 1_000_000_007  # of the synthetic faces; training and validation use small seeds
 HELD_OUT_FACES = 512
+SYNTHETIC_TITLE = "synthetic faces"  # title of procedural faces; drift limits depend on it
 
 
 class DataError(ValueError):
@@ -98,7 +99,7 @@ def synthetic_data(count: int = HELD_OUT_FACES, seed: int = HELD_OUT_SEED) -> Ev
         raise ValueError(f"the number of synthetic faces is {count}: use at least one")
     batch = SyntheticFaces(seed).batch(range(count))
     return EvaluationData(
-        title="synthetic faces",
+        title=SYNTHETIC_TITLE,
         source=f"{count} held-out synthetic faces (seed {seed})",
         names=tuple(f"synthetic-{index:05d}" for index in range(count)),
         crops=batch.images,

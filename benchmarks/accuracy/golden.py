@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from synergy.benchmarks.accuracy.data import EvaluationData
+from synergy.benchmarks.accuracy.data import SYNTHETIC_TITLE, EvaluationData
 from synergy.benchmarks.accuracy.predictions import Predictions
 from synergy.benchmarks.accuracy.report import AccuracyReport, score
 from synergy.runtime.bundle import Bundle
@@ -16,12 +16,12 @@ from synergy.runtime.verification.golden import Golden
 from synergy.synergy_model.metrics import label_euler_deg
 
 
-def golden_data(golden: Golden, source: str) -> EvaluationData:
-    """The labelled faces as evaluation data, in crop px."""
+def golden_data(golden: Golden, source: str, real_faces: bool) -> EvaluationData:
+    """The labelled faces as evaluation data, in crop px. real_faces: they are photographs, not procedural faces."""
     count = len(golden.landmarks)
     scored = np.isfinite(golden.euler_deg).all(axis=1)
     return EvaluationData(
-        title="golden faces",
+        title="golden faces" if real_faces else SYNTHETIC_TITLE,
         source=source,
         names=tuple(f"golden-{index:02d}" for index in range(count)),
         crops=golden.reference.crops[:count],
@@ -45,5 +45,6 @@ def golden_accuracy(outputs: Mapping[str, np.ndarray], bundle: Bundle, golden: G
         bases = (morphable.u_base, morphable.w_shp_base, morphable.w_exp_base)
         landmarks = vertices(physical, *bases, bundle.manifest.landmark_frame)
     euler = label_euler_deg(params, morphable.param_mean, morphable.param_std)
-    source = "" if bundle.manifest.golden is None else bundle.manifest.golden.data
-    return score(Predictions(landmarks, euler), golden_data(golden, source))
+    entry = bundle.manifest.golden
+    source, real_faces = ("", False) if entry is None else (entry.data, entry.real_faces)
+    return score(Predictions(landmarks, euler), golden_data(golden, source, real_faces))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synergy.benchmarks.accuracy.data import SYNTHETIC_TITLE
 from synergy.benchmarks.accuracy.report import AccuracyReport
 from synergy.runtime.verification.parity_record import Accuracy
 
@@ -28,6 +29,12 @@ DRIFT_LIMITS = {
 # The limits hold up to these errors, in percent and degrees. For larger errors, as an untrained network has them,
 # landmarks lie far outside the crop and float32 rounds in proportion.
 NOMINAL_NME, NOMINAL_MAE = 10.0, 10.0
+# The procedural faces differ from photographs. A network for photographs has larger errors on them (mb05: NME
+# 4.70, on photographs 3.6), and there a reduced precision moves its results further. Above this NME, twice that of the
+# built-in network, a network is out of its domain. Then its drift may be the same fraction of its own error as for the
+# built-in network, whose errors are the next two (docs/precision.md). This does not apply to fp32, nor to other faces.
+OUT_OF_DOMAIN_NME = 4.0
+PROCEDURAL_NME, PROCEDURAL_MAE = 2.0, 1.5
 
 
 def accuracy_row(
@@ -43,13 +50,21 @@ def accuracy_row(
 
     Where the data has no poses, `mae` and its drift are None.
     """
-    limit = DRIFT_LIMITS[precision]
+    limit = drift_limit(cell, precision)
     nme_drift = abs(report.nme.mean - cell.nme.mean)
-    passed = nme_drift <= factor * limit.nme * max(1.0, cell.nme.mean / NOMINAL_NME)
+    passed = nme_drift <= factor * limit.nme
     mae, mae_drift = None, None
     if report.mae is not None and cell.mae is not None:
         mae, mae_drift = report.mae.mean, abs(report.mae.mean - cell.mae.mean)
-        passed = passed and mae_drift <= factor * limit.mae * max(1.0, cell.mae.mean / NOMINAL_MAE)
+        passed = passed and mae_drift <= factor * limit.mae
     return Accuracy(
         artifact, engine, report.nme.mean, nme_drift, mae, mae_drift, passed, compute_precision=compute_precision
     )
+
+
+def drift_limit(cell: AccuracyReport, precision: str) -> DriftLimit:
+    """The limit for a precision, by the accuracy of the Cell on the same faces."""
+    limit, nme, mae = DRIFT_LIMITS[precision], cell.nme.mean, 0.0 if cell.mae is None else cell.mae.mean
+    if precision != "fp32" and cell.title == SYNTHETIC_TITLE and nme > OUT_OF_DOMAIN_NME:
+        return DriftLimit(limit.nme * nme / PROCEDURAL_NME, limit.mae * max(1.0, mae / PROCEDURAL_MAE))
+    return DriftLimit(limit.nme * max(1.0, nme / NOMINAL_NME), limit.mae * max(1.0, mae / NOMINAL_MAE))

@@ -37,11 +37,18 @@ def doctor(
     raise typer.Exit(0 if report.ok else 1)
 
 
-def lite_install() -> None:
+def lite_install(
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Also download what it needs on an NVIDIA GPU (1.7 GB, x86-64 only).")
+    ] = False,
+) -> None:
     """Download MindSpore Lite and build its Python binding (needs g++). Safe to run again."""
+    from synergy.runtime.lite.gpu_libraries import install_gpu_libraries
     from synergy.runtime.lite.install import install
 
     home = install(print)
+    if gpu:
+        install_gpu_libraries(print)
     print(f"MindSpore Lite {home.version} is ready in {home.root}")
 
 

@@ -23,13 +23,14 @@ import msgspec
 from synergy.runtime.detection.install import INSTALL_HINT as DETECTOR_INSTALL_HINT
 from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.diagnostics.probes import OPENCV_RANGE, run_probe
-from synergy.runtime.engines import available
+from synergy.runtime.engines import available, engine_class
 from synergy.runtime.engines.onnx import INSTALL_HINTS
 from synergy.runtime.errors import LIBRARY_CURE, EngineUnavailableError, MediaError
 from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
 from synergy.runtime.lite.checks import CURES
 from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
 from synergy.runtime.lite.vendor import package_version
+from synergy.runtime.specs import Device
 from synergy.runtime.text import last_line
 
 OLDEST_PYTHON = (3, 10)
@@ -72,6 +73,7 @@ ACCELERATORS = {
             "libcudart.so.11.0",
             "libcublas.so.11",
             "libcudnn.so.8",
+            "libcurand.so.10",
             "libnvinfer.so.8",
             "libnccl.so.2",
             "libmpi.so.40",
@@ -258,13 +260,14 @@ def _obstacle(kind: str, engine: str, has_card: bool) -> str:
     status = available(engine)
     if not status.ok:
         return status.detail
+    environment = engine_class(engine).environment(Device(kind))
     if has_card:
-        ok, answer = run_probe("engine", engine, kind)
+        ok, answer = run_probe("engine", engine, kind, environment=environment)
         return "" if ok else answer.partition("; ")[0]  # without the cure, which `fix` contains
     if engine == "onnx":
         return run_probe("provider", kind)[1]
     if engine == "lite":
-        missing = run_probe("libraries", *ACCELERATORS[kind].libraries)[1]
+        missing = run_probe("libraries", *ACCELERATORS[kind].libraries, environment=environment)[1]
         return f"no {missing}" if missing else ""
     return ""  # MindSpore cannot be checked without a card
 

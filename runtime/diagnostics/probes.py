@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 import numpy as np
@@ -32,12 +33,16 @@ BOOTSTRAP = (
 SUCCESS_PREFIX, FAILURE_PREFIX = "probe succeeded: ", "probe failed: "
 
 
-def run_probe(probe: str, *arguments: str) -> tuple[bool, str]:
-    """Run a probe in a child process. Returns whether it succeeded, and its result or the reason of the failure."""
+def run_probe(probe: str, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[bool, str]:
+    """Run a probe in a child process. Returns whether it succeeded, and its result or the reason of the failure.
+
+    environment: variables of the child that differ from this process's.
+    """
     command = [sys.executable, "-c", BOOTSTRAP, json.dumps(sys.path), probe, *arguments]
     try:
         done = subprocess.run(
             command,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -93,7 +93,8 @@ def open_engine(
 
     The engine runs in a child process if `isolated` is set or if it cannot be loaded into this process: MindSpore and
     MindSpore Lite both contain a libmindspore_core.so and cannot be loaded together, and MindSpore accepts its device
-    and thread count only once per process.
+    and thread count only once per process. MindSpore Lite on a GPU or NPU always runs in a child process: its libraries
+    end the process at some faults, and they are found through an environment variable that is read at its start.
 
     Args:
         name: lite, onnx, openvino or mindspore.
@@ -115,7 +116,7 @@ def open_engine(
     threads = default_threads() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
-    if isolated or _collides(name):
+    if isolated or device.kind in engine_class(name).isolated_devices or _collides(name):
         from synergy.runtime.engines.isolated import IsolatedEngine
 
         return IsolatedEngine(name, model, device, threads, options)

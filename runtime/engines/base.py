@@ -41,6 +41,7 @@ class Engine(ABC):
     ] = {}  # precision below fp32: device kinds that support it
     supports_affinity = False
     supports_lite_config = False
+    isolated_devices: tuple[str, ...] = ()  # kinds of devices whose libraries can end the process
 
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
@@ -60,6 +61,11 @@ class Engine(ABC):
     def formats_on(cls, device: Device) -> tuple[str, ...]:
         """Formats that the engine reads for this device, preferred first."""
         return cls.formats
+
+    @classmethod
+    def environment(cls, device: Device) -> dict[str, str]:
+        """Environment variables that a process needs from its start to run the engine on this device."""
+        return {}
 
     @classmethod
     def reads(cls, model_format: str, device: Device) -> bool:

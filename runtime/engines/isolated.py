@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.engines.base import Engine
-from synergy.runtime.errors import EngineError
+from synergy.runtime.engines.base import CPU_HINT, Engine
+from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.lite.stderr import capture_in_place
 from synergy.runtime.processes.child import SPIN_WAIT_S, Child
 from synergy.runtime.processes.shared_memory import Place, SharedArrays
 from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
@@ -31,9 +32,17 @@ class IsolatedEngine(Engine):
         super().__init__(model, device, threads, options)
         self.inputs, self.outputs = SharedArrays.create(), SharedArrays.create()
         shared = (self.inputs.descriptor, self.outputs.descriptor)
-        self.child = Child(f"the {name} engine", __name__, "make_handler", shared, SPIN_WAIT_S)
+        environment = engine_class(name).environment(device)
+        self.child = Child(f"the {name} engine", __name__, "make_handler", shared, SPIN_WAIT_S, environment=environment)
         try:
             self.child.ask((shared, name, model, device, threads, options))
+        except ChildDiedError as error:
+            self.close()
+            if device.kind == "cpu":
+                raise
+            raise EngineUnavailableError(
+                f"{error}; a library for {device} ended it: run `synergy doctor` to check the device, or {CPU_HINT}"
+            ) from None
         except (EngineError, ValueError):
             self.close()
             raise
@@ -60,6 +69,7 @@ class IsolatedEngine(Engine):
 
 def make_handler() -> Callable[[Any], Any]:
     """In the child: the first request contains the engine and its model, every later one is a run."""
+    capture_in_place()
     session: list[_Session] = []
 
     def handle(request: Any) -> Any:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from synergy.runtime.engines.base import Engine
@@ -13,7 +14,14 @@ from synergy.runtime.engines.batches import run_in_batches
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.config import lite_settings
-from synergy.runtime.lite.locate import VERSION, diagnose, find_installation, version_numbers
+from synergy.runtime.lite.float_inputs import with_float32_inputs
+from synergy.runtime.lite.locate import (
+    VERSION,
+    diagnose,
+    find_installation,
+    gpu_library_environment,
+    version_numbers,
+)
 from synergy.runtime.lite.vendor import VendorModel, package_version
 from synergy.runtime.specs import DEFAULT_OPTIONS, DYNAMIC, Availability, Device, EngineOptions, ModelFile, TensorSpec
 
@@ -65,6 +73,11 @@ class LiteEngine(Engine):
     reduced_precisions: ClassVar = {"fp16": ("gpu", "ascend")}
     supports_affinity = True
     supports_lite_config = True
+    isolated_devices = ("gpu", "ascend")
+
+    @classmethod
+    def environment(cls, device: Device) -> dict[str, str]:
+        return gpu_library_environment() if device.kind == "gpu" else {}
 
     @classmethod
     def formats_on(cls, device: Device) -> tuple[str, ...]:
@@ -84,14 +97,19 @@ class LiteEngine(Engine):
         super().__init__(model, device, threads, options)
         kind = LiteModel if _package_in_use() is None else VendorModel
         settings = lite_settings(device, options, model.inputs)
-        if device.kind == "gpu" and options.compute_precision == "fp32":
-            os.environ.setdefault(*DISABLE_TF32)
-        self._session: LiteModel | VendorModel = kind(model.data, _MODEL_TYPES[model.format], device, threads, settings)
-        is_compiled_for_sizes = device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC
-        self._batches = options.batches if is_compiled_for_sizes else ()
+        data, inputs = model.data, model.inputs
+        if device.kind == "gpu":  # TensorRT 8.5 has no uint8: it takes such an input for float32 without an error
+            data, inputs = with_float32_inputs(data), _as_float32(inputs)
+            if options.compute_precision == "fp32":
+                os.environ.setdefault(*DISABLE_TF32)
+        self._session: LiteModel | VendorModel = kind(data, _MODEL_TYPES[model.format], device, threads, settings)
+        self._batches: tuple[int, ...] = ()
         self._output_order: list[int] | None = None
+        if device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC:
+            self._batches = _usable_batches(options.batches, self._session.inputs)
+            self._session.inputs = tuple(map(_with_open_batch, self._session.inputs))
         try:
-            self._input_order = _input_order(model.inputs, self._session.inputs)
+            self._input_order = _input_order(inputs, self._session.inputs)
         except EngineError:
             self.close()
             raise
@@ -100,13 +118,31 @@ class LiteEngine(Engine):
         return run_in_batches(self._run_once, arrays, self._batches) if self._batches else self._run_once(arrays)
 
     def _run_once(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        outputs = self._session.run([arrays[which] for which in self._input_order])
+        given = [arrays[which] for which in self._input_order]
+        if self.device.kind == "gpu":
+            given = [array.astype(np.float32) if array.dtype == np.uint8 else array for array in given]
+        outputs = self._session.run(given)
         if self._output_order is None:  # some Lite versions describe the outputs only after a run
             self._output_order = _order(self.model.outputs, self._session.outputs)
         return [outputs[which] for which in self._output_order] if len(outputs) == len(self._output_order) else outputs
 
     def close(self) -> None:
         self._session.close()
+
+
+def _as_float32(inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The inputs after `with_float32_inputs`."""
+    return tuple(msgspec.structs.replace(spec, dtype="float32") if spec.dtype == "uint8" else spec for spec in inputs)
+
+
+def _usable_batches(sizes: tuple[int, ...], stated: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """The batch sizes up to the one that Lite states: for an open batch that is the largest it was compiled for."""
+    largest = stated[0].shape[0] if stated and stated[0].shape else DYNAMIC
+    return sizes if largest < 1 else tuple(size for size in sizes if size <= largest) or (largest,)
+
+
+def _with_open_batch(spec: TensorSpec) -> TensorSpec:
+    return msgspec.structs.replace(spec, shape=(DYNAMIC, *spec.shape[1:]))
 
 
 def _input_order(wanted: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> list[int]:

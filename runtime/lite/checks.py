@@ -15,10 +15,11 @@ from synergy.runtime.specs import DYNAMIC, Device, TensorSpec
 
 MODEL_TYPES = ("ms", "mindir")
 CURES = {  # what MindSpore Lite needs for a GPU or NPU
-    "gpu": "put the libraries of CUDA 11, cuDNN 8, TensorRT 8, NCCL 2 and Open MPI on LD_LIBRARY_PATH, "
-    "or use the engine onnx (pip install 'synergy-mindir[onnx-gpu]')",
+    "gpu": "run `synergy lite install --gpu` (CUDA 11, cuDNN 8, TensorRT 8), or use the engine onnx "
+    "(pip install 'synergy-mindir[onnx-gpu]')",
     "ascend": CANN_HINT,
 }
+DRIVER_HINT = "install NVIDIA's driver, so that `nvidia-smi` lists the card"
 _DEVICE_CURES = {  # for a GPU or NPU whose libraries are installed
     "gpu": "run `synergy doctor` to check the device, or use --device cpu",
     "ascend": "run `synergy doctor` to check the device; a chip without float32 needs precision fp16; "
@@ -59,7 +60,8 @@ def open_failure(model_type: str, device: Device, log: str, status: str) -> Engi
     """The error for a model that does not load: the cause from Lite's `log`, and what to do."""
     reason = extract_cause(log, status)
     if device.kind != "cpu" and _DEVICE_MISSING.search(log):
-        cure = f"{CURES[device.kind]}; or {CPU_HINT}"
+        no_driver = "driver" in reason and device.kind == "gpu"
+        cure = f"{DRIVER_HINT if no_driver else CURES[device.kind]}; or {CPU_HINT}"
         return EngineUnavailableError(f"MindSpore Lite cannot use {device}: {reason}; {cure}")
     if "mind ir version" in reason:
         cure = "export again, or use the bundle's lowered mindir or its .ms"

@@ -36,11 +36,18 @@ _UNUSED_LIBRARIES = ("_c_lite_wrapper", "libdvpp_utils")
 
 @dataclass(frozen=True)
 class Wheel:
-    """The wheel for one kind of machine: its tags on the package index, and its hash."""
+    """A wheel on the package index: its tags, its hash, and what it is; by default MindSpore Lite."""
 
     abi: str
     platform: str
     sha256: str
+    package: str = "mindspore-lite"
+    version: str = VERSION
+    python: str = "3.7"
+    megabytes: int = 170
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}"
 
 
 WHEELS = {
@@ -71,7 +78,7 @@ def install(log: Callable[[str], None], wheel: Wheel | None = None) -> LiteInsta
             wheel = _this_machines_wheel()
         find_compiler()  # reports a missing compiler before the long download
         try:
-            with _install_lock(log):
+            with install_lock(log):
                 ready = _ready() or _install(log, wheel)
         except OSError as error:
             hint = "free 1 GB there, or set SYNERGY_DATA_HOME to another folder"
@@ -114,7 +121,6 @@ def _unpacked(log: Callable[[str], None], wheel: Wheel) -> LiteInstallation:
     """Fetch and unpack the wheel; an incomplete earlier installation is replaced."""
     target = wheel_root()
     with staged_directory(target, replace=True, replaceable=Path.exists, prefix=TEMPORARY_PREFIX) as stage:
-        log(f"fetching mindspore-lite {VERSION} (about 170 MB)")
         archive = download(log, wheel, stage.parent)
         log("unpacking it (about 500 MB)")
         unpack(archive, stage)
@@ -129,19 +135,29 @@ def download(log: Callable[[str], None], wheel: Wheel, folder: Path) -> Path:
 
     Raises EngineUnavailableError with pip's error.
     """
+    log(f"fetching {wheel} ({wheel.megabytes} MB)")
     if importlib.util.find_spec("pip") is None:
         hint = "run `python -m ensurepip`, or `apt-get install python3-pip`"
-        raise EngineUnavailableError(f"MindSpore Lite is fetched with pip, and {sys.executable} has none: {hint}")
+        raise EngineUnavailableError(f"{wheel.package} is fetched with pip, and {sys.executable} has none: {hint}")
     pins = folder / "requirements.txt"
-    pins.write_text(f"mindspore-lite=={VERSION} --hash=sha256:{wheel.sha256}\n")
-    target = ["--python-version", "3.7", "--implementation", "cp", "--abi", wheel.abi, "--platform", wheel.platform]
+    pins.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
+    target = [
+        "--python-version",
+        wheel.python,
+        "--implementation",
+        "cp",
+        "--abi",
+        wheel.abi,
+        "--platform",
+        wheel.platform,
+    ]
     exact = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(pins), "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", *target, *exact]
     succeeded, errors = _run_pip(log, command)
     archives = list(folder.glob("*.whl"))
     if not succeeded or not archives:
         raise EngineUnavailableError(
-            f"could not fetch mindspore-lite {VERSION}: {_last_pip_error(errors)}; "
+            f"could not fetch {wheel}: {_last_pip_error(errors)}; "
             f"check the network and pip's settings (`pip config list`), then {INSTALL_HINT} again"
         )
     return archives[0]
@@ -196,7 +212,7 @@ def _is_needed(path: PurePosixPath) -> bool:
 
 
 @contextmanager
-def _install_lock(log: Callable[[str], None]) -> Iterator[None]:
+def install_lock(log: Callable[[str], None]) -> Iterator[None]:
     """Hold the installation lock; the system releases it if this process ends."""
     import fcntl  # not available on all systems; the platform check comes first
 

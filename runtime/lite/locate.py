@@ -18,6 +18,7 @@ from synergy.runtime.specs import Availability
 
 VERSION = "2.0.0"  # the newest release on the package index
 INSTALL_HINT = "run `synergy lite install`"
+GPU_LIBRARIES = "tensorrt-8.5.3.1"  # names the set of GPU libraries; change it when the set changes
 RECORD = "files.json"  # size in bytes of every unpacked file; written last, marks a complete installation
 TEMPORARY_PREFIX = "tmp-"  # prefix of temporary files and folders; an interrupted installation leaves them
 SHIM_SOURCE = Path(__file__).with_name("shim.cpp")
@@ -61,6 +62,20 @@ def lite_folder() -> Path:
 def wheel_root() -> Path:
     """Where the package index's wheel is unpacked for this machine."""
     return lite_folder() / f"mindspore-lite-{VERSION}-{platform.machine()}"
+
+
+def gpu_library_folder() -> Path:
+    """Where `synergy lite install --gpu` puts the libraries that MindSpore Lite opens on a GPU."""
+    return lite_folder() / f"gpu-libraries-{GPU_LIBRARIES}"
+
+
+def gpu_library_environment() -> dict[str, str]:
+    """The environment in which a process finds the libraries in `gpu_library_folder`; empty if they do not exist."""
+    folder = gpu_library_folder()
+    if not is_complete(folder):
+        return {}
+    others = os.environ.get("LD_LIBRARY_PATH")
+    return {"LD_LIBRARY_PATH": f"{folder}:{others}" if others else str(folder)}
 
 
 def find_installation() -> LiteInstallation | None:

@@ -21,8 +21,12 @@ _STDERR = 2
 _LOCK = threading.RLock()  # stderr and the environment are shared by all threads
 _LOG_LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] [A-Z_]+\(\d+[,:][^\[]*\[[^\]]+\](?: [^\]]+\])? ?(?P<text>.*)$")
 _MISSING_LIBRARY = re.compile(r"\S+\.so[.\d]*: cannot open shared object file")
+_NO_DRIVER = "No nvidia GPU driver"  # logged as a warning
+_OPEN_FAILED = "DLSoOpen failed"  # logged without the reason, which is in a warning before it
+_OPEN_REASON = re.compile(r"dlopen \S+ failed, error: (?:\S+\.so\S*: )?(.+)")
 _IR_VERSION = re.compile(r"maximum mind ir version: (\d+).*?mind ir version: (\d+)")
-_GENERIC_ERRORS = ("Runtime error for null exception handler",)
+# Lines of level ERROR that are not the cause: the second is also logged where everything works on a GPU.
+_GENERIC_ERRORS = ("Runtime error for null exception handler", "Get real path of libmsplugin-ge-litert")
 _EXCEPTION_PREFIX = re.compile(r"^Catch exception: ")
 
 
@@ -33,6 +37,22 @@ class CapturedText:
     text: str = ""
 
 
+@dataclass
+class _Mode:
+    in_place: bool = False
+
+
+_MODE = _Mode()
+
+
+def capture_in_place() -> None:
+    """Let `capture_stderr` leave all text in stderr, which must be a file opened for reading and writing.
+
+    For child processes: if a library ends the process, its last words are then in the file that the parent reads.
+    """
+    _MODE.in_place = True
+
+
 @contextmanager
 def capture_stderr() -> Iterator[CapturedText]:
     """Capture stderr during the block, including output of C++ code.
@@ -40,15 +60,8 @@ def capture_stderr() -> Iterator[CapturedText]:
     Lines that are not part of MindSpore's log are printed afterwards. If GLOG_v is 0 or 1, everything is printed.
     """
     result = CapturedText()
-    with _LOCK, tempfile.TemporaryFile() as log, _log_level() as show_log:
-        try:
-            with _redirected(log):
-                yield result
-        finally:
-            log.seek(0)
-            result.text = log.read().decode(errors="replace")
-            if sys.stderr is not None:
-                sys.stderr.write(result.text if show_log else non_lite_lines(result.text))
+    with _LOCK, _log_level() as show_log, _read_in_place(result) if _MODE.in_place else _redirected(result, show_log):
+        yield result
 
 
 def extract_cause(text: str, status: str) -> str:
@@ -61,6 +74,11 @@ def extract_cause(text: str, status: str) -> str:
         return f"maximum mind ir version: {versions.group(1)}, the model has {versions.group(2)}"
     errors = [match["text"] for match in map(_LOG_LINE.match, text.splitlines()) if match and match["level"] == "ERROR"]
     causes = [line for line in errors if line and not line.startswith(_GENERIC_ERRORS)]
+    if _NO_DRIVER in text:
+        return _NO_DRIVER
+    reason = _OPEN_REASON.search(text)
+    if causes and causes[0].startswith(_OPEN_FAILED) and reason:
+        return reason.group(1)
     return _EXCEPTION_PREFIX.sub("", causes[0]).strip(" .:") if causes else status.strip(" .:")
 
 
@@ -76,7 +94,32 @@ def non_lite_lines(text: str) -> str:
 
 
 @contextmanager
-def _redirected(log: IO[bytes]) -> Iterator[None]:
+def _read_in_place(result: CapturedText) -> Iterator[None]:
+    _flush()
+    start = os.fstat(_STDERR).st_size
+    try:
+        yield
+    finally:
+        _flush()
+        length = os.fstat(_STDERR).st_size - start
+        result.text = os.pread(_STDERR, length, start).decode(errors="replace")  # does not move the file's position
+
+
+@contextmanager
+def _redirected(result: CapturedText, show_log: bool) -> Iterator[None]:
+    with tempfile.TemporaryFile() as log:
+        try:
+            with _stderr_to(log):
+                yield
+        finally:
+            log.seek(0)
+            result.text = log.read().decode(errors="replace")
+            if sys.stderr is not None:
+                sys.stderr.write(result.text if show_log else non_lite_lines(result.text))
+
+
+@contextmanager
+def _stderr_to(log: IO[bytes]) -> Iterator[None]:
     _flush()
     try:
         saved = os.dup(_STDERR)

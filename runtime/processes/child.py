@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
@@ -46,7 +46,13 @@ class Child:
     """A child process. It calls `function()` of `module`, which returns the handler of all requests."""
 
     def __init__(
-        self, title: str, module: str, function: str, descriptors: Sequence[int] = (), spin_wait_s: float = 0.0
+        self,
+        title: str,
+        module: str,
+        function: str,
+        descriptors: Sequence[int] = (),
+        spin_wait_s: float = 0.0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start the process.
 
@@ -56,11 +62,12 @@ class Child:
             function: Name of a function without arguments that returns the request handler.
             descriptors: File descriptors that the child inherits under the same numbers.
             spin_wait_s: For how long after an answer the child polls for the next request before it sleeps.
+            environment: Environment variables of the child that differ from this process's.
         """
         self.title = title
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         code = BOOTSTRAP.format(module=module, function=function, spin_wait_s=spin_wait_s)
-        self.process, self.connection = _start(code, self.stderr, descriptors)
+        self.process, self.connection = _start(code, self.stderr, descriptors, environment or {})
         self._stop = weakref.finalize(self, _end, self.process, self.connection, self.stderr)
 
     def ask(self, request: Any) -> Any:
@@ -138,13 +145,16 @@ def result(error: str | None, value: Any) -> Any:
     return value
 
 
-def _start(code: str, stderr: BinaryIO, descriptors: Sequence[int]) -> tuple[subprocess.Popen[bytes], Connection]:
+def _start(
+    code: str, stderr: BinaryIO, descriptors: Sequence[int], environment: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], Connection]:
     """Start the process. Its stdout and stderr both go to `stderr`, so that libraries do not print to the terminal."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-I", "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
         process = subprocess.Popen(
             command,
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("mindspore", reason="the Cell needs MindSpore")
 
 from synergy.benchmarks.accuracy.aflw2000 import load_raw
-from synergy.benchmarks.accuracy.data import to_image_px
+from synergy.benchmarks.accuracy.data import SYNTHETIC_TITLE, to_image_px
 from synergy.benchmarks.accuracy.report import AccuracyReport, NmeRecord, PoseMaeRecord
 from synergy.benchmarks.parity.cell import CELL_BATCH
 from synergy.benchmarks.parity.drift import (
@@ -30,9 +30,9 @@ from synergy.synergy_model.metrics import nme_percent
 LIMIT = DRIFT_LIMITS["fp32"]
 
 
-def measured(nme: float, mae: float | None, precision: str = "fp32") -> VariantAccuracy:
+def measured(nme: float, mae: float | None, precision: str = "fp32", title: str = "t") -> VariantAccuracy:
     pose = None if mae is None else PoseMaeRecord(mae, mae, mae, mae, 8)
-    report = AccuracyReport("t", "s", NmeRecord((), nme, 0.0, nme), pose, None, [nme])
+    report = AccuracyReport(title, "s", NmeRecord((), nme, 0.0, nme), pose, None, [nme])
     return VariantAccuracy("model.onnx", "onnx", report, precision=precision)
 
 
@@ -78,6 +78,29 @@ def test_an_untrained_network_may_round_in_proportion() -> None:
     """At an NME of 1000 % the limit is a hundredfold; a real drift of a per cent still fails."""
     first, rounded, drifted = drift_rows([measured(1000.0, 90.0), measured(1000.09, 90.08), measured(1001.0, 90.0)])
     assert (first.passed, rounded.passed, drifted.passed) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("title", "cell", "precision", "reduced", "passed"),
+    [
+        (SYNTHETIC_TITLE, (4.70, 7.07), "int8", (4.74, 7.95), True),  # 3DDFA_V2's mb05, as it was measured
+        (SYNTHETIC_TITLE, (4.70, 7.07), "int8", (4.74, 8.50), False),
+        (SYNTHETIC_TITLE, (4.70, 7.07), "int8", (5.06, 7.07), False),
+        (SYNTHETIC_TITLE, (4.70, 7.07), "fp32", (4.70, 7.09), False),
+        (SYNTHETIC_TITLE, (3.90, 7.07), "int8", (3.90, 7.95), False),  # in its domain
+        ("photographs", (4.70, 7.07), "int8", (4.74, 7.95), False),
+        (SYNTHETIC_TITLE, (4.70, None), "int8", (4.74, None), True),
+    ],
+)
+def test_out_of_its_domain_the_drift_is_relative(
+    title: str,
+    cell: tuple[float, float | None],
+    precision: str,
+    reduced: tuple[float, float | None],
+    passed: bool,
+) -> None:
+    rows = drift_rows([measured(*cell, title=title), measured(*reduced, precision, title)])
+    assert [row.passed for row in rows] == [True, passed]
 
 
 def test_without_poses_nme_alone_decides() -> None:

@@ -36,6 +36,7 @@ from synergy.runtime.diagnostics.doctor import (
     judge_engines,
 )
 from synergy.runtime.errors import MediaError
+from synergy.runtime.lite import locate
 from synergy.runtime.lite.build import COMPILER_HINT
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -475,6 +476,18 @@ def test_libraries_are_found_on_the_library_path(
         name = missing.partition(", ")[0]
         subprocess.run([compiler, "-shared", "-x", "c", "/dev/null", "-o", str(tmp_path / name)], check=True)
     assert "mindspore-lite" not in check_accelerator("ascend").detail
+
+
+def test_installed_gpu_libraries_are_found(lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_card("gpu")
+    compiler = shutil.which("cc") or pytest.skip("no compiler to make libraries with")
+    monkeypatch.setattr(locate, "gpu_library_folder", lambda: tmp_path)
+    library = tmp_path / "libcurand.so.10"
+    subprocess.run([compiler, "-shared", "-x", "c", "/dev/null", "-o", str(library)], check=True)
+    assert "libcurand.so.10" in doctor._obstacle("gpu", "lite", has_card=False)
+    (tmp_path / locate.RECORD).write_text("{}")  # the installation is complete
+    obstacle = doctor._obstacle("gpu", "lite", has_card=False)
+    assert "libcudart.so.11.0" in obstacle and "libcurand" not in obstacle
 
 
 @pytest.mark.parametrize(("kind", "provider"), [("gpu", "CUDA"), ("ascend", "CANN")])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import pytest
 from synergy.runtime.engines import open_engine
 from synergy.runtime.engines.isolated import IsolatedEngine
 from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.lite.locate import RECORD, gpu_library_folder, vendor_installation
 from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec, available_cores
 
 PATIENCE_S = 30.0  # for processes to go on a busy machine
@@ -408,3 +411,47 @@ def test_isolation_on_request(model: ModelFile) -> None:
     with open_engine("onnx", model, isolated=True) as isolated, open_engine("onnx", model) as direct:
         assert isinstance(isolated, IsolatedEngine) and not isinstance(direct, IsolatedEngine)
         assert isolated.name == direct.name == "onnx" and isolated.formats == direct.formats
+
+
+LITE_THAT_EXITS = """
+#include <cstdio>
+#include <cstdlib>
+extern "C" {
+void *synergy_lite_open() {
+  std::fprintf(stderr, "MPI cannot start; libraries in %s\\n", std::getenv("LD_LIBRARY_PATH"));
+  std::exit(1);
+}
+void synergy_lite_close() {}
+void synergy_lite_count() {}
+void synergy_lite_describe() {}
+void synergy_lite_resize() {}
+void synergy_lite_run() {}
+void synergy_lite_fetch() {}
+}
+"""
+
+
+def test_a_card_library_that_ends_the_process(
+    tmp_path: Path, cast_mindirs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MPI and NCCL do in Lite's GPU plugin. The libraries of `lite install --gpu` are found without any setting."""
+    compiler = shutil.which("c++") or pytest.skip("no compiler to make libraries with")
+    release = tmp_path / "release"
+    for name in ("include/api/model.h", "include/api/types.h", "include/api/context.h", "lib/libmindspore-lite.so"):
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).touch()
+    monkeypatch.setenv("SYNERGY_LITE_HOME", str(release))
+    monkeypatch.setenv("SYNERGY_DATA_HOME", str(tmp_path / "data"))
+    folder = gpu_library_folder()
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text("{}")
+    (tmp_path / "lite.cpp").write_text(LITE_THAT_EXITS)
+    shim = vendor_installation(release).shim
+    subprocess.run([compiler, "-shared", "-fPIC", str(tmp_path / "lite.cpp"), "-o", str(shim)], check=True)
+    images, y = TensorSpec("images", (1, 4), "uint8"), TensorSpec("y", (1, 4), "float32")
+    with pytest.raises(EngineUnavailableError) as raised:
+        open_engine("lite", ModelFile(cast_mindirs[0], "mindir_v1", (images,), (y,)), "gpu:0")
+    words = (
+        rf"exit status 1\): MPI cannot start; libraries in {folder}.*; a library for gpu:0 ended it: run .*doctor.*cpu$"
+    )
+    assert re.search(words, str(raised.value)) and "\n" not in str(raised.value)

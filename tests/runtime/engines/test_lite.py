@@ -11,10 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import lite as module
+from synergy.runtime.engines.isolated import IsolatedEngine
 from synergy.runtime.engines.lite import LiteEngine, readable_formats
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.lite.checks import check_arrays
 from synergy.runtime.lite.config import lite_settings
+from synergy.runtime.lite.float_inputs import with_float32_inputs
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 
@@ -186,16 +190,23 @@ def test_cards_compile_mindir(device: str) -> None:
 
 
 class Card:
-    """Stands in for a model on a card: runs only the sizes it was compiled for."""
+    """Stands in for a model on a card. As Lite with TensorRT it states the largest size of an open batch, and a uint8
+    input only if the file was not changed."""
 
+    stated_batch: ClassVar[int] = 64
+    changed: ClassVar[bytes]  # the file with a float32 input
     opened: ClassVar[list[tuple[Any, ...]]] = []
 
     def __init__(self, *request: Any) -> None:
         self.opened.append(request)
         self.inputs, self.outputs = (IMAGES,), (POOLED, SCORES)
+        if request[2].kind == "gpu":
+            dtype = "float32" if request[0] == self.changed else "uint8"
+            self.inputs = (TensorSpec("images", (self.stated_batch, 8, 8, 3), dtype),)
         self.batches: list[int] = []
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        check_arrays(self.inputs, arrays)
         self.batches.append(len(arrays[0]))
         mean = arrays[0].mean((1, 2, 3), dtype=np.float32)[:, None]
         return [np.repeat(mean, 4, 1), np.repeat(mean, 5, 1)]
@@ -205,7 +216,8 @@ class Card:
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> type[Card]:
+def card(cast_mindirs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> type[Card]:
+    monkeypatch.setattr(Card, "changed", cast_mindirs[1], raising=False)
     monkeypatch.setattr(module, "LiteModel", Card)
     monkeypatch.setattr(module, "_package_in_use", lambda: None)
     Card.opened.clear()
@@ -213,8 +225,10 @@ def card(monkeypatch: pytest.MonkeyPatch) -> type[Card]:
 
 
 @pytest.mark.parametrize("device", ["gpu:1", "ascend"])
-def test_a_card_gets_its_settings_and_the_sizes_it_knows(card: type[Card], device: str, tiny: Any) -> None:
-    file = model_file(b"any", format="mindir_v1")
+def test_a_card_gets_its_settings_and_the_sizes_it_knows(
+    card: type[Card], device: str, tiny: Any, cast_mindirs: tuple[bytes, bytes]
+) -> None:
+    file = model_file(cast_mindirs[0], format="mindir_v1")
     options = EngineOptions(batches=(1, 4))
     with LiteEngine(file, Device.parse(device), 3, options) as engine:
         for count, sizes in ((1, [1]), (3, [4]), (9, [4, 4, 1])):
@@ -224,8 +238,31 @@ def test_a_card_gets_its_settings_and_the_sizes_it_knows(card: type[Card], devic
             assert engine._session.batches == sizes
             engine._session.batches.clear()
     settings = lite_settings(Device.parse(device), options, (IMAGES,))
-    assert card.opened == [(b"any", "mindir", Device.parse(device), 3, settings)]
+    data = cast_mindirs[device == "gpu:1"]
+    assert card.opened == [(data, "mindir", Device.parse(device), 3, settings)]
     assert "images:[-1,8,8,3]" in settings.config
+
+
+def test_no_more_than_the_size_that_lite_states(
+    card: type[Card], tiny: Any, cast_mindirs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For instance because a configuration file of the user overrides the sizes."""
+    monkeypatch.setattr(card, "stated_batch", 3)
+    with LiteEngine(model_file(cast_mindirs[0], format="mindir_v1"), Device("gpu"), 1) as engine:
+        engine.run({"images": tiny.images(5)})
+        assert engine._session.batches == [2, 2, 1]
+
+
+def test_float32_pixels_give_the_same_numbers(bundles: dict[str, Path], lite_home: Path) -> None:
+    """What a GPU gets, run on the CPU beside the file in the bundle."""
+    bundle = Bundle.open(bundles["mb05"])
+    file = bundle.model_file(bundle.artifact("mindir_v1"))
+    images = msgspec.structs.replace(file.inputs[0], dtype="float32")
+    changed = replace(file, data=with_float32_inputs(file.data), inputs=(images,))
+    crops = np.random.default_rng(5).integers(0, 256, (3, *images.shape[1:]), np.uint8)
+    with IsolatedEngine("lite", file, CPU, 1) as engine, IsolatedEngine("lite", changed, CPU, 1) as other:
+        expected, found = engine.run({"images": crops}), other.run({"images": crops.astype(np.float32)})
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +276,7 @@ def test_a_card_gets_its_settings_and_the_sizes_it_knows(card: type[Card], devic
 )
 def test_tensorrt_does_not_round(
     card: type[Card],
+    cast_mindirs: tuple[bytes, bytes],
     device: str,
     precision: str,
     before: str | None,
@@ -249,7 +287,8 @@ def test_tensorrt_does_not_round(
     monkeypatch.setenv(name, before or "")  # so that it is restored
     if before is None:
         monkeypatch.delenv(name)
-    LiteEngine(model_file(b"any", format="mindir_v1"), Device(device), 1, EngineOptions(precision=precision))
+    file = model_file(cast_mindirs[0], format="mindir_v1")
+    LiteEngine(file, Device(device), 1, EngineOptions(precision=precision))
     assert os.environ.get(name) == after
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,15 @@ cannot open shared object file: No such file or directory
 [ERROR] {PREFIX} Register] DLSoOpen failed, so path: /x/libtensorrt_plugin_python.so
 [ERROR] {PREFIX} BuildByBufferImpl] Create session failed.
 """
+CARD = f"""[ERROR] {PREFIX} DLSoPath] Get real path of libmsplugin-ge-litert.so failed.
+[ERROR] {PREFIX} Build] build engine failed, out of memory
+"""
+DRIVER = f"""[WARNING] {PREFIX} IsHardwareSupport] No nvidia GPU driver.
+[ERROR] {PREFIX} BuildByBufferImpl] Create session failed.
+"""
+SYMBOL = GPU.replace(
+    "libcudnn.so.8: cannot open shared object file: No such file or directory", "/x/l.so: undefined symbol: f"
+)
 TOO_NEW = f"""[ERROR] {PREFIX} operator^] Runtime error for null exception handler.
 [ERROR] {PREFIX} Build] Catch exception: This software can only support the maximum mind ir version: 1, please \
 install the latest version to support the mind ir version: 3
@@ -44,10 +54,13 @@ EXCEPTION = f"""[ERROR] {PREFIX} operator^] Runtime error for null exception han
         (f"[WARNING] {PREFIX} Open] Open libnuma.so failed!\n", "Common error code"),
         (TRUNCATED, "The model buffer is invalid and fail to create graph"),
         (GPU, "libcudnn.so.8: cannot open shared object file"),
+        (CARD, "build engine failed, out of memory"),
+        (DRIVER, "No nvidia GPU driver"),
+        (SYMBOL, "undefined symbol: f"),
         (TOO_NEW, "maximum mind ir version: 1, the model has 3"),
         (EXCEPTION, "no such operator"),
     ],
-    ids=["empty", "foreign", "warning", "truncated", "gpu", "too new", "exception"],
+    ids=["empty", "foreign", "warning", "truncated", "gpu", "card", "driver", "symbol", "too new", "exception"],
 )
 def test_cause(log: str, expected: str) -> None:
     assert extract_cause(log, "Common error code.") == expected
@@ -102,6 +115,25 @@ def test_glog_v_shows_the_log(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
         assert os.environ[LEVEL] == "0"
         os.write(2, TRUNCATED.encode())
     assert capfd.readouterr().err == TRUNCATED
+
+
+def test_last_words_stay_where_the_parent_reads_them(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from synergy.runtime.lite.stderr import capture_in_place, capture_stderr
+capture_in_place()
+os.write(2, b"before ")
+with capture_stderr() as log:
+    os.write(2, b"during ")
+print(log.text)
+with capture_stderr():
+    os.write(2, b"last words")
+    os._exit(3)
+"""
+    with (tmp_path / "stderr").open("w+b") as stderr:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=stderr, check=False)
+    assert (done.returncode, done.stdout.strip()) == (3, b"during")
+    assert (tmp_path / "stderr").read_bytes() == b"before during last words"
 
 
 def test_works_without_a_stderr() -> None:

@@ -35,7 +35,13 @@ def test_engines_stay_awake(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Seen(Child):
         def __init__(
-            self, title: str, module: str, function: str, descriptors: object, spin_wait_s: float = 0.0
+            self,
+            title: str,
+            module: str,
+            function: str,
+            descriptors: object,
+            spin_wait_s: float = 0.0,
+            environment: object = None,
         ) -> None:
             asked.append(spin_wait_s)
             raise OSError("enough seen")
