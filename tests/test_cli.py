@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from synergy import __version__, cli
 from synergy.benchmarks import demo
 from synergy.benchmarks.parity import gate
 from synergy.export.bundle import ParityResult
+from synergy.runtime.bundle import BUILTIN
 from synergy.runtime.diagnostics import doctor
 from synergy.runtime.diagnostics.doctor import CheckResult, DoctorReport
 
@@ -263,26 +263,14 @@ class TestInfer:
     def test_mesh_without_a_dense_basis(self, synergy, bundles, tmp_path: Path) -> None:
         one_line_error(synergy("infer", bundles["mb05"], "x.jpg", "--mesh", "--out", tmp_path), "--morphable")
 
-    def test_meshes_where_the_checkpoint_has_a_dense_basis(self, synergy, shared, tmp_path: Path) -> None:
-        from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
-
-        sparse = np.load(shared / "morphable" / "sparse68.npz")
-        dense = procedural_morphable()
-        bases = {key: sparse[key] for key in ("u_base", "w_shp_base", "w_exp_base")}
-        np.savez(
-            tmp_path / "m.npz", **bases, u=dense.u, w_shp=dense.w_shp, w_exp=dense.w_exp, triangles=dense.triangles
-        )
-        real = shared / "checkpoints" / "real"
-        whitening = real / "param_mean_std_62d_120x120.pkl"
-        source, ckpt, bundle = real / "mb05_120x120.pth", tmp_path / "a.ckpt", tmp_path / "b"
-        options = ("--whitening", whitening, "--morphable", tmp_path / "m.npz")
-        assert synergy("convert", source, ckpt, *options)[0] == 0
-        assert synergy("export", ckpt, bundle, "--formats", "onnx")[0] == 0
+    def test_meshes_of_the_built_in_bundle(self, synergy, tmp_path: Path) -> None:
         photo = ROOT / "benchmarks" / "assets" / "astronaut.jpg"
-        assert synergy("infer", bundle, photo, "--out", tmp_path, "--mesh")[0] == 0
+        assert synergy("infer", photo, "--engine", "onnx", "--out", tmp_path, "--mesh")[0] == 0
+        with np.load(BUILTIN / "morphable.npz") as dense:
+            vertices, triangles = len(dense["u"]) // 3, len(dense["triangles"])
         lines = (tmp_path / "astronaut_face0.obj").read_text().splitlines()
-        assert sum(line.startswith("v ") for line in lines) == len(dense.u) // 3
-        assert sum(line.startswith("f ") for line in lines) == len(dense.triangles)
+        assert sum(line.startswith("v ") for line in lines) == vertices > 1000
+        assert sum(line.startswith("f ") for line in lines) == triangles > 1000
 
     def test_mesh_without_out_is_a_usage_error(self, synergy, bundles) -> None:
         assert synergy("infer", bundles["mb05"], "x.jpg", "--mesh")[0] == 2
@@ -292,24 +280,29 @@ class TestInfer:
         assert code == 2 and "lite" in err
 
 
+def with_formats(bundle: Path, target: Path, *formats: str) -> Path:
+    """A copy of a bundle that lists only the artifacts of some formats."""
+    content = json.loads((shutil.copytree(bundle, target) / "manifest.json").read_text())
+    content["artifacts"] = [each for each in content["artifacts"] if each["format"] in formats]
+    (target / "manifest.json").write_text(json.dumps(content))
+    return target
+
+
 class TestParity:
     def test_passes_again_and_writes_the_contract(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:
-        report = tmp_path / "parity.json"
-        code, out, _ = synergy("parity", bundles["mb05"], "--ckpt", checkpoints["mb05"], "--json", report)
+        """Two artifacts; all of them were compared when the bundle of the tests was made."""
+        report, bundle = tmp_path / "parity.json", with_formats(bundles["mb05"], tmp_path / "b", "onnx", "ms")
+        code, out, _ = synergy("parity", bundle, "--ckpt", checkpoints["mb05"], "--json", report)
         content = json.loads(report.read_text())
         assert code == 0 and content["pass"] is True and "passed" in out
         keys = {"artifact", "engine", "output", "max_abs", "spread", "tolerance", "pass"}
         assert all(set(check) == keys for check in content["checks"])
         assert {check["artifact"] for check in content["checks"]} == {
-            "model.mindir", "model.v1.mindir", "model.onnx", "model.ms", "morphable.npz", "golden.npz"
+            "model.onnx", "model.ms", "morphable.npz", "golden.npz"
         }  # fmt: skip
 
     def test_other_checkpoint_fails(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:
-        """One artifact is enough."""
-        bundle = shutil.copytree(bundles["mobilenet_v2"], tmp_path / "b")
-        content = json.loads((bundle / "manifest.json").read_text())
-        content["artifacts"] = [each for each in content["artifacts"] if each["format"] == "onnx"]
-        (bundle / "manifest.json").write_text(json.dumps(content))
+        bundle = with_formats(bundles["mobilenet_v2"], tmp_path / "b", "onnx")
         code, out, _ = synergy("parity", bundle, "--ckpt", checkpoints["mb05"])
         assert code == 1 and "FAIL" in out and "must not be used" in out
 
@@ -336,8 +329,9 @@ class TestBench:
 
 @pytest.mark.e2e
 def test_demo_runs_every_step(synergy, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With fewer faces and samples than the command has; every format, engine and picture."""
-    monkeypatch.setattr(demo, "run_demo", partial(demo.run_demo, faces=16, rounds=2))
+    """With two formats, and fewer faces and samples than the command has; every step and image."""
+    run = demo.run_demo
+    monkeypatch.setattr(demo, "run_demo", lambda out, _, log: run(out, ("onnx", "lite"), log, faces=16, rounds=2))
     code, out, _ = synergy("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
     content = json.loads((tmp_path / "demo.json").read_text())
     assert code == 0 and content["parity"]["pass"] and content["bench"]["rows"]
