@@ -211,7 +211,7 @@ class TestInfer:
         photo = shared / "images" / "emma.jpg"
         result = synergy(
             "infer", bundles["mb05"], photo, "--engine", engine, "--boxes", emma_boxes,
-            "--out", tmp_path, "--json", tmp_path / "faces.json",
+            "--out", tmp_path, "--json", tmp_path / "faces.json", "--angles", "official",
         )  # fmt: skip
         assert result[0] == 0 and "3 faces" in result[1], result
         image = json.loads((tmp_path / "faces.json").read_text())["images"][0]

@@ -45,6 +45,13 @@ def _ray_address(value: str | None) -> str | None:
     return value
 
 
+class AnglesName(str, Enum):
+    """Conventions of yaw, pitch and roll."""
+
+    common = "common"
+    official = "official"
+
+
 class DetectorName(str, Enum):
     """Face detectors."""
 
@@ -93,6 +100,12 @@ def infer(
     ] = None,
     json_file: JsonOption = None,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write an OBJ file per face (needs --out).")] = False,
+    angles: Annotated[
+        AnglesName,
+        typer.Option(
+            help="Signs of yaw, pitch, roll: common, the same for every bundle, or official, of the network's own code."
+        ),
+    ] = AnglesName.common,
     redetect: Annotated[int, typer.Option(min=1, help="Video: run the detector every N frames.")] = 50,
     smooth: Annotated[bool, typer.Option(help="Video: smooth landmarks and pose over time.")] = True,
     device_precision: DevicePrecisionOption = "auto",
@@ -137,7 +150,9 @@ def infer(
     if verify and unverified:
         raise typer.BadParameter("--verify and --unverified exclude each other")
     check = True if verify else False if unverified else None
-    setup = WorkerSetup(bundle, engine.value, device, threads, None, options, detector.value, detector_model, check)
+    setup = WorkerSetup(
+        bundle, engine.value, device, threads, None, options, detector.value, detector_model, check, angles.value
+    )
     if not videos:
         run = PictureRun(setup, InferOptions(known, out, mesh), workers, ray, json_file)
         raise typer.Exit(run_pictures(run, paths))
