@@ -30,8 +30,7 @@ class Pose:
     Attributes:
         yaw: Rotation about the vertical axis, -90 to 90; positive: the nose points to the left of the image.
         pitch: Rotation about the axis through the ears, -180 to 180; positive: the face looks up.
-        roll: Rotation in the image plane, -180 to 180; positive: the crown tilts to
-            the right of the image.
+        roll: Rotation in the image plane, -180 to 180; positive: the crown tilts to the right of the image.
 
     >>> Pose(yaw=10.0, pitch=0.0, roll=-5.0)
     Pose(yaw=10.0, pitch=0.0, roll=-5.0)

@@ -31,8 +31,8 @@ def default_workers(threads: int = 1) -> int:
 class WorkerSetup:
     """What a worker opens. Plain data, since it is sent to other processes and machines.
 
-    engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model: as for
-    `runtime.detection.detector.make_detector`.
+    engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model: as
+    for `runtime.detection.detector.make_detector`.
     """
 
     bundle: Path

@@ -146,7 +146,7 @@ def test_angles_are_common_unless_official_ones_are_chosen(
     """The nose, the forehead and the eyes of the landmarks decide the signs, not a formula for angles."""
     common = aligner.align(photos["emma"], emma["box"][:, :4])
     for face in common:
-        x, y, z = face.landmarks.T
+        x = face.landmarks[:, 0]
         eye_line = face.landmarks[42:48].mean(axis=0) - face.landmarks[36:42].mean(axis=0)
         turned_left = x[30] < (x[0] + x[16]) / 2
         assert turned_left == (face.pose.yaw > 0) and (eye_line[1] > 0) == (face.pose.roll > 0)
