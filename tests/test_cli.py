@@ -144,6 +144,7 @@ class TestOutput:
         (image,) = json.loads(out)["images"]
         assert code == 0 and len(image["faces"]) == 1 and "1 face" in err
         assert self.run(*infer, "--quiet") == (0, "", "")
+        one_line_error(self.run(*infer, "--out", tmp_path, "--draw", "axes,mesh"), "has no dense basis")
 
     def test_native_output_is_no_part_of_the_report(self) -> None:
         code = (

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from synergy import FaceAligner
     from synergy.runtime.inference.videos import VideoOptions
+    from synergy.runtime.media.drawing import Layers
     from synergy.runtime.media.video import Camera
 
 
@@ -98,6 +99,14 @@ def infer(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in.")
     ] = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYERS",
+            show_default="landmarks,axes,box,label",
+            help="What --out draws: any of landmarks, axes, box, label, mesh, depth, separated by commas.",
+        ),
+    ] = None,
     json_file: JsonOption = None,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write an OBJ file per face (needs --out).")] = False,
     angles: Annotated[
@@ -141,6 +150,7 @@ def infer(
 
     if mesh and out is None:
         raise typer.BadParameter("--mesh needs --out DIR")
+    layers = _layers(draw, out)
     bundle, images = _bundle_and_images(inputs)
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
@@ -154,14 +164,14 @@ def infer(
         bundle, engine.value, device, threads, None, options, detector.value, detector_model, check, angles.value
     )
     if not videos:
-        run = PictureRun(setup, InferOptions(known, out, mesh), workers, ray, json_file)
+        run = PictureRun(setup, InferOptions(known, out, mesh, layers), workers, ray, json_file)
         raise typer.Exit(run_pictures(run, paths))
     if paths or (json_file and len(videos) > 1):
         raise ValueError("images and videos need separate commands, and so do several videos with --json")
     if known or mesh or workers or ray:
         raise ValueError("--boxes, --mesh, --workers and --ray do not apply to videos: leave them out")
     with setup.open() as aligner:
-        code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth))
+        code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth, layers))
         mark = ", NOT verified" if aligner.unverified else ""
         print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
@@ -182,12 +192,26 @@ def _bundle_and_images(inputs: list[str]) -> tuple[Path, list[str]]:
     return first, inputs[1:]
 
 
-def _video_options(json_lines: Path | None, redetect: int, smooth: bool) -> VideoOptions:
+def _layers(names: str | None, out: Path | None) -> Layers:
+    from synergy.runtime.media.drawing import Layers
+
+    if names is None:
+        return Layers()
+    if out is None:
+        raise typer.BadParameter("--draw needs --out DIR")
+    try:
+        return Layers.parse(names)
+    except ValueError as error:
+        raise typer.BadParameter(f"--draw: {error}") from None
+
+
+def _video_options(json_lines: Path | None, redetect: int, smooth: bool, layers: Layers) -> VideoOptions:
     from synergy.runtime.inference.videos import VideoOptions
     from synergy.runtime.tracking.smoothing import OneEuro
     from synergy.runtime.tracking.tracker import TrackOptions
 
-    return VideoOptions(json_lines=json_lines, tracking=TrackOptions(redetect, OneEuro() if smooth else None))
+    tracking = TrackOptions(redetect, OneEuro() if smooth else None)
+    return VideoOptions(json_lines=json_lines, tracking=tracking, layers=layers)
 
 
 def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path | None, options: VideoOptions) -> int:

@@ -143,13 +143,11 @@ def test_any_number_of_crops(aligner: FaceAligner, emma: dict[str, np.ndarray], 
 def test_angles_are_common_unless_official_ones_are_chosen(
     aligner: FaceAligner, bundles: dict[str, Path], emma: dict[str, np.ndarray], photos: dict[str, np.ndarray]
 ) -> None:
-    """The nose, the forehead and the eyes of the landmarks decide the signs, not a formula for angles."""
     common = aligner.align(photos["emma"], emma["box"][:, :4])
     for face in common:
-        x = face.landmarks[:, 0]
-        eye_line = face.landmarks[42:48].mean(axis=0) - face.landmarks[36:42].mean(axis=0)
-        turned_left = x[30] < (x[0] + x[16]) / 2
-        assert turned_left == (face.pose.yaw > 0) and (eye_line[1] > 0) == (face.pose.roll > 0)
+        expected = rotation_to_euler_deg(face.rotation[None], COMMON_POSE)[0]
+        assert [face.pose.yaw, face.pose.pitch, face.pose.roll] == expected.tolist()
+        assert face.pose.yaw > 0 and face.landmarks[30, 0] < face.landmarks[[0, 16], 0].mean()  # faces image left
     with FaceAligner.load(bundles["mb05"], engine="onnx", threads=1, angles="official") as official:
         (face,) = official.align(photos["emma"], emma["box"][:1, :4])
         expected = emma["pose_yaw_pitch_roll_deg"][0]
