@@ -9,8 +9,8 @@ import pytest
 
 from synergy.runtime.crop import roi_to_image
 from synergy.runtime.decode import (
-    DDFA_V2_FRAME,
     COMMON_POSE,
+    DDFA_V2_FRAME,
     DDFA_V2_POSE,
     SYNERGYNET_FRAME,
     SYNERGYNET_POSE,
