@@ -150,6 +150,7 @@ class TestOutput:
         code = (
             "import os; from synergy.runtime.commands.output import STDOUT, command_output, write_report\n"
             "with command_output(STDOUT):\n    os.write(1, b'native'); print('python'); write_report('report')\n"
+            "with command_output(None, quiet=True):\n    import logging; logging.getLogger('synergy.x').warning('no')\n"
             "print('after')"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
