@@ -217,8 +217,11 @@ def _video_options(json_lines: Path | None, redetect: int, smooth: bool, layers:
 def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path | None, options: VideoOptions) -> int:
     """The exit status. A bad video is reported and skipped; Ctrl-C ends the command after the current frame."""
     from synergy.runtime.errors import MediaError
+    from synergy.runtime.inference.overlay import mesh_triangles
     from synergy.runtime.inference.videos import video_outputs
 
+    if options.layers.need_mesh:
+        mesh_triangles(aligner)  # a bundle without a mesh is refused before the first frame
     overlays = video_outputs(sources, out) if out else [None] * len(sources)
     code = 0
     with interruptible() as interrupted:

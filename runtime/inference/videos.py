@@ -12,7 +12,7 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.files import whole_file
-from synergy.runtime.inference.overlay import draw_overlay, mesh_triangles
+from synergy.runtime.inference.overlay import draw_overlay
 from synergy.runtime.inference.records import FrameRecord, tracked_record
 from synergy.runtime.media.drawing import DEFAULT_LAYERS, FONT, SHADE, WHITE, Layers
 from synergy.runtime.media.inputs import output_paths
@@ -46,12 +46,9 @@ def video_outputs(sources: Sequence[Path | Camera], folder: Path) -> list[Path]:
 def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions) -> Generator[FrameRecord, None, None]:
     """Yield one record per frame, in order, after it was written.
 
-    The files appear when the iterator ends or is closed, with all frames that it yielded. Raises BundleError at the
-    start if a mesh is to be drawn and the bundle has none, MediaError at the end if the video is incomplete; its files
-    are kept. After any other error they are deleted.
+    The files appear when the iterator ends or is closed, with all frames that it yielded. Raises MediaError at the
+    end if the video is incomplete; its files are kept. After any other error they are deleted.
     """
-    if options.overlay and options.layers.need_mesh:
-        mesh_triangles(aligner)  # checked before any file is made
     with ExitStack() as stack:
         video = lines = None
         if options.overlay:

@@ -62,7 +62,7 @@ def _oriented(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np
     Bases differ in their winding. A face is convex enough for "out" to be "away from the mean vertex".
     """
     columns = np.ascontiguousarray(triangles.T, np.intp)
-    axes = np.ascontiguousarray((points * np.float32([1, -1, 1])).T)
+    axes = np.ascontiguousarray((points * np.array([1, -1, 1], np.float32)).T)
     first, second, third = (axes.take(column, axis=1) for column in columns)
     (ax, ay, az), (bx, by, bz) = second - first, third - first
     normals = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
