@@ -103,7 +103,7 @@ def infer(
         str | None,
         typer.Option(
             metavar="LAYERS",
-            show_default="landmarks,axes,box,label",
+            show_default="landmarks, axes, box, label",
             help="What --out draws: any of landmarks, axes, box, label, mesh, depth, separated by commas.",
         ),
     ] = None,
