@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from synergy.runtime.media.rasterizer import Fragments, rasterize
+from synergy.runtime.opencv import cv2
 
 OPACITY = 0.75
 SKIN_BGR = np.array([222, 218, 208], np.float32)
