@@ -13,7 +13,7 @@ import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
 from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
-from synergy.runtime.decode import dewhiten, rotation, rotation_to_euler_deg, vertices
+from synergy.runtime.decode import choose_pose_rule, dewhiten, rotation, rotation_to_euler_deg, vertices
 from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, Prediction
@@ -47,12 +47,19 @@ class FaceAligner:
         ((2, 3, 68), (2, 3))
     """
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, engine: Engine, detector: Detector | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        artifact: Artifact,
+        engine: Engine,
+        detector: Detector | None = None,
+        angles: str = "common",
+    ) -> None:
         self.bundle = bundle
         self.artifact = artifact
         self.engine = engine
         self.detector = detector
-        self.predictor = CropPredictor(bundle, engine)
+        self.predictor = CropPredictor(bundle, engine, angles)
         self.morphable = self.predictor.morphable
         self.pose = self.predictor.pose
         self.unverified = False  # on a card without comparison with the golden values
@@ -69,6 +76,7 @@ class FaceAligner:
         isolated: bool = False,
         options: EngineOptions = DEFAULT_OPTIONS,
         verify: bool | None = None,
+        angles: str = "common",
     ) -> FaceAligner:
         """Open the bundle in `folder`; without one, the built-in bundle.
 
@@ -85,6 +93,8 @@ class FaceAligner:
             verify: Compare the engine with the golden values of the bundle before the first result, and refuse it if
                 they differ. None: only on GPU and Ascend, whose libraries can give wrong numbers without an error; a
                 bundle without golden values is refused there. False: never; `unverified` is then True.
+            angles: "common" for yaw, pitch and roll with the same signs for every bundle, those of SynergyNet's code;
+                "official" for those of the official code of the network, SynergyNet or 3DDFA_V2.
 
         Returns:
             An open aligner.
@@ -93,9 +103,10 @@ class FaceAligner:
             BundleError: The folder is no bundle, or a file in it was changed.
             EngineUnavailableError: The engine or the device is not available; the message says how to install it.
             EngineError: The engine cannot run the model, or its results differ from the golden values.
-            ValueError: The engine, the device or the artifact is unknown.
+            ValueError: The engine, the device, the artifact or `angles` is unknown.
         """
         bundle = Bundle.open(BUILTIN if folder is None else folder)
+        choose_pose_rule(angles, bundle.manifest.pose)  # refuses an unknown name before the engine is opened
         where = Device.parse(device)
         if engine == "auto":
             from synergy.runtime.autotune import TuneRequest, tune  # an engine that is named needs none of it
@@ -109,7 +120,7 @@ class FaceAligner:
             load_library(engine)  # while the model is hashed
         opened = open_engine(engine, model(), where, threads, isolated, options)
         try:
-            aligner = cls(bundle, chosen, opened, detector)
+            aligner = cls(bundle, chosen, opened, detector, angles)
             is_card = where.kind != "cpu"
             if verify or (verify is None and is_card):
                 from synergy.runtime.verification.replay import require_golden_answers  # CPUs are not checked each time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ IDLE_S = 0.04  # before a sample: the threads of the previous engine spin for 25
 REDUCED_PRECISION_FACTOR = 1.05  # a compute precision below float32 must be faster than float32 by more than this
 RUNS_PER_SAMPLE = 4
 TUNING_FILE_LIMIT = 1 << 20  # bytes
+OPEN_S = 0.5  # typical, to open an engine; only for the announcement
+
+logger = logging.getLogger(__name__)  # warnings appear on stderr unless the program configures logging
 
 
 class MeasuredVariant(msgspec.Struct, frozen=True):
@@ -75,7 +79,8 @@ class Tuning(msgspec.Struct, frozen=True):
 def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = False) -> tuple[MeasuredVariant, ...]:
     """The variants of a bundle on a device, fastest first: from the tuning file, or measured now.
 
-    again: measure even if the tuning file has a result. Raises EngineUnavailableError or EngineError if nothing runs.
+    Before it measures, a line on stderr says so. again: measure even if the tuning file has a result, without that
+    line. Raises EngineUnavailableError or EngineError if nothing runs.
     """
     variants = candidates(bundle, device, request)
     key = _tuning_key(bundle, device, request, variants)
@@ -85,6 +90,13 @@ def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = Fal
         runnable = {variant.key for variant in variants}
         if ranking and all(each.key in runnable for each in ranking) and _has_precision(ranking[0], device):
             return ranking
+    if not again:
+        seconds = len(variants) * (OPEN_S + WARM_UP_S + (ROUNDS + FINAL_ROUNDS / 2) * IDLE_S)
+        logger.warning(
+            "engine auto: measuring the engines of this machine once (about %.0f s); the result is kept in %s",
+            seconds,
+            _path(bundle),
+        )
     ranking = measure(bundle, variants, device, request)
     _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, ranking)])
     return ranking

@@ -25,12 +25,12 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
 
 @dataclass(frozen=True)
 class Pose:
-    """Head pose in degrees. Signs follow the network's convention (`pose` in the bundle's manifest).
+    """Head pose in degrees. The signs are the same for every bundle, unless the official angles were chosen.
 
     Attributes:
-        yaw: Rotation about the vertical axis, -90 to 90.
-        pitch: Rotation about the axis through the ears, -180 to 180.
-        roll: Rotation in the image plane, -180 to 180.
+        yaw: Rotation about the vertical axis, -90 to 90; positive: the nose points to the left of the image.
+        pitch: Rotation about the axis through the ears, -180 to 180; positive: the face looks up.
+        roll: Rotation in the image plane, -180 to 180; positive: the crown tilts to the right of the image.
 
     >>> Pose(yaw=10.0, pitch=0.0, roll=-5.0)
     Pose(yaw=10.0, pitch=0.0, roll=-5.0)
@@ -47,7 +47,7 @@ class PoseDecoder(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         param_mean: Whitening mean (62,) float32.
         param_std: Whitening standard deviation (62,) float32.
-        rule: The network's angle convention.
+        rule: Which entries of the rotation give the angles.
     """
 
     param_mean: np.ndarray
@@ -89,7 +89,7 @@ class Face:
 
     Attributes:
         landmarks: (68,3) float32 in image pixels: x right, y down, z depth in the same scale.
-        pose: Head pose in degrees.
+        pose: Head pose in degrees, computed from `rotation`.
         rotation: (3,3) float64; rows are the image's x, y (up) and z axes in the head's frame.
         box_xyxy: Face box (4,) float64 in image pixels, detected or given by the caller.
         roi_xyxy: The square (4,) float64 in image pixels that was cropped for the network.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synergy.runtime.decode import SYNERGYNET_POSE, dewhiten, euler_deg
+from synergy.runtime.decode import COMMON_POSE, dewhiten, euler_deg
 
 YAW_BINS = ((0, 30), (30, 60), (60, 90))
 MAX_POSE_DEG = 99.0  # samples with a larger angle are left out of the pose error, as the protocol does
@@ -52,7 +52,7 @@ def nme_percent(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def label_euler_deg(params: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Whitened parameters (N,62) -> yaw, pitch, roll (N,3) in degrees, with the signs of AFLW2000-3D's labels."""
-    return euler_deg(dewhiten(params, mean, std), SYNERGYNET_POSE)
+    return euler_deg(dewhiten(params, mean, std), COMMON_POSE)
 
 
 def measure(

@@ -144,11 +144,13 @@ class TestOutput:
         (image,) = json.loads(out)["images"]
         assert code == 0 and len(image["faces"]) == 1 and "1 face" in err
         assert self.run(*infer, "--quiet") == (0, "", "")
+        one_line_error(self.run(*infer, "--out", tmp_path, "--draw", "axes,mesh"), "has no dense basis")
 
     def test_native_output_is_no_part_of_the_report(self) -> None:
         code = (
             "import os; from synergy.runtime.commands.output import STDOUT, command_output, write_report\n"
             "with command_output(STDOUT):\n    os.write(1, b'native'); print('python'); write_report('report')\n"
+            "with command_output(None, quiet=True):\n    import logging; logging.getLogger('synergy.x').warning('no')\n"
             "print('after')"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -211,7 +213,7 @@ class TestInfer:
         photo = shared / "images" / "emma.jpg"
         result = synergy(
             "infer", bundles["mb05"], photo, "--engine", engine, "--boxes", emma_boxes,
-            "--out", tmp_path, "--json", tmp_path / "faces.json",
+            "--out", tmp_path, "--json", tmp_path / "faces.json", "--angles", "official",
         )  # fmt: skip
         assert result[0] == 0 and "3 faces" in result[1], result
         image = json.loads((tmp_path / "faces.json").read_text())["images"][0]

@@ -18,6 +18,7 @@ from synergy.runtime.media.image import read_image
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
 ROI_FACTOR = np.sqrt(2)  # side of the crop, relative to the longer side of the landmarks' bounding box
 MAX_POSE_DEG = 99.0  # faces with a larger angle are excluded from the pose error (protocol of FSA-Net)
+MAX_POSE_RAD = 2 * np.pi  # the published labels reach 6.13; larger values are in degrees
 FARTHEST = 8192  # pixels; larger coordinates come from damaged labels and would need huge crops
 MAT_FILE_LIMIT = 1 << 20  # bytes; the label files of AFLW2000-3D have about 4,000
 MAT_NUMBERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"single", "double"}
@@ -81,6 +82,10 @@ def read_raw_sample(path: Path) -> RawSample:
         raise DataError(f"{path}: needs {LANDMARKS} (3, {POINTS}) and {POSE} (1, 3 or more), not {landmarks.shape}")
     if not np.isfinite(pose).all():
         raise DataError(f"{path}: {POSE} has a value that is NaN or infinite")
+    if np.abs(pose).max() > MAX_POSE_RAD:
+        raise DataError(
+            f"{path}: {POSE} has {np.abs(pose).max():g}, beyond 2 pi, so it is in degrees: convert it to radians"
+        )
     check_labels(landmarks[None], f"{path}: {LANDMARKS}", place="")
     if np.abs(landmarks).max() > FARTHEST:
         raise DataError(f"{path}: {LANDMARKS} reach beyond {FARTHEST} pixels")

@@ -23,8 +23,8 @@ WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
 class Predictions:
     """Predictions for N crops: landmarks (N,2 or 3,68) crop px, y down; euler_deg (N,3) yaw, pitch, roll in degrees.
 
-    The angles have the signs of the AFLW2000-3D labels, which are those of SynergyNet, for every network. They are None
-    if the pose is unknown; pose_missing: the reason.
+    The angles have the signs of the AFLW2000-3D labels, which are the common ones, for every network. They are None if
+    the pose is unknown; pose_missing: the reason.
     """
 
     landmarks: np.ndarray
@@ -36,12 +36,11 @@ Predictor = Callable[[np.ndarray], Predictions]
 
 
 def bundle_predictor(aligner: FaceAligner) -> Predictor:
-    """A function from crops (N,120,120,3) uint8 BGR to Predictions, by an open bundle."""
-    basis = aligner.morphable
+    """A function from crops (N,120,120,3) uint8 BGR to Predictions, by an open bundle: exactly what it delivers."""
 
     def predict(crops_bgr_u8: np.ndarray) -> Predictions:
         found = aligner.predict(crops_bgr_u8)
-        return Predictions(found.landmarks, label_euler_deg(found.params, basis.param_mean, basis.param_std))
+        return Predictions(found.landmarks, found.euler_deg)
 
     return predict
 

@@ -110,8 +110,11 @@ def format_table(report: AccuracyReport) -> str:
 
 
 def format_source(report: AccuracyReport) -> str:
-    """One line to print with the table: the data, and the mean over all images."""
-    return f"{report.source}; NME over all images: {report.nme.image_mean:.3f}"
+    """One line to print with the table: the data, the mean over all images, and how many faces the MAE counts."""
+    line = f"{report.source}; NME over all images: {report.nme.image_mean:.3f}"
+    if report.mae is None:
+        return line
+    return f"{line}; MAE over {report.mae.count} of {sum(entry.count for entry in report.nme.bins)} faces"
 
 
 def _measure_nme(landmarks: np.ndarray, data: EvaluationData) -> Accuracy:

@@ -119,7 +119,8 @@ def yaw_figure(yaw_deg: np.ndarray, series: Sequence[Series], bin_edges: Sequenc
     highest, step = _scale(float(np.quantile(series[0].values, SHOWN_QUANTILE)))
     values = series[0].values
     above = values > highest
-    entries = len(series) + 1 + bool(above.any())
+    medians = median_lines(yaw_deg, series)
+    entries = len(medians) + 1 + bool(above.any())
     figure, axes = _plot_figure(LEGEND_ROW_PX * math.ceil(entries / LEGEND_COLUMNS) + 6)
     widest = max(90, math.ceil(float(np.abs(yaw_deg).max()) / 10) * 10)
     edges = sorted({side * edge for edge in bin_edges for side in (-1, 1)})
@@ -136,15 +137,20 @@ def yaw_figure(yaw_deg: np.ndarray, series: Sequence[Series], bin_edges: Sequenc
     if above.any():
         edge = np.full(int(above.sum()), highest)
         axes.plot(yaw_deg[above], edge, "^", markersize=8, alpha=0.7, label=f"above {highest:g} %", **dots)
-    for each, colour in zip(series, MEDIANS, strict=False):
-        places = np.array(running_median(yaw_deg, each.values)).reshape(-1, 2)
-        height = places[:, 1].clip(max=highest)
-        axes.plot(places[:, 0], height, color=colour, linewidth=3, label=f"median, {each.name}")
+    for (name, places), colour in zip(medians, MEDIANS, strict=False):
+        middle, height = np.array(places).T
+        axes.plot(middle, height.clip(max=highest), color=colour, linewidth=3, label=f"median, {name}")
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=LEGEND_COLUMNS, frameon=False, fontsize=SMALL_PX,
         labelcolor=SOFT, borderaxespad=0.3, handlelength=1.4, labelspacing=0.3,
     )  # fmt: skip
     return figure
+
+
+def median_lines(yaw_deg: np.ndarray, series: Sequence[Series]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Name and running median of each series that has a line: with few faces there are less than two places."""
+    lines = [(each.name, running_median(yaw_deg, each.values)) for each in series]
+    return [(name, places) for name, places in lines if len(places) > 1]
 
 
 def running_median(yaw_deg: np.ndarray, values: np.ndarray) -> list[tuple[float, float]]:

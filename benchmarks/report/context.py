@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from synergy.benchmarks.accuracy.report import OVERALL
-from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart, scatter_by_yaw
+from synergy.benchmarks.report.charts import Bar, Series, above_shown, bar_chart, median_lines, scatter_by_yaw
 from synergy.benchmarks.report.collect import ReportData, VariantResult
 from synergy.benchmarks.report.limits import limits
 from synergy.benchmarks.report.pictures import FacePicture
@@ -34,7 +34,10 @@ MB = 1e6
 JPEG_QUALITY = 88
 FARTHEST = 1e4  # crop px; keeps numbers readable for SVG where a damaged network predicts huge ones
 DATA_URI = "data:image/jpeg;base64,"
-FOLDERS = re.compile(r"(?<![\w.~/-])~?/(?:[^\s/:;,'\"()]+/)+")  # of an absolute path; the file's name is kept
+# The folders of a path that is absolute or starts with ~ or .., with spaces if it is quoted; the file's name is kept.
+QUOTED_FOLDERS = r"(?<=['\"])(?:~|\.\.)?/[^'\"\n]*/(?=[^'\"/\n]*['\"])"
+FOLDERS = re.compile(QUOTED_FOLDERS + r"|(?<![\w.~/-])(?:file://)?(?:~|\.\.)?/(?:[^\s/:;,'\"()]+/)+")
+FAMILIES = {"synergynet": "SynergyNet", "3ddfa_v2": "3DDFA_V2"}  # names of networks, by convention
 RANKS = {"best": "Smallest error", "median": "Median error", "worst": "Largest error"}
 
 
@@ -65,6 +68,7 @@ def page_context(data: ReportData) -> dict[str, Any]:
     return {
         "data": data,
         "manifest": manifest,
+        "family": FAMILIES.get(manifest.convention, manifest.convention),
         "parity": data.parity,
         "bench": data.bench,
         "verdict": verdict,
@@ -213,13 +217,13 @@ def _accuracy(data: ReportData) -> dict[str, Any]:
     edges = sorted({edge for limits_deg in YAW_BINS for edge in limits_deg})
     beyond, highest = above_shown(series[0].values)
     clipped = f" Triangles: {counted(beyond, 'face')} above {highest:g} %." if beyond else ""
+    medians = "; lines are running medians" if median_lines(data.yaw_deg, series) else ""
     bins = [(_degrees(each.range), f"n = {each.count}") for each in data.runs[0].report.nme.bins]
     return {
         "accuracy_heads": ["artifact", *bins, (_degrees(OVERALL), "all bins"), ("MAE °", "yaw pitch roll", "wide")],
         "accuracy_chart": scatter_by_yaw("NME in percent over true yaw in degrees", data.yaw_deg, series, edges),
         "accuracy_caption": (
-            f"NME in percent over true yaw. Each dot is one face with {series[0].name}; lines are running medians."
-            f"{clipped}"
+            f"NME in percent over true yaw. Each dot is one face with {series[0].name}{medians}.{clipped}"
         ),
     }
 

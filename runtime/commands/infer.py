@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from synergy import FaceAligner
     from synergy.runtime.inference.videos import VideoOptions
+    from synergy.runtime.media.drawing import Layers
     from synergy.runtime.media.video import Camera
 
 
@@ -43,6 +44,13 @@ def _ray_address(value: str | None) -> str | None:
     if value is not None and not RAY_ADDRESS.fullmatch(value):
         raise typer.BadParameter(f"give auto, local, HOST:PORT or ray://HOST:PORT, not {value!r}")
     return value
+
+
+class AnglesName(str, Enum):
+    """Conventions of yaw, pitch and roll."""
+
+    common = "common"
+    official = "official"
 
 
 class DetectorName(str, Enum):
@@ -91,8 +99,22 @@ def infer(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in.")
     ] = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYERS",
+            show_default="landmarks, axes, box, label",
+            help="What --out draws: any of landmarks, axes, box, label, mesh, depth, separated by commas.",
+        ),
+    ] = None,
     json_file: JsonOption = None,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write an OBJ file per face (needs --out).")] = False,
+    angles: Annotated[
+        AnglesName,
+        typer.Option(
+            help="Signs of yaw, pitch, roll: common, the same for every bundle, or official, of the network's own code."
+        ),
+    ] = AnglesName.common,
     redetect: Annotated[int, typer.Option(min=1, help="Video: run the detector every N frames.")] = 50,
     smooth: Annotated[bool, typer.Option(help="Video: smooth landmarks and pose over time.")] = True,
     device_precision: DevicePrecisionOption = "auto",
@@ -128,6 +150,7 @@ def infer(
 
     if mesh and out is None:
         raise typer.BadParameter("--mesh needs --out DIR")
+    layers = _layers(draw, out)
     bundle, images = _bundle_and_images(inputs)
     paths, videos = split_inputs(images)
     known = BoxFile.read(boxes) if boxes else None
@@ -137,16 +160,18 @@ def infer(
     if verify and unverified:
         raise typer.BadParameter("--verify and --unverified exclude each other")
     check = True if verify else False if unverified else None
-    setup = WorkerSetup(bundle, engine.value, device, threads, None, options, detector.value, detector_model, check)
+    setup = WorkerSetup(
+        bundle, engine.value, device, threads, None, options, detector.value, detector_model, check, angles.value
+    )
     if not videos:
-        run = PictureRun(setup, InferOptions(known, out, mesh), workers, ray, json_file)
+        run = PictureRun(setup, InferOptions(known, out, mesh, layers), workers, ray, json_file)
         raise typer.Exit(run_pictures(run, paths))
     if paths or (json_file and len(videos) > 1):
         raise ValueError("images and videos need separate commands, and so do several videos with --json")
     if known or mesh or workers or ray:
         raise ValueError("--boxes, --mesh, --workers and --ray do not apply to videos: leave them out")
     with setup.open() as aligner:
-        code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth))
+        code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth, layers))
         mark = ", NOT verified" if aligner.unverified else ""
         print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
@@ -167,19 +192,36 @@ def _bundle_and_images(inputs: list[str]) -> tuple[Path, list[str]]:
     return first, inputs[1:]
 
 
-def _video_options(json_lines: Path | None, redetect: int, smooth: bool) -> VideoOptions:
+def _layers(names: str | None, out: Path | None) -> Layers:
+    from synergy.runtime.media.drawing import Layers
+
+    if names is None:
+        return Layers()
+    if out is None:
+        raise typer.BadParameter("--draw needs --out DIR")
+    try:
+        return Layers.parse(names)
+    except ValueError as error:
+        raise typer.BadParameter(f"--draw: {error}") from None
+
+
+def _video_options(json_lines: Path | None, redetect: int, smooth: bool, layers: Layers) -> VideoOptions:
     from synergy.runtime.inference.videos import VideoOptions
     from synergy.runtime.tracking.smoothing import OneEuro
     from synergy.runtime.tracking.tracker import TrackOptions
 
-    return VideoOptions(json_lines=json_lines, tracking=TrackOptions(redetect, OneEuro() if smooth else None))
+    tracking = TrackOptions(redetect, OneEuro() if smooth else None)
+    return VideoOptions(json_lines=json_lines, tracking=tracking, layers=layers)
 
 
 def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path | None, options: VideoOptions) -> int:
     """The exit status. A bad video is reported and skipped; Ctrl-C ends the command after the current frame."""
     from synergy.runtime.errors import MediaError
+    from synergy.runtime.inference.overlay import mesh_triangles
     from synergy.runtime.inference.videos import video_outputs
 
+    if options.layers.need_mesh:
+        mesh_triangles(aligner)  # a bundle without a mesh is refused before the first frame
     overlays = video_outputs(sources, out) if out else [None] * len(sources)
     code = 0
     with interruptible() as interrupted:

@@ -133,7 +133,7 @@ def _key(run: PictureRun, compute_precision: str) -> str:
         version(PACKAGE).encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
-        repr((out and out.absolute(), run.options.mesh, compute_precision)).encode(),
+        repr((out and out.absolute(), run.options.mesh, run.options.layers, compute_precision)).encode(),
         *(file.read_bytes() if file else b"" for file in files),
         b"" if boxes is None else msgspec.json.encode(boxes.entries),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+LOGGER = logging.getLogger("synergy")  # of all modules
 STDOUT = Path("-")  # as the value of --json
 
 _report_stream: ContextVar[TextIO | None] = ContextVar("report_stream", default=None)
@@ -70,15 +72,19 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def command_output(json_file: Path | None, quiet: bool = False) -> Iterator[None]:
-    """Normal output goes to stderr while the report goes to stdout, and nowhere if `quiet`."""
+    """Normal output goes to stderr while the report goes to stdout; if `quiet`, it goes nowhere, nor do warnings."""
     if json_file != STDOUT and not quiet:
         yield
         return
     with open(os.devnull, "w") as nowhere, _redirected_stdout(nowhere if quiet else sys.stderr) as stdout:  # noqa: PTH123
         tokens = (_report_stream.set(stdout), _is_quiet.set(quiet))
+        level = LOGGER.level
+        if quiet:
+            LOGGER.setLevel(logging.ERROR)
         try:
             yield
         finally:
+            LOGGER.setLevel(level)
             _report_stream.reset(tokens[0])
             _is_quiet.reset(tokens[1])
 

@@ -55,6 +55,7 @@ class FacePool:
         threads: int = 1,
         artifact: str | None = None,
         options: EngineOptions = DEFAULT_OPTIONS,
+        angles: str = "common",
     ) -> FacePool:
         """Open the bundle in `folder` in worker processes on this machine.
 
@@ -66,6 +67,7 @@ class FacePool:
             threads: CPU threads of each engine.
             artifact: As for `FaceAligner.load`.
             options: As for `FaceAligner.load`.
+            angles: As for `FaceAligner.load`.
 
         Returns:
             An open pool.
@@ -74,7 +76,7 @@ class FacePool:
             ValueError: `workers` is less than 1, or as for `FaceAligner.load`.
             BundleError, EngineUnavailableError, EngineError: As for `FaceAligner.load`.
         """
-        setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options)
+        setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options, angles=angles)
         return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Iterator[Prediction]:

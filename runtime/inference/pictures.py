@@ -12,9 +12,10 @@ import numpy as np
 from synergy.runtime.aligner import FaceAligner, detections_from_boxes
 from synergy.runtime.errors import EngineError, MediaError
 from synergy.runtime.faces import Face, FaceCrops
+from synergy.runtime.inference.overlay import draw_overlay, mesh_triangles
 from synergy.runtime.inference.records import ImageRecord, failed_record, image_record
 from synergy.runtime.media.box_file import BoxFile
-from synergy.runtime.media.drawing import draw_faces
+from synergy.runtime.media.drawing import DEFAULT_LAYERS, Layers
 from synergy.runtime.media.image import decode_image, read_image, write_image
 from synergy.runtime.media.inputs import output_paths
 from synergy.runtime.media.obj import write_obj
@@ -32,8 +33,8 @@ class PictureJob:
     """One picture to process.
 
     boxes: (F,4) in image px, None to run the detector. overlay: path of the overlay picture, None for none. mesh: write
-    OBJ files beside the overlay. error: why the picture cannot be processed. data: the file's bytes; `path` is then
-    only its name.
+    OBJ files beside the overlay. layers: what the overlay shows. error: why the picture cannot be processed. data: the
+    file's bytes; `path` is then only its name.
     """
 
     path: Path | str
@@ -42,15 +43,18 @@ class PictureJob:
     mesh: bool = False
     error: str | None = None
     data: bytes | None = None
+    layers: Layers = DEFAULT_LAYERS
 
 
 @dataclass(frozen=True)
 class InferOptions:
-    """boxes: known boxes instead of the detector. out: folder of the overlays, None for none. mesh: OBJ files there."""
+    """boxes: known boxes instead of the detector. out: folder of the overlays, None for none. mesh: OBJ files there.
+    layers: what the overlays show."""
 
     boxes: BoxFile | None = None
     out: Path | None = None
     mesh: bool = False
+    layers: Layers = DEFAULT_LAYERS
 
 
 def picture_jobs(paths: Sequence[Path], options: InferOptions) -> list[PictureJob]:
@@ -69,13 +73,14 @@ def infer_pictures(aligner: FaceAligner, jobs: Iterable[PictureJob]) -> Iterator
     """Yield one record per picture, in order, after its overlay and meshes were written.
 
     All faces go through the engine together, or in several runs if the pictures kept for overlays need much memory.
-    Raises BundleError if meshes are requested and the bundle has no dense basis. An error of one picture is in its
-    record.
+    Raises BundleError if meshes are requested and the bundle has none. An error of one picture is in its record.
     """
     waiting: list[_CroppedImage] = []
     for job in jobs:
         if job.mesh:
             aligner.dense_basis()  # checked first; the mesh head needs its triangles too
+        if job.overlay is not None and job.layers.need_mesh:
+            mesh_triangles(aligner)
         waiting.append(_crop(aligner, job))
         if sum(each.kept_pixels for each in waiting) > MAX_KEPT_PIXELS:
             yield from _align(aligner, waiting)
@@ -104,7 +109,7 @@ def _job(path: Path, overlay: Path | None, options: InferOptions) -> PictureJob:
         return PictureJob(name, error=f"{name}: the name is not UTF-8, which JSON requires: rename the file")
     try:
         boxes = None if options.boxes is None else options.boxes.boxes_for(path)
-        return PictureJob(path, boxes, overlay, options.mesh)
+        return PictureJob(path, boxes, overlay, options.mesh, layers=options.layers)
     except MediaError as error:
         return PictureJob(path, error=str(error))
 
@@ -152,7 +157,7 @@ def _record(aligner: FaceAligner, cropped: _CroppedImage, faces: Sequence[Face])
         return failed_record(path, cropped.error, size_wh)
     try:
         if cropped.canvas_bgr is not None and cropped.job.overlay is not None:
-            write_image(cropped.job.overlay, draw_faces(cropped.canvas_bgr, faces))
+            write_image(cropped.job.overlay, draw_overlay(aligner, cropped.canvas_bgr, faces, cropped.job.layers))
             _write_meshes(aligner, faces, cropped.job)
         return image_record(path, size_wh, faces)
     except (MediaError, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.decode import dewhiten, vertices
+from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
 from synergy.runtime.engines import Engine
 from synergy.runtime.faces import PoseDecoder, Prediction
 from synergy.runtime.specs import DYNAMIC
@@ -18,15 +18,16 @@ MAX_BATCH_ON_CARD = 1024
 class CropPredictor:
     """The network of a bundle on an open engine.
 
-    morphable: bases and whitening of the bundle; pose: decodes angles by the bundle's convention.
+    morphable: bases and whitening of the bundle; pose: decodes the angles.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        """Raises BundleError if the bundle's bases cannot be read."""
+    def __init__(self, bundle: Bundle, engine: Engine, angles: str = "common") -> None:
+        """angles: as for `FaceAligner.load`. Raises BundleError if the bundle's bases cannot be read."""
         self.bundle = bundle
         self.engine = engine
         self.morphable = bundle.morphable()
-        self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, bundle.manifest.pose)
+        rule = choose_pose_rule(angles, bundle.manifest.pose)
+        self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, rule)
         self.input = bundle.manifest.inputs[0]
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:

@@ -51,10 +51,13 @@ class FaceActor:
         threads: int = 1,
         detector: str = "auto",
         detector_model: str | None = None,
+        angles: str = "common",
     ) -> None:
         """The arguments are those of `WorkerSetup`, the errors those of `FaceAligner.load`."""
         model = Path(detector_model) if detector_model else None
-        setup = WorkerSetup(Path(bundle), engine, device, threads, detector=detector, detector_model=model)
+        setup = WorkerSetup(
+            Path(bundle), engine, device, threads, detector=detector, detector_model=model, angles=angles
+        )
         self.pool = FacePool(setup, LocalWorker, 1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.files import whole_file
+from synergy.runtime.inference.overlay import draw_overlay
 from synergy.runtime.inference.records import FrameRecord, tracked_record
-from synergy.runtime.media.drawing import FONT, SHADE, WHITE, draw_faces
+from synergy.runtime.media.drawing import DEFAULT_LAYERS, FONT, SHADE, WHITE, Layers
 from synergy.runtime.media.inputs import output_paths
 from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter
 from synergy.runtime.opencv import cv2
@@ -27,11 +28,13 @@ FRAMES_AHEAD = 4  # per thread; more would need more memory without being faster
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """overlay, json_lines: files to write, None for none. tracking: options of the tracker."""
+    """overlay, json_lines: files to write, None for none. tracking: options of the tracker. layers: what the overlay
+    shows; meshes are not smoothed."""
 
     overlay: Path | None = None
     json_lines: Path | None = None
     tracking: TrackOptions = field(default_factory=TrackOptions)
+    layers: Layers = DEFAULT_LAYERS
 
 
 def video_outputs(sources: Sequence[Path | Camera], folder: Path) -> list[Path]:
@@ -58,7 +61,7 @@ def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions
         for frame, faces in _tracked(aligner, reader, options.tracking, stack):
             record = FrameRecord(frame.index, frame.time_s, [tracked_record(face) for face in faces])
             if video:
-                video.write(_draw_ids(draw_faces(frame.image_bgr, faces), faces))
+                video.write(_draw_ids(draw_overlay(aligner, frame.image_bgr, faces, options.layers), faces))
             if lines:
                 lines.write(msgspec.json.encode(record) + b"\n")
             yield record

@@ -31,8 +31,8 @@ def default_workers(threads: int = 1) -> int:
 class WorkerSetup:
     """What a worker opens. Plain data, since it is sent to other processes and machines.
 
-    engine, device, threads, artifact, options, verify: as for `FaceAligner.load`; detector, detector_model: as for
-    `runtime.detection.detector.make_detector`.
+    engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model: as
+    for `runtime.detection.detector.make_detector`.
     """
 
     bundle: Path
@@ -44,6 +44,7 @@ class WorkerSetup:
     detector: str = "auto"
     detector_model: Path | None = None
     verify: bool | None = None
+    angles: str = "common"
 
     @property
     def label(self) -> str:
@@ -80,6 +81,7 @@ class WorkerSetup:
             detector,
             options=self.options,
             verify=self.verify,
+            angles=self.angles,
         )
 
 

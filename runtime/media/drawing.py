@@ -1,14 +1,15 @@
-"""Draw faces on an image: contours coloured by depth, head axes, box and pose label."""
+"""Draw faces on an image: contours coloured by depth, head axes, box, pose label and mesh."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 
 from synergy.runtime.crop import check_image
+from synergy.runtime.media.surface import Surface, draw_surface
 from synergy.runtime.opencv import cv2
 
 Colour = tuple[int, int, int]  # blue, green, red
@@ -67,23 +68,58 @@ class FaceLike(Protocol):
 
 @dataclass(frozen=True)
 class Layers:
-    """What to draw of each face."""
+    """What to draw of each face.
 
-    contours: bool = True
+    landmarks: as contours. label: the angles, above the box. mesh: a lit surface. depth: the mesh, coloured by depth.
+    """
+
+    landmarks: bool = True
     axes: bool = True
     box: bool = True
     label: bool = True
+    mesh: bool = False
+    depth: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Layers:
+        """The layers named in a list such as "mesh,axes". Raises ValueError for another name."""
+        valid = [field.name for field in fields(cls)]
+        names = [name.strip() for name in text.split(",")]
+        for name in names:
+            if name not in valid:
+                raise ValueError(f"unknown layer {name!r}: use {', '.join(valid)}, separated by commas")
+        return cls(**{name: name in names for name in valid})
+
+    @property
+    def need_mesh(self) -> bool:
+        """Whether `draw_faces` needs the surfaces of the faces."""
+        return self.mesh or self.depth
 
 
-def draw_faces(image_bgr: np.ndarray, faces: Sequence[FaceLike], layers: Layers | None = None) -> np.ndarray:
+DEFAULT_LAYERS = Layers()
+
+
+def draw_faces(
+    image_bgr: np.ndarray,
+    faces: Sequence[FaceLike],
+    layers: Layers | None = None,
+    surfaces: Sequence[Surface] = (),
+) -> np.ndarray:
     """A copy of the image (H,W,3) uint8 BGR with the faces drawn on it; strokes and text scale with the face's size.
 
-    Raises ValueError if the image is not (H,W,3) uint8, or an array of a face has another shape or is not finite.
+    surfaces: the mesh of each face, for the layers `mesh` and `depth`. Raises ValueError if the image is not (H,W,3)
+    uint8, an array of a face has another shape or is not finite, or a surface is missing.
     """
     check_image(image_bgr)
     canvas = np.ascontiguousarray(image_bgr).copy()
+    layers = layers or DEFAULT_LAYERS
+    if layers.need_mesh:
+        if len(surfaces) != len(faces):
+            raise ValueError(f"the layers mesh and depth need one surface per face: {len(faces)}, not {len(surfaces)}")
+        for surface in surfaces:
+            draw_surface(canvas, surface, layers.mesh, layers.depth)
     for face in faces:
-        _draw_face(canvas, face, layers or Layers())
+        _draw_face(canvas, face, layers)
     return canvas
 
 
@@ -102,7 +138,7 @@ def _draw_face(canvas: np.ndarray, face: FaceLike, layers: Layers) -> None:
     size = float(np.sqrt(np.prod(np.ptp(points[:, :2], axis=0))))
     if layers.box:
         _draw_box(canvas, box, size)
-    if layers.contours:
+    if layers.landmarks:
         _draw_contours(canvas, points, size)
     if layers.axes:
         _draw_axes(canvas, points[NOSE_TIP, :2], rotation, size)

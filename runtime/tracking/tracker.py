@@ -107,8 +107,8 @@ class FaceTracker:
             if cut:
                 self._lost.clear()  # faces of the scene before the cut are not expected to come back
             self._schedule.detected(self._frame, faces_missing=bool(self._lost) or not self._tracks)
-        convention = self.aligner.bundle.manifest.pose
-        return [track.to_face(self._time_s, convention) for track in sorted(self._tracks, key=lambda track: track.id)]
+        rule = self.aligner.pose.rule
+        return [track.to_face(self._time_s, rule) for track in sorted(self._tracks, key=lambda track: track.id)]
 
     def _advance(self, time_s: float | None) -> None:
         now = self._time_s + FRAME_S if time_s is None else time_s
@@ -238,8 +238,8 @@ class _Track:
         self.observation, self.seen_s = observation, time_s
         self.is_confirmed = self.is_confirmed or observation.is_stable
 
-    def to_face(self, time_s: float, convention: PoseRule) -> TrackedFace:
-        changes = {"box_xyxy": self.box_xyxy} if self.smoother is None else self.smoother(self.face, time_s, convention)
+    def to_face(self, time_s: float, rule: PoseRule) -> TrackedFace:
+        changes = {"box_xyxy": self.box_xyxy} if self.smoother is None else self.smoother(self.face, time_s, rule)
         return TrackedFace(**{**vars(self.face), **changes, "score": self.score}, id=self.id)
 
 
@@ -250,7 +250,7 @@ class _Smoother:
     def __init__(self, constants: OneEuro) -> None:
         self._filter = OneEuroFilter(constants)
 
-    def __call__(self, face: Face, time_s: float, convention: PoseRule) -> dict[str, Any]:
+    def __call__(self, face: Face, time_s: float, rule: PoseRule) -> dict[str, Any]:
         """The smoothed fields of the face, by name."""
         refined = () if face.refined_landmarks is None else (face.refined_landmarks,)
         points = np.concatenate([face.rotation[:2], face.landmarks, *refined])
@@ -262,7 +262,7 @@ class _Smoother:
             "landmarks": landmarks[:68],
             "refined_landmarks": landmarks[68:] if refined else None,
             "rotation": rotation,
-            "pose": Pose(*rotation_to_euler_deg(rotation[None], convention)[0].tolist()),
+            "pose": Pose(*rotation_to_euler_deg(rotation[None], rule)[0].tolist()),
             "box_xyxy": box_of(landmarks[:68]),
         }
 

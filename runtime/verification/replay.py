@@ -8,7 +8,7 @@ import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.decode import dewhiten, vertices
+from synergy.runtime.decode import dewhiten, rotation_to_euler_deg, vertices
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.variants import Variant
@@ -39,7 +39,7 @@ def check_picture(aligner: FaceAligner, variant: Variant, golden: Golden) -> Ite
     (face,) = aligner.align(picture.image_bgr, picture.box_xyxy[None])
     factor = _factor(manifest) * PRECISION_FACTORS[variant.precision]
     tolerance_px = picture_tolerance(manifest, face.roi_xyxy, variant.precision)
-    pose = np.array([face.pose.yaw, face.pose.pitch, face.pose.roll])
+    (pose,) = rotation_to_euler_deg(face.rotation[None], manifest.pose)  # golden values hold the official angles
     differences = {
         "picture_landmarks": (face.landmarks - picture.landmarks, tolerance_px, picture.landmarks),
         "picture_pose": (_angle(pose - picture.euler_deg), PICTURE_POSE_DEG * factor, picture.euler_deg),

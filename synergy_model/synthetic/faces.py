@@ -20,6 +20,7 @@ from synergy.runtime.decode import (
     model_points,
     vertices,
 )
+from synergy.runtime.media.rasterizer import product
 from synergy.synergy_model.synthetic.appearance import draw_appearance
 from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude
 from synergy.synergy_model.synthetic.morphable_bases import (
@@ -29,7 +30,6 @@ from synergy.synergy_model.synthetic.morphable_bases import (
     SHAPE_DIM,
     procedural_morphable,
 )
-from synergy.synergy_model.synthetic.rasterizer import product
 from synergy.synergy_model.synthetic.shading import draw
 
 SIDE = 120  # crop pixels

@@ -11,11 +11,11 @@ from functools import cache
 
 import numpy as np
 
+from synergy.runtime.media.rasterizer import product, rasterize
 from synergy.synergy_model.synthetic.appearance import LIGHTS, light_directions
 from synergy.synergy_model.synthetic.head_mesh import MOUTH, SKIN, TEETH
 from synergy.synergy_model.synthetic.morphable_bases import MICROMETRES, procedural_morphable
 from synergy.synergy_model.synthetic.props import bust
-from synergy.synergy_model.synthetic.rasterizer import product, rasterize
 from synergy.synergy_model.synthetic.texture import MASKED_Z
 
 FACE = 4  # the part of SKIN that the masks of `texture` cover

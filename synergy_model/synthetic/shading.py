@@ -8,11 +8,11 @@ from functools import cache, lru_cache
 import cv2
 import numpy as np
 
+from synergy.runtime.media.rasterizer import product, rasterize
 from synergy.synergy_model.synthetic import texture
 from synergy.synergy_model.synthetic.albedo import NOISE_ORIGIN, albedo, hair_depth
 from synergy.synergy_model.synthetic.appearance import CLEAR_GLASSES, LIGHTS, LONG, NO_GLASSES, Appearance
 from synergy.synergy_model.synthetic.props import FRAME, Prop, curtain, glasses
-from synergy.synergy_model.synthetic.rasterizer import product, rasterize
 from synergy.synergy_model.synthetic.scene import irradiance, scene, vertex_normals
 
 NECK_PIVOT = np.array([0.0, -70.0, 0.0], dtype=np.float32)

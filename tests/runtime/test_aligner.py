@@ -17,6 +17,7 @@ from synergy.runtime import variants
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
+from synergy.runtime.decode import COMMON_POSE, rotation, rotation_to_euler_deg
 from synergy.runtime.engines import ENGINES, available
 from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
@@ -43,7 +44,7 @@ def opened(request: pytest.FixtureRequest, bundles: dict[str, Path]) -> Iterator
     arch, engine, artifact = request.param
     if not available(engine).ok:
         pytest.skip(available(engine).detail)
-    with FaceAligner.load(bundles[arch], engine=engine, artifact=artifact) as aligner:
+    with FaceAligner.load(bundles[arch], engine=engine, artifact=artifact, angles="official") as aligner:
         yield arch, aligner
 
 
@@ -135,7 +136,25 @@ def test_any_number_of_crops(aligner: FaceAligner, emma: dict[str, np.ndarray], 
     assert found.euler_deg.shape == (count, 3)
     assert found.params.dtype == found.landmarks.dtype == np.float32 and found.euler_deg.dtype == np.float64
     assert np.allclose(found.params, emma["param_whitened"][order], rtol=0, atol=REAL_PARAMS_ATOL)
-    assert np.allclose(found.euler_deg, emma["pose_yaw_pitch_roll_deg"][order], rtol=0, atol=REAL_EULER_ATOL)
+    expected = rotation_to_euler_deg(rotation(emma["param"]), COMMON_POSE)[order]
+    assert np.allclose(found.euler_deg, expected, rtol=0, atol=REAL_EULER_ATOL)
+
+
+def test_angles_are_common_unless_official_ones_are_chosen(
+    aligner: FaceAligner, bundles: dict[str, Path], emma: dict[str, np.ndarray], photos: dict[str, np.ndarray]
+) -> None:
+    common = aligner.align(photos["emma"], emma["box"][:, :4])
+    for face in common:
+        expected = rotation_to_euler_deg(face.rotation[None], COMMON_POSE)[0]
+        assert [face.pose.yaw, face.pose.pitch, face.pose.roll] == expected.tolist()
+        assert face.pose.yaw > 0 and face.landmarks[30, 0] < face.landmarks[[0, 16], 0].mean()  # faces image left
+    with FaceAligner.load(bundles["mb05"], engine="onnx", threads=1, angles="official") as official:
+        (face,) = official.align(photos["emma"], emma["box"][:1, :4])
+        expected = emma["pose_yaw_pitch_roll_deg"][0]
+        assert np.allclose([face.pose.yaw, face.pose.pitch, face.pose.roll], expected, rtol=0, atol=REAL_EULER_ATOL)
+        assert face.pose.pitch * common[0].pose.pitch < 0
+    with pytest.raises(ValueError, match="unknown angles 'other': use common or official"):
+        FaceAligner.load(bundles["mb05"], engine="onnx", angles="other")
 
 
 def test_no_crops_on_every_engine(opened: tuple[str, FaceAligner]) -> None:

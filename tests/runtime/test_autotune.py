@@ -97,10 +97,12 @@ def test_fastest_first(bundle: Bundle, opened: list) -> None:
     assert ("mindspore", "mindir", 1) not in opened  # others are here
 
 
-def test_measured_once(bundle: Bundle, opened: list) -> None:
+def test_measured_once(bundle: Bundle, opened: list, caplog: pytest.LogCaptureFixture) -> None:
     first = tune(bundle, CPU, TuneRequest())
     count = len(opened)
     assert tune(bundle, CPU, TuneRequest()) == first and len(opened) == count
+    (said,) = caplog.messages
+    assert said.startswith("engine auto: measuring the engines of this machine once") and "tuning.json" in said
     assert tune(bundle, CPU, TuneRequest(), again=True) != () and len(opened) == 2 * count
 
 

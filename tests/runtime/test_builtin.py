@@ -13,7 +13,7 @@ import pytest
 from synergy.benchmarks.parity.verify import VerifyOptions, verify_bundle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import BUILTIN, Bundle
-from synergy.runtime.media.image import write_image
+from synergy.runtime.media.image import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
 NOSE_TIP = 30
@@ -49,6 +49,20 @@ def test_three_lines_of_python(portrait_bgr: np.ndarray, tmp_path: Path) -> None
     assert abs(face.landmarks[NOSE_TIP, :2] - known.landmarks[NOSE_TIP, :2]).max() < 12
     assert 180 < known.landmarks[NOSE_TIP, 0] < 270 and 110 < known.landmarks[NOSE_TIP, 1] < 160
     assert abs(known.pose.yaw) < 30 and abs(known.pose.pitch) < 30 and abs(known.pose.roll) < 20
+
+
+def test_the_mesh_is_drawn_where_the_face_is(
+    synergy: Callable[..., tuple[int, str, str]], portrait_bgr: np.ndarray, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "photo.png", portrait_bgr)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([list(BOX)]))
+    infer = ("infer", tmp_path / "photo.png", "--engine", "onnx", "--boxes", boxes, "--out", tmp_path / "out")
+    code, _, err = synergy(*infer, "--draw", "mesh")
+    assert code == 0, err
+    changed = (read_image(tmp_path / "out" / "photo.png") != portrait_bgr).any(axis=2)
+    left, top, right, bottom = map(int, BOX)
+    assert changed[top + 10 : bottom - 10, left + 10 : right - 10].mean() > 0.95 and not changed[300:].any()
 
 
 def test_the_command_without_a_bundle(

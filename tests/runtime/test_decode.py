@@ -9,6 +9,7 @@ import pytest
 
 from synergy.runtime.crop import roi_to_image
 from synergy.runtime.decode import (
+    COMMON_POSE,
     DDFA_V2_FRAME,
     DDFA_V2_POSE,
     SYNERGYNET_FRAME,
@@ -204,3 +205,20 @@ def test_parameters_must_be_62(shape: tuple[int, ...]) -> None:
 def test_a_pose_rule_names_matrix_entries(rc: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="3x3"):
         PoseRule(pitch_rc=rc, roll_rc=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("angles", "point", "moved_xy"),
+    [
+        ((30, 0, 0), (0, 0, 1), (-0.5, 0)),  # + yaw: the nose points to the left of the image
+        ((0, 30, 0), (0, 0, 1), (0, 0.5)),  # + pitch: the nose points up
+        ((0, 0, 30), (0, 1, 0), (0.5, 3**0.5 / 2)),  # + roll: the crown tilts to the right of the image
+    ],
+)
+def test_signs_of_the_common_angles(
+    angles: tuple[int, int, int], point: tuple[int, int, int], moved_xy: tuple[float, float]
+) -> None:
+    """The table of docs/pose.md; x right, y up, z to the viewer."""
+    (rotated,) = euler_deg_to_rotation(np.array([angles], float))
+    np.testing.assert_allclose((rotated @ point)[:2], moved_xy, atol=1e-9)
+    np.testing.assert_allclose(rotation_to_euler_deg(rotated[None], COMMON_POSE), [angles], atol=1e-9)

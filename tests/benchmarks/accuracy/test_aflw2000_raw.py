@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from synergy.benchmarks.accuracy import aflw2000_raw
-from synergy.benchmarks.accuracy.aflw2000_raw import LANDMARKS, POSE, read_mat
+from synergy.benchmarks.accuracy.aflw2000_raw import LANDMARKS, POSE, read_mat, read_raw_sample
 from synergy.benchmarks.accuracy.data import DataError
 
 NAMES = (LANDMARKS, POSE)
@@ -128,3 +128,9 @@ def test_scipy_is_missing(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_file(made: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_mat(made, ["a"])
+
+
+def test_labels_in_degrees_are_refused(made: Path) -> None:
+    save(made, **{LANDMARKS: np.random.default_rng(0).uniform(0, 99, (3, 68)), POSE: [[12.0, 30.0, -5.0]]})
+    with pytest.raises(DataError, match=r"Pose_Para has 30, beyond 2 pi, so it is in degrees"):
+        read_raw_sample(made)

@@ -219,6 +219,13 @@ class TestCharts:
         assert len(points.get_xdata()) == 999 and above.get_xydata().tolist() == [[80.0, 4.0]]
         assert above_shown(values) == (1, 4.0)
 
+    def test_the_legend_names_what_is_drawn(self) -> None:
+        """Eight faces have no running median."""
+        for count, names in ((8, ["one face"]), (200, ["one face", "median, s"])):
+            axes = yaw_figure(np.linspace(-80, 80, count), [Series("s", np.full(count, 4.0))], (0,)).axes[0]
+            assert [text.get_text() for text in axes.get_legend().get_texts()] == names
+            assert all(len(line.get_xdata()) for line in axes.lines)
+
     def test_yaw_beyond_90(self) -> None:
         axes = yaw_figure(np.array([-104.0, 104.0]), [Series("s", np.ones(2))], (0, 90)).axes[0]
         assert axes.get_xlim() == (-110, 110)
@@ -296,6 +303,9 @@ class TestPage:
             assert words in text
         assert "uint8 (N, 120, 120, 3)" in text and "2024-05-06 07:08 UTC" in text and "48 circles" in text
         assert "1.20" in text and "2.10.0" in text and "A processor" in text
+        assert "SynergyNet with backbone mobilenet_v2" in text
+        other = dataclasses.replace(data, manifest=manifest(convention="3ddfa_v2", arch="mb05"))
+        assert "3DDFA_V2 with backbone mb05" in page(other).text
 
     def test_needs_nothing_from_outside(self, data: ReportData) -> None:
         html, found = re.sub(r' xmlns(:xlink)?="[^"]*"', "", render(data)), page(data)

@@ -134,6 +134,7 @@ def test_a_difference_that_is_not_a_number_is_read_as_a_failure(folder: Path, tm
         ("/home/user/.local/share/lite/libx.so: cannot open", "libx.so: cannot open"),
         ("not installed in /opt/a/b (see ~/notes/x.txt)", "not installed in b (see x.txt)"),
         ("22 crops/s, 1/2, model.ms on lite", "22 crops/s, 1/2, model.ms on lite"),
+        ("no '/data/Jane Doe/net.onnx', ../../a/b.ckpt, file:///c/d.so", "no 'net.onnx', b.ckpt, d.so"),
     ],
 )
 def test_folders_are_removed_from_messages(text: str, expected: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from synergy.runtime.decode import DDFA_V2_POSE, euler_deg, rotation
 from synergy.runtime.media.drawing import AXIS_COLOURS, CONTOURS, NOSE_TIP, Layers, draw_faces, head_axes
 
-NOTHING = Layers(contours=False, axes=False, box=False, label=False)
+NOTHING = Layers(landmarks=False, axes=False, box=False, label=False)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class TestDrawFaces:
     def test_no_layers_change_nothing(self) -> None:
         assert not changed(grey(), a_face(), layers=NOTHING).any()
 
-    @pytest.mark.parametrize("layer", ["contours", "axes", "box", "label"])
+    @pytest.mark.parametrize("layer", ["landmarks", "axes", "box", "label"])
     def test_each_layer_by_itself(self, layer: str) -> None:
-        fields = {"contours": False, "axes": False, "box": False, "label": False, layer: True}
+        fields = {"landmarks": False, "axes": False, "box": False, "label": False, layer: True}
         mask = changed(grey(), a_face(), layers=Layers(**fields))
         assert 0 < mask.mean() < 0.2
 
@@ -126,7 +126,7 @@ def test_contours_join_every_point_once() -> None:
 
 
 class TestLabel:
-    layers = Layers(contours=False, axes=False, box=False)
+    layers = Layers(landmarks=False, axes=False, box=False)
 
     @pytest.mark.parametrize("background", [0, 128, 255])
     def test_is_readable_on_any_background(self, background: int) -> None:
@@ -165,7 +165,7 @@ class TestHeadAxes:
     def test_colours(self, axis: int) -> None:
         """x red to the right, y green upwards."""
         face = a_face()
-        drawn = draw_faces(grey(), [face], Layers(contours=False, box=False, label=False))
+        drawn = draw_faces(grey(), [face], Layers(landmarks=False, box=False, label=False))
         rows, columns = np.nonzero((drawn == AXIS_COLOURS[axis]).all(axis=2))
         offset = np.array([columns.mean(), rows.mean()]) - face.landmarks[NOSE_TIP, :2]
         assert offset @ head_axes(np.eye(3))[axis] > 20

@@ -73,7 +73,7 @@ class World:
     runs: list[int] = field(default_factory=list)  # crops of every engine run of the newest frame
     boxes: list[np.ndarray] | None = None
     score: float = 0.5
-    bundle: object = field(default_factory=lambda: SimpleNamespace(manifest=SimpleNamespace(pose=SYNERGYNET_POSE)))
+    pose: object = field(default_factory=lambda: SimpleNamespace(rule=SYNERGYNET_POSE))
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
+
+from synergy.runtime.opencv import cv2
 
 DEPTH_LEVELS = 2**24  # steps between the farthest and the nearest vertex; float32 resolves no more
 MIN_AREA = 1e-6  # square pixels (twice the area): thinner triangles have no stable barycentrics

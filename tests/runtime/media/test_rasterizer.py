@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from synergy.synergy_model.synthetic.rasterizer import SINGLE_THREAD_PRODUCT, TILE_H, TILE_W, product, rasterize
+from synergy.runtime.media.rasterizer import SINGLE_THREAD_PRODUCT, TILE_H, TILE_W, product, rasterize
 
 SIZE_WH = (20, 16)
 # Counter-clockwise as seen, y down: left bottom, right bottom, top.

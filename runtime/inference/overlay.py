@@ -1,0 +1,32 @@
+"""Draw the faces of an image, with their meshes where the layers need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from synergy.runtime.aligner import FaceAligner
+from synergy.runtime.errors import BundleError
+from synergy.runtime.faces import Face
+from synergy.runtime.media.drawing import Layers, draw_faces
+from synergy.runtime.media.surface import Surface
+
+
+def draw_overlay(aligner: FaceAligner, image_bgr: np.ndarray, faces: Sequence[Face], layers: Layers) -> np.ndarray:
+    """A copy of the image (H,W,3) uint8 BGR with the faces of this aligner drawn on it; errors as `mesh_triangles`."""
+    if not layers.need_mesh:
+        return draw_faces(image_bgr, faces, layers)
+    triangles = mesh_triangles(aligner)
+    return draw_faces(image_bgr, faces, layers, [Surface(aligner.mesh(face), triangles) for face in faces])
+
+
+def mesh_triangles(aligner: FaceAligner) -> np.ndarray:
+    """The triangles (T,3) of the mesh. Raises BundleError, saying how to get them, if the bundle has none."""
+    triangles = aligner.dense_basis().triangles
+    if not len(triangles):
+        raise BundleError(
+            f"{aligner.bundle.folder} has no triangles, so its mesh cannot be drawn: convert the checkpoint with "
+            "--morphable FILE.npz (u, w_shp, w_exp, triangles) and export it again"
+        )
+    return triangles
