@@ -224,7 +224,7 @@ def _bare_openvino(engine: Any) -> Run:
     places = engine.output_indices
 
     def run(crops: np.ndarray) -> list[np.ndarray]:
-        found = engine.request_for(len(crops)).infer([crops], share_inputs=True).to_tuple()
+        found = engine.model_for(len(crops)).free[0].infer([crops], share_inputs=True).to_tuple()
         return [found[place] for place in places]
 
     return run

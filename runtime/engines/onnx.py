@@ -41,6 +41,8 @@ class OnnxEngine(Engine):
     formats = ("onnx",)
     reduced_precisions: ClassVar = {"fp16": ("ascend",)}  # the CUDA provider has no such option
     supports_affinity = True
+    parallel_runs = True
+    survives_fork = True
 
     @classmethod
     def available(cls) -> Availability:
@@ -71,14 +73,12 @@ class OnnxEngine(Engine):
         self.output_names = [spec.name for spec in model.outputs]
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        if self.session is None:
-            raise EngineError(f"this {self.name} engine is closed")
         try:
             return self.session.run(self.output_names, dict(zip(self.input_names, arrays, strict=True)))
         except Exception as error:  # its exception classes share no base but Exception
             raise EngineError(f"onnxruntime failed: {first_line(error)}") from None
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self.session = None
 
 
