@@ -90,7 +90,7 @@ class FaceAligner(ProcessBound):
             engine: "lite", "onnx", "openvino", "mindspore", or "auto" for the fastest engine, artifact, number of
                 threads and verified compute precision, measured once per machine and bundle.
             device: "cpu", "gpu[:N]" or "ascend[:N]".
-            threads: CPU threads; None for all cores.
+            threads: CPU threads, at most the number of cores; None for all cores.
             artifact: File name or format of the model in the bundle; None for the one that the engine prefers.
             detector: Face detector for `detect`; None for YuNet if it is installed, else the cascades of OpenCV.
             isolated: Run the engine in a child process, so that a crash in a native library is an EngineError.
