@@ -89,9 +89,10 @@ def plan_workers(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetu
     if workers is None:
         # thread affinity applies to one engine only
         use_pool = run.setup.device == "cpu" and not run.setup.options.affinity and pictures >= POOL_FROM
-        workers = default_workers(threads or 1) if use_pool else 1
-    check_core_count(workers, "workers")
-    workers = max(1, min(workers, pictures))
+        workers = min(default_workers(threads or 1), pictures) if use_pool else 1
+    else:
+        check_core_count(workers, "workers")
+        workers = max(1, min(workers, pictures))
     if workers > 1 and threads is None:
         threads = max(1, default_workers() // workers)
     return workers, replace(run.setup, threads=threads).resolved(1 if workers == 1 else POOL_BATCH)

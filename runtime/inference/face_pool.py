@@ -82,9 +82,9 @@ class FacePool(ProcessBound):
             BundleError, EngineUnavailableError, EngineError: As for `FaceAligner.load`.
         """
         setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options, angles=angles)
-        count = default_workers(threads) if workers is None else workers
-        check_core_count(count, "workers")
-        return cls(setup, LocalWorker, count)
+        if workers is not None:
+            check_core_count(workers, "workers")
+        return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Run the network on batches of face crops.
