@@ -46,7 +46,8 @@ def check_threads(value: int | list[int] | None) -> int | list[int] | None:
 
 
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, show_default="all cores", help="CPU threads, at most one per core.", callback=check_threads)
+    int | None,
+    typer.Option(min=1, show_default="all cores", help="CPU threads, at most one per core.", callback=check_threads),
 ]
 DevicePrecisionOption = Annotated[
     str,
