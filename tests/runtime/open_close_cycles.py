@@ -39,13 +39,15 @@ class Usage:
         children = sum(len((thread / "children").read_text().split()) for thread in threads)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory_mb = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-        return cls(len(os.listdir("/proc/self/fd")), max(len(threads), threading.active_count()), children, memory_mb)
+        return cls(
+            len(list(Path("/proc/self/fd").iterdir())), max(len(threads), threading.active_count()), children, memory_mb
+        )
 
     def growth_since(self, before: Usage) -> Usage:
         return Usage(*(now - then for now, then in zip(vars(self).values(), vars(before).values(), strict=True)))
 
 
-def growth(bundle: Path | None, engine: str, isolated: bool, cycles: int) -> Usage:
+def growth(bundle: Path | None, engine: str, isolated: bool, cycles: int, warm_up: int = WARM_UP) -> Usage:
     """What `cycles` times opening, one run and closing add, after a few for warming up."""
     crop = np.zeros((1, 120, 120, 3), np.uint8)
 
@@ -53,7 +55,7 @@ def growth(bundle: Path | None, engine: str, isolated: bool, cycles: int) -> Usa
         with FaceAligner.load(bundle, engine=engine, threads=1, isolated=isolated) as aligner:
             aligner.predict(crop)
 
-    for _ in range(WARM_UP):
+    for _ in range(warm_up):
         cycle()
     before = Usage.now()
     for _ in range(cycles):

@@ -18,7 +18,6 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
 from synergy.runtime.engines.openvino import OpenVinoEngine
-from synergy.runtime.engines.openvino import OpenVinoEngine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.manifest import ComputePrecision, Drift
 from synergy.runtime.specs import Availability, Device, EngineOptions, ModelFile
@@ -296,7 +295,7 @@ def test_a_broken_package_is_one_engine_less(
         assert {each.engine for each in measured} == {"openvino"}
         assert caplog.messages[0].startswith("engine onnx: its library does not import (_ARRAY_API not found): install")
         patch.setattr(OpenVinoEngine, "load_library", fail)
-        with pytest.raises(EngineUnavailableError, match="engine onnx: .*; engine openvino: its library"):
+        with pytest.raises(EngineUnavailableError, match=r"engine onnx: .*; engine openvino: its library"):
             tune(bundle, CPU, TuneRequest(artifact="onnx"), again=True)
     assert tune(bundle, CPU, TuneRequest(artifact="onnx")) == whole
 

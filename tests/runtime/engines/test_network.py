@@ -41,17 +41,8 @@ def test_opens_no_connection(engine: str, bundles: dict[str, Path], tmp_path: Pa
     command = [sys.executable, "-c", RUN, str(bundles["mb05"]), engine]
     strace = shutil.which("strace")
     if strace:
-        command = [
-            strace,
-            "--seccomp-bpf",
-            "-f",
-            "-qq",
-            "-e",
-            "trace=socket,connect,sendto,sendmsg",
-            "-o",
-            str(trace),
-            *command,
-        ]
+        calls = "trace=socket,connect,sendto,sendmsg"
+        command = [strace, "--seccomp-bpf", "-f", "-qq", "-e", calls, "-o", str(trace), *command]
     subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
     assert list((tmp_path / "home").rglob("*")) == []
     if strace:
