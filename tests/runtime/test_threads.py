@@ -20,6 +20,7 @@ from synergy.runtime.errors import EngineError
 from synergy.runtime.faces import Face
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.tracking.tracker import FaceTracker
+from tests.runtime.open_close_cycles import growth
 from tests.runtime.threads import errors_of_calls_while_closing, run_in_threads, wrong_results
 
 BOXES = ([180, 72, 270, 184], [200, 100, 300, 220], [100, 60, 200, 180])
@@ -156,3 +157,10 @@ def test_a_pool_in_threads_after_a_fork_and_after_close(tmp_path: Path) -> None:
     assert {str(error) for error in errors} == {"this pool is closed: open another one"}
     with pytest.raises(EngineError, match="this pool is closed"):
         pool.predict(crops)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are counted in /proc")
+@pytest.mark.parametrize("isolated", [False, True])
+def test_opening_and_closing_leaves_nothing_behind(isolated: bool) -> None:
+    left = growth(None, "onnx", isolated, cycles=4, warm_up=1)
+    assert (left.descriptors, left.threads, left.children) == (0, 0, 0)
