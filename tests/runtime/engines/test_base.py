@@ -244,7 +244,7 @@ def test_no_threads(name: str, threads: int, models: dict[str, ModelFile]) -> No
         open_engine(name, models[engine_class(name).formats[0]], threads=threads)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", sorted({1, default_threads()}))
 def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.ndarray]) -> None:
     with open_engine("onnx", models["onnx"], threads=threads) as engine:
         assert engine.threads == threads
