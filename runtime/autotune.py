@@ -98,14 +98,14 @@ def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = Fal
         runnable = {variant.key for variant in variants}
         if ranking and all(each.key in runnable for each in ranking) and _has_precision(ranking[0], device):
             return tuple(_without_broken_libraries(ranking, first_only=True))
+    working = _without_broken_libraries(variants)
     if not again:
-        seconds = len(variants) * (OPEN_S + WARM_UP_S + (ROUNDS + FINAL_ROUNDS / 2) * IDLE_S)
+        seconds = len(working) * (OPEN_S + WARM_UP_S + (ROUNDS + FINAL_ROUNDS / 2) * IDLE_S)
         logger.warning(
             "engine auto: measuring the engines of this machine once (about %.0f s); the result is kept in %s",
             seconds,
             _path(bundle),
         )
-    working = _without_broken_libraries(variants)
     ranking = measure(bundle, working, device, request)
     if len(working) == len(variants):  # else measured again once the libraries are repaired
         _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, ranking)])

@@ -34,8 +34,8 @@ class WorkerSetup:
     """What a worker opens. Plain data, since it is sent to other processes and machines.
 
     engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model: as
-    for `runtime.detection.detector.make_detector`. manifest_sha256: hash of the manifest that all workers must find, set
-    by `resolved`.
+    for `runtime.detection.detector.make_detector`. manifest_sha256: hash of the manifest that all workers must find,
+    set by `resolved`.
     """
 
     bundle: Path
