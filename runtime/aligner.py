@@ -13,23 +13,28 @@ import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
 from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
-from synergy.runtime.decode import choose_pose_rule, dewhiten, rotation, rotation_to_euler_deg, vertices
+from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
 from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
-from synergy.runtime.faces import Detection, Face, FaceCrops, Pose, Prediction
+from synergy.runtime.faces import Detection, Face, FaceCrops, Prediction, detections_from_boxes, make_faces
 from synergy.runtime.inference.predictor import CropPredictor
 from synergy.runtime.manifest import Artifact
+from synergy.runtime.processes.sharing import ProcessBound
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions
 
 if TYPE_CHECKING:
     from synergy.runtime.detection.detector import Detector
 
 
-class FaceAligner:
+class FaceAligner(ProcessBound):
     """Finds faces, 68 3-D landmarks and head pose with a bundle opened on one engine.
 
     Use it as a context manager, or call `close`. Images are uint8 arrays (H,W,3) in BGR order, as from `cv2.imread`.
     Coordinates are pixels of the image: x to the right, y down.
+
+    Safe to share between threads. Runs of onnx and openvino can be parallel; those of lite, mindspore and isolated
+    engines wait for each other, and so do calls of the detector. `close` waits for the runs in progress. In a forked
+    child process onnx and openvino work; other engines raise EngineError, as every engine does after `close`.
 
     Attributes:
         bundle: The bundle that was opened.
@@ -85,7 +90,7 @@ class FaceAligner:
             engine: "lite", "onnx", "openvino", "mindspore", or "auto" for the fastest engine, artifact, number of
                 threads and verified compute precision, measured once per machine and bundle.
             device: "cpu", "gpu[:N]" or "ascend[:N]".
-            threads: CPU threads; None for all cores.
+            threads: CPU threads, at most the number of cores; None for all cores.
             artifact: File name or format of the model in the bundle; None for the one that the engine prefers.
             detector: Face detector for `detect`; None for YuNet if it is installed, else the cascades of OpenCV.
             isolated: Run the engine in a child process, so that a crash in a native library is an EngineError.
@@ -260,7 +265,7 @@ class FaceAligner:
         return self.morphable.dense
 
     def close(self) -> None:
-        """Free the engine."""
+        """Free the engine, after the runs in progress in other threads. Safe to call twice."""
         self.engine.close()
 
     def __enter__(self) -> FaceAligner:
@@ -280,7 +285,10 @@ class FaceAligner:
         crops = [cut.crops_bgr for cut in face_crops if len(cut.crops_bgr)]
         if not crops:
             return [[] for _ in face_crops]
-        faces = iter(self._faces(np.concatenate(crops), face_crops))
+        prediction = self.predict(np.concatenate(crops))
+        rois = np.concatenate([cut.rois_xyxy for cut in face_crops])
+        detections = [detection for cut in face_crops for detection in cut.detections]
+        faces = iter(make_faces(prediction, rois, detections, self.unverified))
         return [list(itertools.islice(faces, len(cut.detections))) for cut in face_crops]
 
     def _cut(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> FaceCrops:
@@ -289,45 +297,3 @@ class FaceAligner:
         for crop, roi in zip(crops, rois, strict=True):
             crop[:] = crop_resize(image_bgr, roi, size, interpolation)
         return FaceCrops(crops, rois, tuple(detections))
-
-    def _faces(self, crops: np.ndarray, face_crops: Sequence[FaceCrops]) -> list[Face]:
-        """One face per crop; `face_crops` say where each comes from."""
-        rois = np.concatenate([cut.rois_xyxy for cut in face_crops])
-        detections = [detection for cut in face_crops for detection in cut.detections]
-        prediction = self.predict(crops)
-        landmarks = roi_to_image(prediction.landmarks, rois)
-        refined, vertices = (_to_image(part, rois) for part in (prediction.refined_landmarks, prediction.vertices))
-        rotations = rotation(dewhiten(prediction.params, self.morphable.param_mean, self.morphable.param_std))
-        angles = rotation_to_euler_deg(rotations, self.pose.rule).tolist()  # `prediction.euler_deg` would begin anew
-        return [
-            Face(
-                landmarks=landmarks[i].T,
-                pose=Pose(*angles[i]),
-                rotation=rotations[i],
-                box_xyxy=np.array(detection.box_xyxy, np.float64),  # not a view of the caller's boxes
-                roi_xyxy=rois[i],
-                score=float(detection.score),
-                params=prediction.params[i],
-                refined_landmarks=refined[i],
-                vertices=vertices[i],
-                unverified=self.unverified,
-            )
-            for i, detection in enumerate(detections)
-        ]
-
-
-def detections_from_boxes(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:
-    """Known boxes (F,4) in image px, or (F,5) with an ignored score, as detections of score 1. Raises ValueError."""
-    boxes = np.asarray(boxes_xyxy, np.float64)
-    if boxes.size == 0:
-        return []
-    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
-        raise ValueError(f"boxes must be (F, 4) as x1, y1, x2, y2, not {boxes.shape}")
-    return [Detection(box, 1.0) for box in boxes[:, :4]]
-
-
-def _to_image(points: np.ndarray | None, rois_xyxy: np.ndarray) -> Sequence[np.ndarray | None]:
-    """Points (N,3,P) in crop px -> N times (P,3) in image px; N times None where the head gives none."""
-    if points is None:
-        return [None] * len(rois_xyxy)
-    return [placed.T for placed in roi_to_image(points, rois_xyxy)]

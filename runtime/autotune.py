@@ -15,12 +15,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle
-from synergy.runtime.engines import Engine, available, default_threads, engine_class, open_engine
+from synergy.runtime.engines import (
+    Engine,
+    available,
+    default_threads,
+    engine_class,
+    library_problem,
+    open_engine,
+)
 from synergy.runtime.errors import EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.files import write_file
 from synergy.runtime.manifest import MANIFEST_NAME
@@ -89,17 +97,43 @@ def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = Fal
         ranking = known[key].ranking
         runnable = {variant.key for variant in variants}
         if ranking and all(each.key in runnable for each in ranking) and _has_precision(ranking[0], device):
-            return ranking
+            return tuple(_without_broken_libraries(ranking, first_only=True))
+    working = _without_broken_libraries(variants)
     if not again:
-        seconds = len(variants) * (OPEN_S + WARM_UP_S + (ROUNDS + FINAL_ROUNDS / 2) * IDLE_S)
+        seconds = len(working) * (OPEN_S + WARM_UP_S + (ROUNDS + FINAL_ROUNDS / 2) * IDLE_S)
         logger.warning(
             "engine auto: measuring the engines of this machine once (about %.0f s); the result is kept in %s",
             seconds,
             _path(bundle),
         )
-    ranking = measure(bundle, variants, device, request)
-    _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, ranking)])
+    ranking = measure(bundle, working, device, request)
+    if len(working) == len(variants):  # else measured again once the libraries are repaired
+        _write(bundle, [*(entry for entry in known.values() if entry.key != key), Tuning(key, ranking)])
     return ranking
+
+
+Choice = TypeVar("Choice", Variant, MeasuredVariant)
+
+
+def _without_broken_libraries(choices: Sequence[Choice], first_only: bool = False) -> list[Choice]:
+    """Without the engines whose libraries cannot be imported, which are logged.
+
+    first_only: stop at the first engine that works, since importing takes time. Raises EngineUnavailableError with all
+    problems if nothing is left.
+    """
+    problems: dict[str, str] = {}
+    for name in dict.fromkeys(each.engine for each in choices):
+        problem = library_problem(name)
+        if problem:
+            problems[name] = problem
+        elif first_only:
+            break
+    left = [each for each in choices if each.engine not in problems]
+    if problems and not left:
+        raise EngineUnavailableError("; ".join(problems.values()))
+    for problem in problems.values():
+        logger.warning("%s; --engine auto uses another engine", problem)
+    return left
 
 
 def _has_precision(variant: MeasuredVariant, device: Device) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
 import numpy as np
 
-from synergy.runtime.decode import PoseRule, dewhiten, euler_deg
+from synergy.runtime.crop import roi_to_image
+from synergy.runtime.decode import PoseRule, dewhiten, euler_deg, rotation, rotation_to_euler_deg
 
 
 class Detection(msgspec.Struct, frozen=True, eq=False):
@@ -124,3 +126,46 @@ class FaceCrops(msgspec.Struct, frozen=True, eq=False):
     crops_bgr: np.ndarray
     rois_xyxy: np.ndarray
     detections: tuple[Detection, ...]
+
+
+def detections_from_boxes(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:
+    """Known boxes (F,4) in image px, or (F,5) with an ignored score, as detections of score 1. Raises ValueError."""
+    boxes = np.asarray(boxes_xyxy, np.float64)
+    if boxes.size == 0:
+        return []
+    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+        raise ValueError(f"boxes must be (F, 4) as x1, y1, x2, y2, not {boxes.shape}")
+    return [Detection(box, 1.0) for box in boxes[:, :4]]
+
+
+def make_faces(
+    prediction: Prediction, rois_xyxy: np.ndarray, detections: Sequence[Detection], unverified: bool = False
+) -> list[Face]:
+    """One face in image pixels per crop of the prediction; rois_xyxy (N,4) and the N detections say where it is."""
+    decoder = prediction.pose
+    landmarks = roi_to_image(prediction.landmarks, rois_xyxy)
+    refined, vertices = (_to_image(part, rois_xyxy) for part in (prediction.refined_landmarks, prediction.vertices))
+    rotations = rotation(dewhiten(prediction.params, decoder.param_mean, decoder.param_std))
+    angles = rotation_to_euler_deg(rotations, decoder.rule).tolist()  # `prediction.euler_deg` would begin anew
+    return [
+        Face(
+            landmarks=landmarks[i].T,
+            pose=Pose(*angles[i]),
+            rotation=rotations[i],
+            box_xyxy=np.array(detection.box_xyxy, np.float64),  # not a view of the caller's boxes
+            roi_xyxy=rois_xyxy[i],
+            score=float(detection.score),
+            params=prediction.params[i],
+            refined_landmarks=refined[i],
+            vertices=vertices[i],
+            unverified=unverified,
+        )
+        for i, detection in enumerate(detections)
+    ]
+
+
+def _to_image(points: np.ndarray | None, rois_xyxy: np.ndarray) -> Sequence[np.ndarray | None]:
+    """Points (N,3,P) in crop px -> N times (P,3) in image px; N times None where the head gives none."""
+    if points is None:
+        return [None] * len(rois_xyxy)
+    return [placed.T for placed in roi_to_image(points, rois_xyxy)]

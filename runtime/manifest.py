@@ -5,6 +5,7 @@ It holds all numbers that running a model needs: shapes, preprocessing, crop rul
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,6 +171,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def encode_manifest(manifest: Manifest) -> bytes:
     """The manifest as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def manifest_hash(manifest: Manifest) -> str:
+    """The SHA-256 of everything that the manifest says, the hashes of the bundle's files included."""
+    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:

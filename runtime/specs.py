@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from synergy.runtime.text import counted
+
 DYNAMIC = -1  # a dimension that is fixed at run time; here always the batch
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # compute precisions
 AUTO = "auto"
@@ -137,6 +139,13 @@ def engine_label(name: str, compute_precision: str) -> str:
 def available_cores() -> set[int]:
     """CPU cores that this process may use."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def check_core_count(count: int, noun: str) -> None:
+    """Raise ValueError for more threads or processes than this process has cores."""
+    cores = len(available_cores())
+    if count > cores:
+        raise ValueError(f"this process has {counted(cores, 'core')}: use at most as many {noun}, not {count}")
 
 
 def listed(values: Iterable[object]) -> str:

@@ -18,6 +18,7 @@ from synergy.runtime.commands.options import (
     JsonOption,
     LiteConfigOption,
     ThreadsOption,
+    check_threads,
     engine_names,
     engine_options,
     write_json,
@@ -29,7 +30,8 @@ EnginesOption = Annotated[
     list[EngineName] | None, typer.Option("--engine", help="Measure this engine only; may be repeated.")
 ]
 ThreadCountsOption = Annotated[
-    list[int] | None, typer.Option("--threads", help="CPU threads; may be repeated. Default: 1 and all cores.")
+    list[int] | None,
+    typer.Option("--threads", help="CPU threads; may be repeated. Default: 1 and all cores.", callback=check_threads),
 ]
 RoundsOption = Annotated[int, typer.Option(min=1, help="Samples per configuration.")]
 

@@ -29,6 +29,7 @@ from synergy.benchmarks.speed.engine_process import (
 from synergy.benchmarks.speed.timing import Clock, process_cpu_time, time_runs
 from synergy.runtime.engines import Engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
+from synergy.runtime.engines.onnx import import_onnxruntime
 from synergy.runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Peer:
 
 def open_onnxruntime(spec: SessionSpec) -> Run:
     """An InferenceSession on the CPU."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = spec.threads
     session = onnxruntime.InferenceSession(spec.model.data, options, providers=["CPUExecutionProvider"])
@@ -224,7 +224,7 @@ def _bare_openvino(engine: Any) -> Run:
     places = engine.output_indices
 
     def run(crops: np.ndarray) -> list[np.ndarray]:
-        found = engine.request_for(len(crops)).infer([crops], share_inputs=True).to_tuple()
+        found = engine.model_for(len(crops)).free[0].infer([crops], share_inputs=True).to_tuple()
         return [found[place] for place in places]
 
     return run

@@ -45,6 +45,8 @@ START_LIMIT_S = 120
 READ = "import json, sys; given = json.loads(sys.argv[1]); batch = given['batch']; import numpy as np; "
 SCRIPT_SESSIONS = {
     "onnx": """
+import os
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = given["threads"]

@@ -21,6 +21,7 @@ from onnx import version_converter
 
 from synergy.export.graph import INPUT_NAME
 from synergy.runtime.crop import CROP_SIZE
+from synergy.runtime.engines.onnx import import_onnxruntime
 from synergy.runtime.files import whole_file
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
@@ -47,6 +48,7 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
     onnxruntime, or for crops of another shape.
     """
     try:
+        import_onnxruntime()
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     except ImportError:
         raise QuantizationError("int8 needs onnxruntime: pip install 'synergy-mindir[onnx]'") from None
@@ -90,8 +92,7 @@ def _check(crops: np.ndarray) -> None:
 
 def _fold(source: Path, target: Path) -> None:
     """Fold batch normalisation into the convolutions before their weights are quantised, and name all nodes."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)

@@ -22,6 +22,7 @@ from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_p
 from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
 from synergy.runtime.manifest import MANIFEST_NAME, PACKAGE
+from synergy.runtime.specs import check_core_count
 
 POOL_FROM = 8  # images; for fewer, starting workers (0.3 s) costs more than it saves
 
@@ -89,6 +90,9 @@ def plan_workers(run: PictureRun, pictures: int) -> tuple[int | None, WorkerSetu
         # thread affinity applies to one engine only
         use_pool = run.setup.device == "cpu" and not run.setup.options.affinity and pictures >= POOL_FROM
         workers = min(default_workers(threads or 1), pictures) if use_pool else 1
+    else:
+        check_core_count(workers, "workers")
+        workers = max(1, min(workers, pictures))
     if workers > 1 and threads is None:
         threads = max(1, default_workers() // workers)
     return workers, replace(run.setup, threads=threads).resolved(1 if workers == 1 else POOL_BATCH)

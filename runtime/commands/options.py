@@ -34,7 +34,21 @@ EngineOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="Device to run on: cpu, gpu[:N] or ascend[:N].")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="CPU threads.")]
+
+
+def check_threads(value: int | list[int] | None) -> int | list[int] | None:
+    """Refuse more CPU threads than there are cores, before anything is opened."""
+    from synergy.runtime.specs import check_core_count
+
+    for count in value if isinstance(value, list) else [value or 0]:
+        check_core_count(count, "threads")
+    return value
+
+
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, show_default="all cores", help="CPU threads, at most one per core.", callback=check_threads),
+]
 DevicePrecisionOption = Annotated[
     str,
     typer.Option(

@@ -22,7 +22,7 @@ DETECTORS = ("auto", "haar", "yunet")
 
 
 class Detector(Protocol):
-    """Finds faces."""
+    """Finds faces. A detector of your own must be safe to share between threads if its aligner is shared."""
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         """The faces of an image (H,W,3) uint8 BGR, highest score first, then largest; empty if there are none.

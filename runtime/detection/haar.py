@@ -19,6 +19,7 @@ from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
 from synergy.runtime.opencv import cv2
+from synergy.runtime.processes.sharing import CallGuard, ProcessBound
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ SCALE_STEP, MIN_NEIGHBOURS = 1.1, 5
 BOX_WIDTH, BOX_HEIGHT, BOX_SHIFT_Y = 0.86, 1.13, 0.01
 
 
-class HaarDetector:
-    """The frontal cascade and, where it finds no face, the profile cascade in both directions. Not thread-safe.
+class HaarDetector(ProcessBound):
+    """The frontal cascade and, where it finds no face, the profile cascade in both directions.
+
+    Safe to share between threads: calls wait for each other.
 
     Misses faces that are tilted by more than about 10 degrees or smaller than 1/15 of the longer side of the image.
     `score` is m / (m + 1), 0 to 1, where m is the margin of the last stage over its threshold. It is not a probability.
@@ -53,6 +56,7 @@ class HaarDetector:
         """Raises MediaError if OpenCV has no cascades. They are loaded when the first image comes."""
         self.min_score = min_score
         self.max_faces = max_faces
+        self._calls = CallGuard("this detector", survives_fork=True)
         if not hasattr(cv2, "CascadeClassifier"):
             raise MediaError(f"OpenCV {cv2.__version__} has no cascades, only the yunet detector: {INSTALL_HINT}")
         self._paths = {cascade: _path(cascade) for cascade in (FRONTAL, PROFILE)}
@@ -61,11 +65,12 @@ class HaarDetector:
         """As `runtime.detection.detector.Detector.detect`. Raises MediaError if a cascade file is damaged."""
         check_image(image_bgr)
         grey, scale = shrink(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), LONG_SIDE)
-        found = self._search(FRONTAL, grey)
-        if not found:
-            width = grey.shape[1]
-            mirrored = self._search(PROFILE, cv2.flip(grey, 1))
-            found = self._search(PROFILE, grey) + [(width - x - side, y, side, m) for x, y, side, m in mirrored]
+        with self._calls:
+            found = self._search(FRONTAL, grey)
+            if not found:
+                width = grey.shape[1]
+                mirrored = self._search(PROFILE, cv2.flip(grey, 1))
+                found = self._search(PROFILE, grey) + [(width - x - side, y, side, m) for x, y, side, m in mirrored]
         faces = [_detection(x / scale, y / scale, side / scale, margin) for x, y, side, margin in found]
         kept = suppress_nested(sort_by_score(face for face in faces if face.score >= self.min_score))
         return kept[: self.max_faces]

@@ -14,14 +14,15 @@ from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
 from synergy.runtime.opencv import cv2
+from synergy.runtime.processes.sharing import CallGuard, ProcessBound
 
 LONG_SIDE = 640  # px of the image that YuNet sees; its authors state 10 to 300 px as the range of face sizes
 MIN_SCORE = 0.7
 TEST_SIZE_WH = (320, 320)
 
 
-class YuNetDetector:
-    """OpenCV's `FaceDetectorYN`. Not thread-safe.
+class YuNetDetector(ProcessBound):
+    """OpenCV's `FaceDetectorYN`. Safe to share between threads: calls wait for each other.
 
     Finds small, turned and partly covered faces that the cascades miss, and is faster. `score` is the geometric mean
     of the network's class and object probabilities, 0 to 1.
@@ -35,6 +36,7 @@ class YuNetDetector:
         if not path.is_file():
             raise MediaError(f"no YuNet model at {path}: {INSTALL_HINT}")
         self.max_faces = max_faces
+        self._calls = CallGuard("this detector", survives_fork=True)
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", TEST_SIZE_WH, min_score)
             self._net.detect(np.zeros((*TEST_SIZE_WH, 3), np.uint8))
@@ -45,8 +47,9 @@ class YuNetDetector:
         """As `runtime.detection.detector.Detector.detect`; YuNet's boxes are tight face boxes already."""
         check_image(image_bgr)
         small, scale = shrink(image_bgr, LONG_SIDE)
-        self._net.setInputSize((small.shape[1], small.shape[0]))
-        _, rows = self._net.detect(small)
+        with self._calls:
+            self._net.setInputSize((small.shape[1], small.shape[0]))
+            _, rows = self._net.detect(small)
         if rows is None:
             return []
         corners = rows[:, :2].astype(np.float64)

@@ -18,7 +18,7 @@ from importlib import import_module
 import numpy as np
 
 from synergy.runtime.engines import engine_class
-from synergy.runtime.engines.onnx import card_problem
+from synergy.runtime.engines.onnx import card_problem, import_onnxruntime
 from synergy.runtime.errors import EngineError
 from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.runtime.text import first_line, last_line
@@ -70,7 +70,7 @@ def run_in_child() -> None:
         "onnx": lambda: import_module("onnx").__version__,
         "engine": probe_engine,
         "libraries": probe_libraries,
-        "provider": lambda kind: card_problem(import_module("onnxruntime"), kind),
+        "provider": lambda kind: card_problem(import_onnxruntime(), kind),
     }
     try:
         print(SUCCESS_PREFIX, probes[probe](*arguments), sep="")

@@ -17,7 +17,9 @@ from synergy.runtime.specs import (
     EngineOptions,
     ModelFile,
     available_cores,
+    check_core_count,
 )
+from synergy.runtime.text import first_line
 
 __all__ = [
     "ENGINES",
@@ -26,6 +28,7 @@ __all__ = [
     "default_threads",
     "engine_class",
     "engines_for",
+    "library_problem",
     "load_library",
     "open_engine",
     "readable",
@@ -81,6 +84,15 @@ def load_library(name: str) -> None:
         engine_class(name).load_library()
 
 
+def library_problem(name: str) -> str:
+    """Why an engine's library cannot be imported, with the cure; "" if it can, or if it is loaded on opening only."""
+    try:
+        engine_class(name).load_library()
+    except Exception as error:  # a broken package can raise anything
+        return f"engine {name}: its library does not import ({first_line(error)}): install it again"
+    return ""
+
+
 def open_engine(
     name: str,
     model: ModelFile,
@@ -100,7 +112,7 @@ def open_engine(
         name: lite, onnx, openvino or mindspore.
         model: The model's bytes and tensor specifications.
         device: A `Device`, or a text such as "cpu" or "gpu:0".
-        threads: CPU threads; None: as many as there are available cores.
+        threads: CPU threads, at most as many as there are available cores; None: so many.
         isolated: Run the engine in a child process.
         options: Compute precision, thread affinity and others.
 
@@ -116,6 +128,7 @@ def open_engine(
     threads = default_threads() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
+    check_core_count(threads, "threads")
     if isolated or device.kind in engine_class(name).isolated_devices or _collides(name):
         from synergy.runtime.engines.isolated import IsolatedEngine
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.processes.sharing import CallGuard, ProcessBound
 from synergy.runtime.specs import (
     DEFAULT_OPTIONS,
     PRECISIONS,
@@ -30,8 +31,13 @@ CPU_HINT = "use --device cpu"
 ONEDNN_ISA_LIMIT = ("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
-class Engine(ABC):
-    """One loaded model. Not thread-safe: use one engine per thread, or `runtime.engines.isolated`."""
+class Engine(ProcessBound, ABC):
+    """One loaded model.
+
+    Safe to share between threads: runs wait for each other, or run in parallel if the engine can (`parallel_runs`).
+    `close` waits for the runs in progress; later ones raise EngineError. In a forked child process a run raises
+    EngineError, unless the engine works there (`survives_fork`) and the parent had no run in progress.
+    """
 
     name: str
     formats: tuple[str, ...]
@@ -42,6 +48,8 @@ class Engine(ABC):
     supports_affinity = False
     supports_lite_config = False
     isolated_devices: tuple[str, ...] = ()  # kinds of devices whose libraries can end the process
+    parallel_runs = False
+    survives_fork = False
 
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
@@ -51,6 +59,8 @@ class Engine(ABC):
         self.device = device
         self.threads = threads
         self.compute_precision = options.compute_precision
+        survives_fork = self.survives_fork and device.kind == "cpu"
+        self._calls = CallGuard(f"this {self.name} engine", self.parallel_runs, survives_fork)
 
     @property
     def label(self) -> str:
@@ -121,7 +131,7 @@ class Engine(ABC):
     def available(cls) -> Availability:
         """Whether the engine's libraries are installed; does not load them."""
 
-    @classmethod  # noqa: B027 - optional; most engines have nothing to load in advance
+    @classmethod
     def load_library(cls) -> None:
         """Import the engine's library in advance, if it has one; errors of the library are not converted."""
 
@@ -136,19 +146,23 @@ class Engine(ABC):
 
         Raises:
             ValueError: A name, shape or dtype is wrong, or the batch is empty.
-            EngineError: The run failed, or the engine is closed.
+            EngineError: The run failed, or the engine is closed or was opened in the parent of a forked process.
         """
         arrays = check_inputs(self.model.inputs, inputs)
-        outputs = self._run(arrays)
+        with self._calls:
+            outputs = self._run(arrays)
         return check_outputs(self.model.outputs, outputs, batch=arrays[0].shape[0], engine=self.name)
 
     @abstractmethod
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Contiguous arrays in the order of `model.inputs` -> new arrays in the order of `model.outputs`."""
 
-    @abstractmethod
     def close(self) -> None:
-        """Free the model. Safe to call twice."""
+        """Free the model, after the runs in progress. Safe to call twice."""
+        self._calls.close(self._free)
+
+    def _free(self) -> None:
+        """Free the model; called once, when no run is in progress."""
 
     def __enter__(self) -> Engine:
         return self

@@ -56,12 +56,10 @@ class IsolatedEngine(Engine):
         """The engine checks the request in the child."""
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        if not self.inputs.close.alive:  # the descriptor may have been reused for another file
-            raise EngineError(f"this {self.name} engine is closed")
         places = self.child.ask(self.inputs.put(arrays))
         return [array.copy() for array in self.outputs.get(places)]
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self.child.close()
         self.inputs.close()
         self.outputs.close()

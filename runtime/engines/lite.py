@@ -126,7 +126,7 @@ class LiteEngine(Engine):
             self._output_order = _order(self.model.outputs, self._session.outputs)
         return [outputs[which] for which in self._output_order] if len(outputs) == len(self._output_order) else outputs
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self._session.close()
 
 

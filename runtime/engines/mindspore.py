@@ -55,8 +55,6 @@ class MindSporeEngine(Engine):
                 raise EngineError(f"MindSpore cannot load the MindIR: {first_line(error)}") from None
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        if self.cell is None:
-            raise EngineError(f"this {self.name} engine is closed")
         try:
             outputs = self.cell(*(self.tensor(array) for array in arrays))
         except (RuntimeError, ValueError, TypeError) as error:
@@ -64,7 +62,7 @@ class MindSporeEngine(Engine):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return [np.array(output.asnumpy()) for output in outputs]
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self.cell = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,9 @@ _LIBRARY_CURES = {
 }
 _CARD_ERROR_PREFIXES = {"gpu": "CUDA failure", "ascend": "CANN failure"}  # first words of these libraries' errors
 _PRECISION_MODES = {"fp32": "must_keep_origin_dtype", "fp16": "force_fp16"}  # CANN's names
+# From 1.31 on, onnxruntime writes an id into the user's cache and reports its use to Microsoft, unless this environment
+# variable is set before it is imported.
+DISABLE_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 LOG_WARNINGS, LOG_ERRORS, LOG_FATAL = 2, 3, 4  # onnxruntime's severity levels
 
 
@@ -41,6 +45,8 @@ class OnnxEngine(Engine):
     formats = ("onnx",)
     reduced_precisions: ClassVar = {"fp16": ("ascend",)}  # the CUDA provider has no such option
     supports_affinity = True
+    parallel_runs = True
+    survives_fork = True
 
     @classmethod
     def available(cls) -> Availability:
@@ -50,14 +56,13 @@ class OnnxEngine(Engine):
 
     @classmethod
     def load_library(cls) -> None:
-        import onnxruntime  # noqa: F401 - imported for its side effect
+        import_onnxruntime()
 
     def __init__(
         self, model: ModelFile, device: Device, threads: int, options: EngineOptions = DEFAULT_OPTIONS
     ) -> None:
         super().__init__(model, device, threads, options)
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = LOG_ERRORS
@@ -71,15 +76,21 @@ class OnnxEngine(Engine):
         self.output_names = [spec.name for spec in model.outputs]
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        if self.session is None:
-            raise EngineError(f"this {self.name} engine is closed")
         try:
             return self.session.run(self.output_names, dict(zip(self.input_names, arrays, strict=True)))
         except Exception as error:  # its exception classes share no base but Exception
             raise EngineError(f"onnxruntime failed: {first_line(error)}") from None
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self.session = None
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import onnxruntime without its telemetry, unless the user has set `ORT_DISABLE_TELEMETRY`."""
+    os.environ.setdefault(*DISABLE_TELEMETRY)
+    import onnxruntime
+
+    return onnxruntime
 
 
 def worker_cores(threads: int, options: EngineOptions) -> str:

@@ -17,18 +17,23 @@ from synergy.runtime.errors import ChildDiedError
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.records import ImageRecord, failed_record
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
+from synergy.runtime.processes.sharing import ProcessBound
 from synergy.runtime.processes.worker_pool import Worker, WorkerPool
-from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
+from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions, check_core_count
 
 if TYPE_CHECKING:  # these import OpenCV, which only the workers need
     from synergy.runtime.faces import Prediction
     from synergy.runtime.inference.pictures import PictureJob
 
 
-class FacePool:
+class FacePool(ProcessBound):
     """Worker processes that all have the same bundle open. Use it as a context manager, or call `close`.
 
-    A worker process that crashes is replaced and its batch is repeated once; images are then repeated one by one.
+    A worker process that crashes is replaced and its batch is repeated once; images are then repeated one by one. If
+    another bundle is in the folder by then, this call raises BundleError and later ones EngineError.
+
+    Safe to share between threads: each call of `predict` or `infer` has its own results, in order. `close` ends the
+    calls in progress with EngineError, as later ones end and every call in a forked child process.
 
     Example:
         >>> batches = (np.zeros((4, 120, 120, 3), np.uint8) for _ in range(3))
@@ -63,7 +68,7 @@ class FacePool:
             folder: Folder that `synergy export` made.
             engine: As for `FaceAligner.load`.
             device: As for `FaceAligner.load`.
-            workers: Number of processes; None for the number of cores divided by `threads`.
+            workers: Number of processes, at most one per core; None for the number of cores divided by `threads`.
             threads: CPU threads of each engine.
             artifact: As for `FaceAligner.load`.
             options: As for `FaceAligner.load`.
@@ -73,10 +78,12 @@ class FacePool:
             An open pool.
 
         Raises:
-            ValueError: `workers` is less than 1, or as for `FaceAligner.load`.
+            ValueError: `workers` is less than 1 or more than the number of cores, or as for `FaceAligner.load`.
             BundleError, EngineUnavailableError, EngineError: As for `FaceAligner.load`.
         """
         setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options, angles=angles)
+        if workers is not None:
+            check_core_count(workers, "workers")
         return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Iterator[Prediction]:
@@ -91,17 +98,14 @@ class FacePool:
         Raises:
             ValueError, EngineError: As for `FaceAligner.predict`.
         """
-        for results in self._pool.map(batches):
-            yield from results
+        return _flattened(self._pool.map(batches))
 
     def infer(self, parts: Iterable[Sequence[PictureJob]]) -> Iterator[ImageRecord]:
         """Yield the result of every image, in order. The images of a part are one engine batch.
 
         If an image makes two workers crash, its record contains the error.
         """
-        for results in self._pool.map(parts):
-            for records in results:
-                yield from records
+        return _flattened(_flattened(self._pool.map(parts)))
 
     def close(self) -> None:
         """Stop the workers at once, also in the middle of a batch. Safe to call twice."""
@@ -112,6 +116,11 @@ class FacePool:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _flattened(parts: Iterable[Iterable[Any]]) -> Iterator[Any]:
+    for part in parts:
+        yield from part
 
 
 def _split_request(job: np.ndarray | Sequence[PictureJob]) -> Sequence[Any]:

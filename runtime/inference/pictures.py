@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synergy.runtime.aligner import FaceAligner, detections_from_boxes
+from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.errors import EngineError, MediaError
-from synergy.runtime.faces import Face, FaceCrops
+from synergy.runtime.faces import Face, FaceCrops, detections_from_boxes
 from synergy.runtime.inference.overlay import draw_overlay, mesh_triangles
 from synergy.runtime.inference.records import ImageRecord, failed_record, image_record
 from synergy.runtime.media.box_file import BoxFile

@@ -8,6 +8,7 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
 from synergy.runtime.engines import Engine
 from synergy.runtime.faces import PoseDecoder, Prediction
+from synergy.runtime.processes.sharing import ProcessBound
 from synergy.runtime.specs import DYNAMIC
 
 # Crops per engine run. On CPUs more saves nothing and costs memory; an H200 gains up to 1024 with onnxruntime.
@@ -15,8 +16,8 @@ MAX_BATCH = 64
 MAX_BATCH_ON_CARD = 1024
 
 
-class CropPredictor:
-    """The network of a bundle on an open engine.
+class CropPredictor(ProcessBound):
+    """The network of a bundle on an open engine. Safe to share between threads, as the engine is.
 
     morphable: bases and whitening of the bundle; pose: decodes the angles.
     """

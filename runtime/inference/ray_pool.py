@@ -190,7 +190,11 @@ def _starter(device: Device, threads: int) -> Callable[[WorkerSetup], RayWorker]
     def start(setup: WorkerSetup) -> RayWorker:
         worker = RayWorker(remote.remote(str(Path.cwd())))
         worker.wait()
-        worker.ask(setup)
+        try:
+            worker.ask(setup)
+        except BaseException:
+            worker.kill()
+            raise
         return worker
 
     return start

@@ -11,7 +11,9 @@ import numpy as np
 
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import default_threads
+from synergy.runtime.errors import BundleError
 from synergy.runtime.inference.records import ImageRecord
+from synergy.runtime.manifest import manifest_hash
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions, engine_label
 
 if TYPE_CHECKING:  # these import OpenCV, which only the workers need
@@ -32,7 +34,8 @@ class WorkerSetup:
     """What a worker opens. Plain data, since it is sent to other processes and machines.
 
     engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model: as
-    for `runtime.detection.detector.make_detector`.
+    for `runtime.detection.detector.make_detector`. manifest_sha256: hash of the manifest that all workers must find,
+    set by `resolved`.
     """
 
     bundle: Path
@@ -45,6 +48,7 @@ class WorkerSetup:
     detector_model: Path | None = None
     verify: bool | None = None
     angles: str = "common"
+    manifest_sha256: str = ""
 
     @property
     def label(self) -> str:
@@ -53,26 +57,28 @@ class WorkerSetup:
 
     def resolved(self, batch: int = 1) -> WorkerSetup:
         """A copy with the artifact's file, and with the engine "auto" replaced by the fastest one for `batch` crops, so
-        that it is measured once and not by every worker."""
+        that it is measured once and not by every worker. It is bound to the bundle that is in the folder now."""
         bundle, device = Bundle.open(self.bundle), Device.parse(self.device)
+        bound = replace(self, manifest_sha256=self.manifest_sha256 or manifest_hash(bundle.manifest))
         if self.engine != "auto":
             found = bundle.artifact(self.artifact) if self.artifact else bundle.artifact_for(self.engine, device)
-            return replace(self, artifact=found.file)
+            return replace(bound, artifact=found.file)
         from synergy.runtime.autotune import TuneRequest, tune  # imported only for "auto"
 
         best = tune(bundle, device, TuneRequest(self.threads, self.artifact, self.options, batch))[0]
         options = replace(self.options, precision=best.compute_precision)
-        return replace(self, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
+        return replace(bound, engine=best.engine, artifact=best.artifact, threads=best.threads, options=options)
 
     def open(self) -> FaceAligner:
-        """Open the aligner. Raises the errors of `FaceAligner.load` and `make_detector`."""
+        """Open the aligner. Raises the errors of `FaceAligner.load` and `make_detector`, and BundleError if the bundle
+        was replaced after `resolved`."""
         from synergy.runtime.aligner import FaceAligner
         from synergy.runtime.detection.detector import make_detector
 
         # the aligner itself makes the "auto" detector, once an image without boxes comes
         is_default = self.detector == "auto" and self.detector_model is None
         detector = None if is_default else make_detector(self.detector, self.detector_model)
-        return FaceAligner.load(
+        aligner = FaceAligner.load(
             self.bundle,
             self.engine,
             self.device,
@@ -83,6 +89,12 @@ class WorkerSetup:
             verify=self.verify,
             angles=self.angles,
         )
+        if self.manifest_sha256 not in ("", manifest_hash(aligner.bundle.manifest)):
+            aligner.close()
+            raise BundleError(
+                f"{self.bundle} was replaced by another bundle after the workers started: open a new pool"
+            )
+        return aligner
 
 
 def open_in_worker(setup: WorkerSetup) -> FaceAligner:

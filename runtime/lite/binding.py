@@ -19,6 +19,7 @@ from synergy.runtime.lite.checks import check_arrays, check_process, check_reque
 from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, config_file_for
 from synergy.runtime.lite.locate import INSTALL_HINT, locate
 from synergy.runtime.lite.stderr import capture_stderr, extract_cause
+from synergy.runtime.processes.sharing import call_after_fork
 from synergy.runtime.specs import Device, TensorSpec
 
 _ERROR_BYTES = 4096
@@ -69,6 +70,7 @@ class LiteModel:
         self._error = ctypes.create_string_buffer(_ERROR_BYTES)
         self._handle = ctypes.c_void_p(self._open(data, model_type, device, threads, settings))
         self._close = weakref.finalize(self, self._library.synergy_lite_close, self._handle)
+        call_after_fork(self)
         self.inputs = self._describe(_INPUTS)
         self.outputs = self._describe(_OUTPUTS)
         self._last_signature: list[_Signature] | None = None  # of the inputs in the last successful run
@@ -93,6 +95,10 @@ class LiteModel:
         """Free the model. Safe to call twice."""
         self._last_signature = None
         self._close()
+
+    def after_fork(self) -> None:
+        """In a forked child Lite's threads are gone: freeing the model, also at exit, would wait for them for ever."""
+        self._close.detach()
 
     def _run_new_shapes(self, arrays: Sequence[np.ndarray], signature: list[_Signature]) -> list[np.ndarray]:
         """Run with shapes or dtypes that differ from the last run; Lite may reject them on resizing or at the run."""

@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
-from synergy.runtime.errors import ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.errors import BundleError, ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.processes.sharing import call_after_fork
 from synergy.runtime.text import last_line
 
 BOOTSTRAP = (
@@ -38,6 +39,7 @@ STDERR_TAIL_BYTES = 4096  # how much of a dead child's stderr is searched for it
 ERRORS: dict[str, type[Exception]] = {
     "EngineUnavailableError": EngineUnavailableError,
     "EngineError": EngineError,
+    "BundleError": BundleError,
     "ValueError": ValueError,
 }
 
@@ -69,6 +71,7 @@ class Child:
         code = BOOTSTRAP.format(module=module, function=function, spin_wait_s=spin_wait_s)
         self.process, self.connection = _start(code, self.stderr, descriptors, environment or {})
         self._stop = weakref.finalize(self, _end, self.process, self.connection, self.stderr)
+        call_after_fork(self)
 
     def ask(self, request: Any) -> Any:
         """Send a request and return the answer.
@@ -95,6 +98,11 @@ class Child:
     def kill(self) -> None:
         """Kill the process, even during a request."""
         self.process.kill()
+
+    def after_fork(self) -> None:
+        """In a forked child: the process stays the parent's, and ends when all copies of the connection are closed."""
+        if self._stop.detach() is not None:
+            self.connection.close()
 
     def _exit_message(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from synergy.runtime.errors import ChildDiedError, EngineError
+from synergy.runtime.processes.sharing import call_after_fork, forked_message
 
+CLOSED = "this pool is closed: open another one"
 JOBS_PER_WORKER = 2  # submitted or finished jobs per worker before the oldest result is taken
 
 Job = TypeVar("Job")
@@ -35,7 +37,10 @@ class Worker(Protocol):
 
 
 class WorkerPool(Generic[Job, Result]):
-    """A fixed number of equal workers. Use as a context manager, or call `close`."""
+    """A fixed number of equal workers. Use as a context manager, or call `close`.
+
+    Safe to share between threads; each call of `map` has its own jobs and results.
+    """
 
     def __init__(
         self,
@@ -55,8 +60,8 @@ class WorkerPool(Generic[Job, Result]):
         self._start = start
         self._parts = parts
         self._dead = dead
-        self._closed = False
-        self._lock = Lock()  # protects `_closed` and taking an idle worker
+        self._refusal = ""  # why jobs are refused; "" while the pool is open
+        self._lock = Lock()  # protects `_refusal` and taking an idle worker
         self._workers: list[Worker] = []
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count, "worker")
@@ -66,20 +71,28 @@ class WorkerPool(Generic[Job, Result]):
         except BaseException:
             self.close()
             raise
+        call_after_fork(self)
 
     def map(self, jobs: Iterable[Job]) -> Iterator[list[Result]]:
         """Yield for each job, in order, a list with its result, or with the results of its parts if a worker died.
 
-        `jobs` is consumed as needed. Errors of jobs are raised, except ChildDiedError.
+        `jobs` is consumed as needed. Errors of jobs are raised, except ChildDiedError. Raises EngineError if the pool
+        is closed, also meanwhile.
         """
+        self._check_open()
+        return self._results(jobs)
+
+    def _results(self, jobs: Iterable[Job]) -> Iterator[list[Result]]:
         waiting: deque[Future[list[Result]]] = deque()
         try:
             for job in jobs:
-                waiting.append(self._threads.submit(self._run_job, job))
+                waiting.append(self._submit(job))
                 while waiting and (len(waiting) >= JOBS_PER_WORKER * len(self._workers) or waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except CancelledError:
+            raise EngineError(CLOSED) from None
         finally:
             for each in waiting:
                 each.cancel()
@@ -87,7 +100,7 @@ class WorkerPool(Generic[Job, Result]):
     def close(self) -> None:
         """End the workers, killing those with a current job. Safe to call twice."""
         with self._lock:
-            self._closed = True
+            self._refusal = self._refusal or CLOSED
             idle = {id(self._idle.get_nowait()) for _ in range(self._idle.qsize())}
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in list(self._workers):
@@ -102,10 +115,32 @@ class WorkerPool(Generic[Job, Result]):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def after_fork(self) -> None:
+        """In a forked child: the workers stay the parent's."""
+        self._lock, self._refusal = Lock(), self._refusal or forked_message("this pool")
+        self._workers, self._idle = [], SimpleQueue()
+
+    def _check_open(self) -> None:
+        if self._refusal:
+            raise EngineError(self._refusal)
+
+    def _submit(self, job: Job) -> Future[list[Result]]:
+        with self._lock:
+            self._check_open()
+            return self._threads.submit(self._run_job, job)
+
     def _start_worker(self) -> Worker:
         worker = self._start()
         self._workers.append(worker)
         return worker
+
+    def _replace_worker(self) -> Worker:
+        """A new worker. If it does not start, the pool refuses all later jobs with the reason."""
+        try:
+            return self._start_worker()
+        except Exception as error:
+            self._refusal = str(error)
+            raise
 
     def _run_job(self, job: Job) -> list[Result]:
         try:
@@ -121,16 +156,15 @@ class WorkerPool(Generic[Job, Result]):
 
     def _request(self, job: Job) -> Result:
         with self._lock:
-            if self._closed:
-                raise EngineError("this pool is closed")
+            self._check_open()
             worker = self._idle.get_nowait()  # never empty: there are as many threads as workers
         try:
             return worker.ask(job)
         except ChildDiedError:
             self._workers.remove(worker)
             worker.close()
-            if not self._closed:
-                worker = self._start_worker()
+            if not self._refusal:
+                worker = self._replace_worker()
             raise
         finally:
             self._idle.put(worker)

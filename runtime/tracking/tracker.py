@@ -7,6 +7,7 @@ al., ECCV 2020).
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
 from synergy.runtime.faces import Detection, Face, Pose
 from synergy.runtime.opencv import cv2
 from synergy.runtime.tracking.observation import TrackObservation, box_of, check_roi
+from synergy.runtime.tracking.schedule import DetectionSchedule
 from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
 
 FRAME_S = 1 / 30  # from frame to frame, where the caller gives no time
@@ -44,9 +46,6 @@ CUT_SAMPLE_WH = (128, 18)  # pixels in the histogram
 
 DUPLICATE_IOU = 0.5  # of two landmarks' boxes: both tracks follow the same face
 LOST_TRACK_S = 1.0  # a lost face that is detected at its last place within this time keeps its id
-# Least number of frames between detector runs; it doubles while nothing is found. OpenCV's cascades take as long as
-# hundreds of network runs.
-MIN_DETECT_INTERVAL = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,9 @@ class TrackOptions:
 
 
 class FaceTracker:
-    """Tracks the faces of one video or camera with an open `FaceAligner`. Not thread-safe.
+    """Tracks the faces of one video or camera with an open `FaceAligner`, which several trackers may share.
+
+    Frames have an order, so `track` raises ValueError while another thread is in it.
 
     The detector runs on the first frame, after a scene cut, every `redetect` frames, and when a face is lost or there
     is none: at once, but at most every 5 frames, and less and less often while it finds nothing. All faces of a frame
@@ -85,19 +86,29 @@ class FaceTracker:
         self.options = options or TrackOptions()
         self._tracks: list[_Track] = []
         self._lost: list[_Track] = []
-        self._schedule = _DetectionSchedule(self.options.redetect)
+        self._schedule = DetectionSchedule(self.options.redetect)
         self._histogram: np.ndarray | None = None
         self._frame = -1
         self._time_s = -FRAME_S
         self._last_id = 0
+        self._in_use = threading.Lock()
 
     def track(self, frame_bgr: np.ndarray, time_s: float | None = None) -> list[TrackedFace]:
         """The faces of the next frame (H,W,3) uint8 BGR, sorted by id.
 
         time_s: the frame's time, which must increase; None for 1/30 s after the last frame.
-        Raises ValueError for another shape, dtype or time, EngineError if the engine fails.
+        Raises ValueError for another shape, dtype or time, or if another thread is in this method; EngineError if the
+        engine fails.
         """
         check_image(frame_bgr)
+        if not self._in_use.acquire(blocking=False):
+            raise ValueError("another thread runs this tracker: use one FaceTracker per video, in one thread at a time")
+        try:
+            return self._track(frame_bgr, time_s)
+        finally:
+            self._in_use.release()
+
+    def _track(self, frame_bgr: np.ndarray, time_s: float | None) -> list[TrackedFace]:
         self._advance(time_s)
         cut = self._is_cut(frame_bgr)
         lost = self._update_tracks(frame_bgr, cut)
@@ -265,27 +276,6 @@ class _Smoother:
             "pose": Pose(*rotation_to_euler_deg(rotation[None], rule)[0].tolist()),
             "box_xyxy": box_of(landmarks[:68]),
         }
-
-
-class _DetectionSchedule:
-    """In which frames the detector runs."""
-
-    def __init__(self, interval: int) -> None:
-        self._interval, self._min_interval = interval, min(MIN_DETECT_INTERVAL, interval)
-        self._retry_after = 0  # frames; grows while faces are missing
-        self._next, self._earliest = 0, 0  # frame numbers
-
-    def is_due(self, frame: int, scene_changed: bool) -> bool:
-        """scene_changed: a face was lost or there was a scene cut."""
-        if scene_changed:
-            self._retry_after, self._next = 0, min(self._next, self._earliest)
-        return frame >= self._next
-
-    def detected(self, frame: int, faces_missing: bool) -> None:
-        """The detector ran in this frame. faces_missing: a lost face was not found again, or there is no face."""
-        retry_after = min(max(2 * self._retry_after, self._min_interval), self._interval)
-        self._retry_after = retry_after if faces_missing else 0
-        self._next, self._earliest = frame + (self._retry_after or self._interval), frame + self._min_interval
 
 
 def _histogram(frame_bgr: np.ndarray) -> np.ndarray:

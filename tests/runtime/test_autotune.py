@@ -16,6 +16,7 @@ from synergy.runtime import variants
 from synergy.runtime.autotune import MeasuredVariant, TuneRequest, candidates, tune
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import Engine
+from synergy.runtime.engines.onnx import OnnxEngine
 from synergy.runtime.engines.openvino import OpenVinoEngine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.manifest import ComputePrecision, Drift
@@ -275,6 +276,29 @@ def test_an_engine_that_fails_leaves_the_others(bundle: Bundle, opened: list, mo
     assert {each.engine for each in tune(bundle, CPU, TuneRequest())} == {"onnx", "openvino"}
     with pytest.raises(EngineError, match="lite is broken"):
         tune(bundle, CPU, TuneRequest(artifact="ms"))
+
+
+def test_a_broken_package_is_one_engine_less(
+    bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A package that does not import can raise anything. It is named, and measured again once it is repaired."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("_ARRAY_API not found")
+
+    whole = tune(bundle, CPU, TuneRequest(artifact="onnx"))
+    with monkeypatch.context() as patch:
+        patch.setattr(OnnxEngine, "load_library", fail)
+        kept = tune(bundle, CPU, TuneRequest(artifact="onnx"))
+        assert kept == tuple(each for each in whole if each.engine != "onnx")
+        measured = tune(bundle, CPU, TuneRequest(artifact="onnx"), again=True)
+        assert {each.engine for each in measured} == {"openvino"}
+        named = "engine onnx: its library does not import (_ARRAY_API not found): install it again"
+        assert any(message.startswith(named) for message in caplog.messages)
+        patch.setattr(OpenVinoEngine, "load_library", fail)
+        with pytest.raises(EngineUnavailableError, match=r"engine onnx: .*; engine openvino: its library"):
+            tune(bundle, CPU, TuneRequest(artifact="onnx"), again=True)
+    assert tune(bundle, CPU, TuneRequest(artifact="onnx")) == whole
 
 
 def test_no_engine_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_openvino_agrees(quantised: Path) -> None:
     outputs = (TensorSpec("params", (-1, 62), "float32"), TensorSpec("landmarks", (-1, 3, 68), "float32"))
     with OpenVinoEngine(ModelFile(quantised.read_bytes(), "onnx", inputs, outputs), Device(), 1) as engine:
         found = engine.run({"images": real_crops()})["landmarks"]
-        operators = engine.request.get_compiled_model().get_runtime_model().get_ops()
+        operators = engine.model_for(1).compiled.get_runtime_model().get_ops()
     facts = [{name: str(each.get_rt_info()[name].astype(str)) for name in FACTS} for each in operators]
     assert {each["runtimePrecision"] for each in facts if each["layerType"] == "Convolution"} == {"u8"}
     off = np.linalg.norm((found - run(quantised, real_crops())["landmarks"])[:, :2], axis=1).mean(axis=1)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -72,7 +73,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for each in lists for child in each.read_text().split()]
 
 
-@pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--workers", "3", "--threads", "1"]])
+@pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--workers", "2", "--threads", "1"]])
 def test_who_computes_changes_nothing(synergy, arguments: list[str], plain: bytes, tmp_path: Path, options) -> None:
     path = tmp_path / "faces.json"
     code, out, err = synergy(*arguments, *options, "--json", path)
@@ -106,6 +107,10 @@ def test_no_more_workers_than_pictures(monkeypatch: pytest.MonkeyPatch, bundles:
     monkeypatch.setattr(picture_run, "default_workers", lambda threads=1: 64)
     run = PictureRun(WorkerSetup(bundles["mb05"], "onnx"), InferOptions())
     assert [picture_run.plan_workers(run, count)[0] for count in (1, 7, 8, 20, 1000)] == [1, 1, 8, 20, 64]
+    most = len(os.sched_getaffinity(0))
+    assert picture_run.plan_workers(replace(run, workers=most), 1)[0] == 1
+    with pytest.raises(ValueError, match=f"use at most as many workers, not {most + 1}"):
+        picture_run.plan_workers(replace(run, workers=most + 1), 1)
 
 
 def test_a_name_that_is_no_text_is_reported_and_skipped(

@@ -25,6 +25,7 @@ from synergy.runtime.engines import (
 from synergy.runtime.engines.base import Engine, check_inputs, check_outputs
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.specs import DYNAMIC, Availability, Device, EngineOptions, ModelFile, TensorSpec
+from tests.runtime.threads import wrong_results
 
 # engine, artifact; all engines are used through `open_engine`, which gives some of them a process of their own
 COMBINATIONS = [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
@@ -114,6 +115,13 @@ def test_outputs_are_new_arrays(engine: Engine, emma: dict[str, np.ndarray]) -> 
     assert not np.allclose(first["params"], second["params"], atol=0.01)
     first["params"][:] = 0  # writable, and of no consequence
     assert np.array_equal(run(engine, emma["crop_bgr_u8"][:1])["params"], kept["params"])
+
+
+def test_threads_get_their_own_results(engine: Engine, emma: dict[str, np.ndarray]) -> None:
+    crops = [emma["crop_bgr_u8"][:1], emma["crop_bgr_u8"][1:2]]
+    assert not wrong_results(
+        lambda crop: run(engine, crop)["params"], crops, lambda found, expected: np.allclose(found, expected, atol=1e-4)
+    )
 
 
 def test_inputs_are_not_touched(engine: Engine, emma: dict[str, np.ndarray]) -> None:
@@ -236,7 +244,7 @@ def test_no_threads(name: str, threads: int, models: dict[str, ModelFile]) -> No
         open_engine(name, models[engine_class(name).formats[0]], threads=threads)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", sorted({1, default_threads()}))
 def test_threads(threads: int, models: dict[str, ModelFile], emma: dict[str, np.ndarray]) -> None:
     with open_engine("onnx", models["onnx"], threads=threads) as engine:
         assert engine.threads == threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from synergy.runtime.lite.config import lite_settings
 from synergy.runtime.lite.float_inputs import with_float32_inputs
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
+from tests.runtime.threads import errors_of_calls_while_closing, wrong_results
 
 CPU = Device()
 IMAGES = TensorSpec("images", (DYNAMIC, 8, 8, 3), "uint8")
@@ -88,6 +90,29 @@ def test_runs(tiny_ms: bytes, tiny: Any) -> None:
             result = engine.run({"images": images})
             for name, expected in zip(("pooled", "scores"), tiny.expected(images), strict=True):
                 np.testing.assert_allclose(result[name], expected, atol=1e-4)
+
+
+@pytest.mark.lite_process
+def test_threads_closing_and_a_fork(tiny_ms: bytes, tiny: Any) -> None:
+    """A forked child has no threads of Lite: it would hang in a run, and on freeing the model at exit."""
+    images = [{"images": tiny.images(count, seed=count)} for count in (1, 3)]
+    with LiteEngine(model_file(tiny_ms), CPU, 2) as engine:
+        assert not wrong_results(
+            engine.run, images, lambda found, expected: np.array_equal(found["scores"], expected["scores"])
+        )
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            with pytest.raises(EngineError, match=r"was opened in the parent .* open one in the child"):
+                engine.run(images[0])
+            engine.close()
+            engine._session.close()
+            with LiteEngine(model_file(tiny_ms), CPU, 2) as other:
+                other.run(images[0])
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        errors = errors_of_calls_while_closing(lambda: engine.run(images[1]), engine.close)
+    assert [str(error) for error in errors] == ["this lite engine is closed: open another one"] * 2
 
 
 @pytest.mark.lite_process

@@ -42,6 +42,7 @@ from pathlib import Path
 import numpy as np
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import open_engine
+from tests.runtime.threads import wrong_results
 
 bundle = Bundle.open(sys.argv[1])
 with np.load(sys.argv[2]) as expected:
@@ -53,6 +54,8 @@ with open_engine("mindspore", bundle.model_file(bundle.artifact("mindir")), thre
     both = [engine.run({"images": crops})["params"], engine.run({"images": crops[1:]})["params"]]
     print(np.array_equal(first["params"], kept), np.abs(both[0] - params).max() < 1e-4)
     print(np.abs(both[1] - params[1:]).max() < 1e-4)
+    same = lambda found, expected: np.allclose(found, expected, atol=1e-4)
+    print(wrong_results(lambda crop: engine.run({"images": crop})["params"], [crops[:1], crops[1:2]], same))
     with open_engine("mindspore", bundle.model_file(bundle.artifact("mindir")), threads=2) as second:
         print(type(second).__name__, np.abs(second.run({"images": crops})["params"] - params).max() < 1e-4)
 try:
@@ -70,6 +73,7 @@ def test_in_a_process_without_mindspore(bundles: dict[str, Path], shared: Path) 
         "MindSporeEngine True",
         "True True",
         "True",
+        "[]",
         "IsolatedEngine True",
         "EngineError True",
     ], done.stderr[-2000:]

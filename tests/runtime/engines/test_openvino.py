@@ -19,7 +19,7 @@ from synergy.runtime.engines import default_threads, open_engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.engines.openvino import OpenVinoEngine, import_openvino, settings
 from synergy.runtime.errors import EngineError, EngineUnavailableError
-from synergy.runtime.specs import Device, EngineOptions, ModelFile, TensorSpec
+from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 
 if not OpenVinoEngine.available().ok:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -79,7 +79,7 @@ def test_plugin_settings() -> None:
 def test_the_plugin_uses_the_settings(model: ModelFile, threads: int) -> None:
     """Pinned, two processes of one thread would share core 0."""
     with OpenVinoEngine(model, Device(), threads) as engine:
-        compiled = engine.request.get_compiled_model()
+        compiled = engine.model_for(1).compiled
         assert compiled.get_property("INFERENCE_NUM_THREADS") == min(threads, default_threads())  # no more than cores
         assert compiled.get_property("ENABLE_CPU_PINNING") is False
         assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
@@ -179,7 +179,7 @@ from synergy.runtime.engines import open_engine
 from synergy.runtime.specs import EngineOptions, ModelFile, TensorSpec
 model = ModelFile(Path(sys.argv[1]).read_bytes(), "onnx", (TensorSpec("images", (-1, 8, 8, 3), "uint8"),), ())
 engine = open_engine("openvino", model, threads=1)
-nodes = engine.request.get_compiled_model().get_runtime_model().get_ordered_ops()
+nodes = engine.model_for(1).compiled.get_runtime_model().get_ordered_ops()
 kinds = {node.get_rt_info()["layerType"].astype(str): node.get_rt_info()["primitiveType"].astype(str) for node in nodes}
 print(os.environ.get("ONEDNN_MAX_CPU_ISA"), "avx512" in kinds["Convolution"])
 """
@@ -306,7 +306,7 @@ def test_closing_frees_the_model(model: ModelFile) -> None:
     engine = OpenVinoEngine(model, Device(), 1)
     engine.close()
     engine.close()
-    assert engine.request is None
+    assert not engine._models
     with pytest.raises(EngineError, match="closed"):
         engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
 
@@ -320,17 +320,16 @@ def test_a_model_is_compiled_for_a_frequent_batch_size(
     for size, own in ((1, True), (5, True), (3, False)):
         images = {"images": tiny.images(size)}
         first = engine.run(images)
-        assert engine.request_for(0) is engine.request
         again = engine.run(images)
         assert all(np.array_equal(again[name], first[name]) for name in first)
-        assert (engine.request_for(size) is not engine.request) == own
-    assert sorted(engine._requests_by_batch) == [1, 5]
+        assert (engine.model_for(size) is not engine.model_for(0)) == own
+    assert sorted(engine._models) == [DYNAMIC, 1, 5]
 
 
 def test_a_rare_batch_size_uses_the_dynamic_model(engine: OpenVinoEngine, tiny: Any) -> None:
     for size in range(1, 30):
         engine.run({"images": tiny.images(size)})
-    assert not engine._requests_by_batch
+    assert list(engine._models) == [DYNAMIC]
 
 
 def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,4 +338,4 @@ def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeyp
     with OpenVinoEngine(replace(model, inputs=tuple(fixed)), Device(), 1) as engine:
         for _ in range(3):
             engine.run({"images": tiny.images(2)})
-        assert not engine._requests_by_batch
+        assert list(engine._models) == [DYNAMIC]

@@ -17,13 +17,15 @@ import pytest
 from synergy.runtime import autotune as tuning
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.autotune import MeasuredVariant
-from synergy.runtime.errors import ChildDiedError, EngineUnavailableError
+from synergy.runtime.bundle import BUILTIN
+from synergy.runtime.errors import BundleError, ChildDiedError, EngineError, EngineUnavailableError
 from synergy.runtime.inference import local_worker
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from synergy.runtime.inference.worker import WorkerSetup, default_workers
 from synergy.runtime.processes.child import SPIN_WAIT_S, Child
+from synergy.runtime.specs import available_cores
 
 BOX = np.array([[180.0, 72.0, 270.0, 184.0]])
 
@@ -167,7 +169,35 @@ def start_fragile(setup: WorkerSetup) -> Child:
     return child
 
 
+@pytest.mark.parametrize("change", ["manifest", "none"])
+def test_a_worker_that_is_restarted_finds_the_same_bundle(tiny_bundle_copy: Path, change: str) -> None:
+    """Else the results of two networks would mix."""
+    with FacePool.load(tiny_bundle_copy, engine="onnx", workers=1) as pool:
+        assert len(list(pool.predict([crops(1)]))) == 1
+        if change == "manifest":
+            manifest = tiny_bundle_copy / "manifest.json"
+            manifest.write_text(manifest.read_text().replace('"arch": "tiny"', '"arch": "other"'))
+        os.kill(processes(pool)[0], signal.SIGKILL)
+        if change == "none":
+            assert len(list(pool.predict([crops(1)]))) == 1
+        else:
+            with pytest.raises(BundleError, match=r"was replaced by another bundle .*: open a new pool"):
+                list(pool.predict([crops(1)]))
+            with pytest.raises(EngineError, match="was replaced by another bundle"):
+                pool.predict([crops(1)])
+
+
 # --- start and end ---
+
+
+def test_more_workers_or_threads_than_cores_are_refused() -> None:
+    cores = len(available_cores())
+    with pytest.raises(ValueError, match=f"this process has {cores} cores?: use at most as many workers, not 500"):
+        FacePool.load(BUILTIN, engine="onnx", workers=500)
+    with pytest.raises(ValueError, match=f"this process has {cores} cores?: use at most as many threads, not 9999"):
+        FacePool.load(BUILTIN, engine="onnx", workers=1, threads=9999)
+    with pytest.raises(ValueError, match="at most as many threads"):
+        FaceAligner.load(engine="onnx", threads=9999)
 
 
 @pytest.mark.parametrize("when", ["idle", "busy"])

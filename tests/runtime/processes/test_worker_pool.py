@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synergy.runtime.errors import ChildDiedError, EngineError
+from synergy.runtime.errors import BundleError, ChildDiedError, EngineError
 from synergy.runtime.processes.worker_pool import JOBS_PER_WORKER, WorkerPool
 
 
@@ -132,3 +132,21 @@ def test_closing_twice() -> None:
     pool = pool_of(2, [])
     pool.close()
     pool.close()
+
+
+def test_a_worker_that_cannot_be_replaced_ends_the_pool_with_the_reason() -> None:
+    toys: list[Toy] = []
+
+    def start() -> Toy:
+        if toys:
+            raise BundleError("another bundle is there")
+        toys.append(Toy({3: 1}))
+        return toys[0]
+
+    with WorkerPool(start, 1, lambda job: [job], lambda job, death: [-1]) as pool:
+        results = pool.map([[1], [3], [4]])
+        assert next(results) == [[1]]
+        with pytest.raises(BundleError, match="another bundle"):
+            list(results)
+        with pytest.raises(EngineError, match="another bundle"):
+            pool.map([[1]])
