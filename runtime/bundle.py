@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import numpy as np
 from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
+from synergy.runtime.npz import read_npz
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
 
@@ -181,10 +179,9 @@ class Bundle:
         """
         name, data = self.manifest.morphable.file, self.read(self.manifest.morphable)
         try:
-            content = np.load(io.BytesIO(data), allow_pickle=False)
-            arrays = {key: content[key] for key in content.files}
-        except (ValueError, OSError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise BundleError(f"{name} is not an .npz file of plain arrays: {error}. Export the bundle again") from None
+            arrays = read_npz(data)
+        except ValueError as error:
+            raise BundleError(f"{name} {error}. Export the bundle again") from None
         wrong = [key for key, shape in SPARSE_SHAPES.items() if not _is_sound(arrays.get(key), shape)]
         has_dense = any(key in arrays for key in DENSE_KEYS)
         wrong += _unsound_dense_keys(arrays) if has_dense else []

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
+from synergy.runtime.file_kinds import CHECKPOINT, HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import whole_file
 from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
@@ -127,6 +128,10 @@ def _listed(kind: str, names: list[str]) -> str:
 def _read(path: Path) -> dict[str, Parameter]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if file_kind(head) != CHECKPOINT:
+        raise CheckpointError(f"{path} {mismatch(head, CHECKPOINT.name)}")
     try:
         return ms.load_checkpoint(str(path))
     except (ValueError, RuntimeError, TypeError) as error:

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
+from synergy.runtime.files import read_file
+from synergy.runtime.npz import read_npy
 from synergy.synergy_model.checkpoints.array_files import read_arrays
 from synergy.synergy_model.checkpoints.morphable_files import read_morphable
 from synergy.synergy_model.checkpoints.torch_pickle import read_numpy_pickle
@@ -234,9 +236,9 @@ def _read_params(path: Path) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DatasetError(f"{path} is not a .npy file of plain numbers, or is damaged ({error})") from None
+        return read_npy(read_file(path))
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{path} {error}") from None
 
 
 def _check_labels(params: np.ndarray, param_file: Path, image_list: Path, lines: int) -> None:

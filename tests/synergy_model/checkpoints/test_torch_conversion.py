@@ -345,7 +345,7 @@ def test_overflowed_bases_are_replaced(
 ) -> None:
     """Saved in half precision, the mean shape overflows: its values reach 1e5."""
     own = {**mobilenet_1, "u_base": np.full((204, 1), np.inf, np.float16)}
-    with pytest.raises(CheckpointError, match="not finite: morphable.u_base"):
+    with pytest.raises(CheckpointError, match=r"not finite: morphable\.u_base"):
         convert(own, whitening=None, morphable=None)
     done = convert(own, whitening=None, morphable=morphable)
     assert np.array_equal(parameters(done)["morphable.u_base"], sparse_arrays(morphable)["u_base"])
@@ -379,6 +379,12 @@ def test_whitening_in_its_official_forms(
     ours = parameters(convert(mb05, whitening=path))
     assert np.array_equal(ours["morphable.param_mean"], np.arange(62))
     assert np.array_equal(ours["morphable.param_std"], np.full(62, 2))
+
+
+@pytest.mark.parametrize("name", ["w_lists.pkl", "w_p5.pkl", "w_upper.NPZ"])
+def test_whitening_in_other_forms(convert: Callable[..., Conversion], mb05: Weights, shared: Path, name: str) -> None:
+    """Lists instead of arrays, the pickle protocol of Python 3.14, and an upper-case suffix."""
+    convert(mb05, whitening=shared / "faults" / "whitening-files" / name)
 
 
 @pytest.mark.parametrize(
