@@ -13,6 +13,7 @@ from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.npz import read_npz
+from synergy.runtime.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
 
@@ -100,6 +101,7 @@ class Bundle:
         """
         data = self._bytes(entry)
         self._check_hash(entry, hashlib.sha256(data).hexdigest())
+        self._check_single_file(entry, data)
         return data
 
     def _bytes(self, entry: FileEntry) -> bytes:
@@ -114,6 +116,16 @@ class Bundle:
         if sha256 != entry.sha256:
             path = self.folder / entry.file
             raise BundleError(f"{path} was altered: its sha256 is not the manifest's. Copy or export the bundle again")
+
+    def _check_single_file(self, entry: FileEntry, data: bytes) -> None:
+        """Refuse an ONNX model that names other files: engines would read them, and nothing verifies those."""
+        if isinstance(entry, Artifact) and entry.format == "onnx":
+            try:
+                check_self_contained(data)
+            except OnnxDamageError:
+                pass  # the engine says what is wrong
+            except OnnxScanError as error:
+                raise BundleError(f"{self.folder / entry.file} {error}, and export the bundle again") from None
 
     def artifact(self, format_or_file: str) -> Artifact:
         """Find an artifact by format ("onnx") or file name ("model.onnx").
@@ -165,6 +177,7 @@ class Bundle:
 
         def verified() -> ModelFile:
             self._check_hash(artifact, digest())
+            self._check_single_file(artifact, data)
             inputs = tuple(tensor.spec for tensor in self.manifest.inputs)
             outputs = tuple(tensor.spec for tensor in self.manifest.outputs)
             return ModelFile(data, artifact.format, inputs, outputs)

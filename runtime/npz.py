@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 
@@ -25,6 +26,8 @@ DAMAGE = (
     TypeError,
     IndexError,
     OverflowError,
+    SyntaxError,
+    tokenize.TokenError,  # of a header with unbalanced brackets
     zipfile.BadZipFile,
     zlib.error,
 )

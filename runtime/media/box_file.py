@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +14,9 @@ import numpy as np
 from synergy.runtime.crop import check_boxes
 from synergy.runtime.errors import MediaError
 from synergy.runtime.media.inputs import read_bytes
+from synergy.runtime.strict_json import decode
 
+MAX_BOXES = 4096  # of one image; each takes 43 kB as a crop, and more while it is cut out
 ANY_IMAGE = ""  # the key of a plain list's boxes
 Box = tuple[float, float, float, float]
 
@@ -82,14 +86,25 @@ class _InferImage(msgspec.Struct):
     faces: list[_InferFace]
 
 
+class _InferReport(msgspec.Struct):
+    images: list[_InferImage]
+
+
 def _json_boxes(text: str) -> dict[str, list[Box]]:
-    content = msgspec.json.decode(text)
-    if isinstance(content, list):
-        return {ANY_IMAGE: msgspec.convert(content, list[Box])}
+    if text.startswith("["):
+        return {ANY_IMAGE: msgspec.json.decode(text, type=list[Box])}
+    with contextlib.suppress(msgspec.ValidationError):
+        report = msgspec.json.decode(text, type=_InferReport)
+        entries: dict[str, list[Box]] = {}
+        for image in report.images:
+            if image.path in entries:
+                raise ValueError(f"the image {image.path[:200]} occurs twice")
+            entries[image.path] = [face.box_xyxy for face in image.faces]
+        return entries
+    content = decode(text, dict[str, Any])
     images = content.get("images")
-    if isinstance(images, list) and all(isinstance(image, dict) for image in images):
-        report = msgspec.convert(images, list[_InferImage])
-        return {image.path: [face.box_xyxy for face in image.faces] for image in report}
+    if isinstance(images, list) and images and all(isinstance(image, dict) for image in images):
+        msgspec.convert(images, list[_InferImage])  # raises: it is a report with a wrong value
     return {name: _convert_entry(name, boxes) for name, boxes in content.items()}
 
 
@@ -115,6 +130,8 @@ def _text_boxes(text: str) -> dict[str, list[Box]]:
 
 
 def _check_entry(name: str, boxes: list[Box]) -> None:
+    if len(boxes) > MAX_BOXES:
+        raise ValueError(f"entry {name[:200] or 1}: {len(boxes):,} boxes, over the limit of {MAX_BOXES:,} per image")
     try:
         check_boxes(np.array(boxes, np.float64).reshape(-1, 4))
     except ValueError as error:

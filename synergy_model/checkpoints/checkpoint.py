@@ -107,6 +107,14 @@ def fill(network: SynergyNet, weights: Mapping[str, np.ndarray], source: str) ->
         param.set_data(Parameter(Tensor(values[name]), name=name, requires_grad=param.requires_grad))
 
 
+def check_whitening(std: np.ndarray, source: str) -> None:
+    """Raise CheckpointError unless every standard deviation is above 0: with 0 a parameter is the same for all faces."""
+    if not (std > 0).all():
+        raise CheckpointError(
+            f"the whitening for {source} has a standard deviation that is not above 0: convert it with another --whitening"
+        )
+
+
 def compare(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> list[str]:
     """All differences between two sets of named shapes, one entry per kind, empty when they agree."""
     missing = [name for name in expected if name not in given]

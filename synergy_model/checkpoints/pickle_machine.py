@@ -84,7 +84,7 @@ class PickleMachine:
             return None
         if opcode.name == "STRING":  # of Python 2: bytes, kept as text with one character per byte
             quoted = self.stream.readline().strip()
-            return codecs.escape_decode(quoted[1:-1])[0].decode("latin-1")  # type: ignore[attr-defined]
+            return codecs.escape_decode(quoted[1:-1])[0].decode("latin-1")
         argument = opcode.arg.reader(self.stream)
         if isinstance(argument, int) and abs(argument) >= MAX_NUMBER:
             raise PickleError("it holds a number that is too large")

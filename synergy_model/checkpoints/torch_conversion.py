@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
-from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, fill
+from synergy.synergy_model.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    DenseMorphable,
+    check_whitening,
+    fill,
+)
 from synergy.synergy_model.checkpoints.morphable_files import (
     DENSE_KEYS,
     DENSE_WIDTHS,
@@ -193,8 +199,7 @@ def _require(state: Weights, source: Path) -> None:
     absent = [key for key in SPARSE_KEYS if key not in state]
     if absent:
         raise CheckpointError(f"{source} carries no {', '.join(absent)}: give --morphable FILE.npz with them")
-    if not (state["param_std"] > 0).all():
-        raise CheckpointError(f"the whitening for {source} has a standard deviation that is not above 0")
+    check_whitening(state["param_std"], str(source))
 
 
 def _take_part(state: Weights, prefix: str, title: str, fits: bool, notes: list[str]) -> bool:
