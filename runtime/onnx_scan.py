@@ -50,7 +50,7 @@ def check_self_contained(data: bytes) -> None:
             if left < 0:
                 raise OnnxScanError(f"has more than {MAX_FIELDS:,} parts: it is not a model of this kind")
             if message == TENSOR and (field == EXTERNAL_DATA or (field == DATA_LOCATION and first)):
-                raise OnnxScanError("has weights in other files: save it with save_as_external_data=False")
+                raise OnnxScanError("has its weights in other files: save it with save_as_external_data=False")
             if wire == BYTES and field in FIELDS[message]:
                 pending.append((FIELDS[message][field], first, last))
 

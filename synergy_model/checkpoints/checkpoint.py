@@ -108,10 +108,11 @@ def fill(network: SynergyNet, weights: Mapping[str, np.ndarray], source: str) ->
 
 
 def check_whitening(std: np.ndarray, source: str) -> None:
-    """Raise CheckpointError unless every standard deviation is above 0: with 0 a parameter is the same for all faces."""
+    """Raise CheckpointError unless all standard deviations are above 0: with 0 a parameter is the same for all faces."""
     if not (std > 0).all():
         raise CheckpointError(
-            f"the whitening for {source} has a standard deviation that is not above 0: convert it with another --whitening"
+            f"the whitening for {source} has a standard deviation that is not above 0: "
+            "convert it with another --whitening"
         )
 
 

@@ -19,6 +19,8 @@ class PickledDtype:
     """Stands for `numpy.dtype`; simple numbers only."""
 
     def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str):
+            raise PickleError("arrays of structured types are refused: numbers only")
         self.code, self.order = code, "<"
 
     def set_state(self, state: Any) -> None:
@@ -29,9 +31,8 @@ class PickledDtype:
 
     def resolve(self) -> np.dtype:
         """The type. Raises PickleError for other things than numbers."""
-        if not (isinstance(self.code, str) and NUMBER_CODE.match(self.code) and self.order in ("<", ">", "|", "=")):
-            shown = f" {self.code[:20]!r}" if isinstance(self.code, str) else ""
-            raise PickleError(f"arrays of type{shown} are refused: numbers only")
+        if not (NUMBER_CODE.match(self.code) and self.order in ("<", ">", "|", "=")):
+            raise PickleError(f"arrays of type {self.code[:20]!r} are refused: numbers only")
         return np.dtype(self.code).newbyteorder("S" if self.order == ">" else "=")
 
 
