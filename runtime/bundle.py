@@ -11,6 +11,7 @@ import numpy as np
 
 from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
+from synergy.runtime.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.npz import read_npz
 from synergy.runtime.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
@@ -109,6 +110,10 @@ class Bundle:
         if not path.is_file() or path.is_symlink():
             raise BundleError(f"{path} is missing: copy the bundle again, it is one directory")
         if path.stat().st_size != entry.bytes:
+            with path.open("rb") as stream:
+                kind = file_kind(stream.read(HEAD_BYTES))
+            if kind in (LFS_POINTER, DOWNLOAD_PAGE):
+                raise BundleError(f"{path} is {kind.name}: {kind.cure}")
             raise BundleError(f"{path} has {path.stat().st_size} bytes instead of {entry.bytes}: copy the bundle again")
         return path.read_bytes()
 

@@ -25,6 +25,7 @@ CHECKPOINT = FileKind("a MindSpore checkpoint (.ckpt)", "it is converted already
 SAVE_AS_NPZ = "load it and save its arrays with numpy.savez"
 GIVE_THE_OTHER = "give the file that belongs here"
 UNPACK = "unpack it first"
+TEXT_FILE = FileKind("a text file", GIVE_THE_OTHER)
 MINDIR_FILE = FileKind("a MindIR model", GIVE_THE_OTHER)
 ONNX_FILE = FileKind("an ONNX model", "weights are taken from the checkpoint that it was exported from: give that")
 LITE_FILE = FileKind("a MindSpore Lite model (.ms)", GIVE_THE_OTHER)
@@ -84,7 +85,7 @@ def file_kind(head: bytes) -> FileKind | None:
     ):
         if pattern.match(head):
             return kind
-    return FileKind("a text file", GIVE_THE_OTHER) if _is_text(head[:HEAD_BYTES]) else None
+    return TEXT_FILE if _is_text(head[:HEAD_BYTES]) else None
 
 
 def mismatch(head: bytes, expected: str) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from synergy.runtime.crop import CROP_SIZE, CropRule
 from synergy.runtime.decode import LandmarkFrame, PoseRule
 from synergy.runtime.errors import BundleError
+from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
 from synergy.runtime.specs import DYNAMIC, TensorSpec
 from synergy.runtime.strict_json import decode
 
@@ -182,6 +183,8 @@ def read_manifest(folder: Path) -> Manifest:
         text = stream.read(MANIFEST_LIMIT + 1)
     if len(text) > MANIFEST_LIMIT:
         raise BundleError(f"{path} is over {MANIFEST_LIMIT} bytes: not a manifest")
+    if file_kind(text[:HEAD_BYTES]) not in (None, TEXT_FILE):
+        raise BundleError(f"{path} {mismatch(text[:HEAD_BYTES], 'a manifest')}")
     try:
         _check_schema(decode(text, _Versioned), path)
         manifest = decode(text, Manifest)

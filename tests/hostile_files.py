@@ -94,6 +94,17 @@ def _tuning(path: Path) -> None:
     autotune._read(SimpleNamespace(folder=path.parent / path.name.removesuffix(".tuning.json")))  # type: ignore[arg-type]
 
 
+def _archived(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Reads a file as the data.pkl of a checkpoint: damage elsewhere is found by the checksums of its archive."""
+
+    def read_as_part(path: Path) -> object:
+        storages = {"0": np.arange(6, dtype=np.float32), "1": np.arange(4)}
+        inner = TorchFiles.Code(path.read_bytes()[2:-1])
+        return read(TorchFiles(path.parent).write("whole.pth", TorchFiles(path.parent).zip(inner, storages)))
+
+    return read_as_part
+
+
 def readers(folder: Path) -> list[Reader]:
     """All of them."""
     from scipy.io import savemat
@@ -120,6 +131,9 @@ def readers(folder: Path) -> list[Reader]:
     return [
         Reader("a.pth", read_state_dict, (TorchFileError,), tuple(
             torch.checkpoint("seed.pth", weights, container).read_bytes() for container in ("zip", "legacy")
+        )),
+        Reader("inner.pth", _archived(read_state_dict), (TorchFileError,), (
+            b"\x80\x02" + torch.state(weights)[0] + b".",
         )),
         Reader("a.pkl", read_arrays, arrays, tuple(pickle.dumps(whitening, p) for p in (0, 2, 4, 5))),
         Reader("a.npz", read_arrays, arrays, (

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from synergy.benchmarks.accuracy.aflw2000_raw import read_mat
+from synergy.cli import _one_line
 from synergy.export.inspection.inspect import InspectionError, inspect_path
 from synergy.runtime.bundle import BUILTIN, Bundle
 from synergy.runtime.errors import BundleError, MediaError
@@ -220,6 +221,10 @@ def test_onnx_scan_is_fast() -> None:
     start = time.perf_counter()
     check_self_contained(data)
     assert time.perf_counter() - start < 0.5
+
+
+def test_messages_are_cut() -> None:
+    assert len(_one_line(ValueError("no " * 10_000_000))) < 2100
 
 
 def test_protocol_5_lists_are_not_multiplied(tmp_path: Path) -> None:

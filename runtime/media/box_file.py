@@ -13,6 +13,7 @@ import numpy as np
 
 from synergy.runtime.crop import check_boxes
 from synergy.runtime.errors import MediaError
+from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
 from synergy.runtime.media.inputs import read_bytes
 from synergy.runtime.strict_json import decode
 
@@ -40,7 +41,10 @@ class BoxFile:
         """Read and check the whole file. Raises MediaError that names the wrong entry or line."""
         path = Path(path)
         try:
-            text = read_bytes(path).decode("utf-8-sig").strip()
+            data = read_bytes(path)
+            if file_kind(data[:HEAD_BYTES]) not in (None, TEXT_FILE):
+                raise MediaError(f"{path} {mismatch(data[:HEAD_BYTES], 'a box file')}")
+            text = data.decode("utf-8-sig").strip()
             entries = _json_boxes(text) if text.startswith(("{", "[")) else _text_boxes(text)
             for name, boxes in entries.items():
                 _check_entry(name, boxes)
@@ -112,7 +116,7 @@ def _convert_entry(name: str, boxes: object) -> list[Box]:
     try:
         return msgspec.convert(boxes, list[Box])
     except msgspec.ValidationError as error:
-        raise ValueError(f"entry {name}: {error}") from None
+        raise ValueError(f"entry {name[:200]}: {error}") from None
 
 
 def _text_boxes(text: str) -> dict[str, list[Box]]:
@@ -135,7 +139,7 @@ def _check_entry(name: str, boxes: list[Box]) -> None:
     try:
         check_boxes(np.array(boxes, np.float64).reshape(-1, 4))
     except ValueError as error:
-        raise ValueError(f"entry {name or 1}: {error}") from None
+        raise ValueError(f"entry {name[:200] or 1}: {error}") from None
 
 
 def _matches(name: str, image: Path) -> bool:

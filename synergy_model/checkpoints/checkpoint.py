@@ -108,7 +108,7 @@ def fill(network: SynergyNet, weights: Mapping[str, np.ndarray], source: str) ->
 
 
 def check_whitening(std: np.ndarray, source: str) -> None:
-    """Raise CheckpointError unless all standard deviations are above 0: with 0 a parameter is the same for all faces."""
+    """Raise CheckpointError unless all deviations are above 0: with 0 a parameter is the same for all faces."""
     if not (std > 0).all():
         raise CheckpointError(
             f"the whitening for {source} has a standard deviation that is not above 0: "
@@ -136,10 +136,12 @@ def _listed(kind: str, names: list[str]) -> str:
 
 def _read(path: Path) -> dict[str, Parameter]:
     if not path.is_file():
+        if path.exists() and not path.is_dir():
+            raise CheckpointError(f"{path} is not a regular file: give a checkpoint")
         raise FileNotFoundError(f"no checkpoint at {path}")
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-    if file_kind(head) != CHECKPOINT:
+    if file_kind(head) not in (None, CHECKPOINT):
         raise CheckpointError(f"{path} {mismatch(head, CHECKPOINT.name)}")
     try:
         return ms.load_checkpoint(str(path))

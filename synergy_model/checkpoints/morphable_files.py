@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ SPARSE_KEYS = ("u_base", "w_shp_base", "w_exp_base")
 DENSE_WIDTHS = {"u": 1, "w_shp": 40, "w_exp": 10}  # columns that the network's parameters use
 DENSE_KEYS = tuple(DENSE_WIDTHS)
 TRIANGLES = "triangles"
+UPSTREAM_TRIANGLES = "tri"  # beside `KEYPOINTS`
 KEYPOINTS = "keypoints"  # rows of the dense bases that belong to the 68 landmarks
 SPARSE_ROWS = 204
 NUMBERS = "fiub"  # NumPy's kinds of plain numbers
@@ -33,6 +35,10 @@ def read_morphable(paths: Sequence[Path]) -> dict[str, np.ndarray]:
         if twice:
             raise ArrayFileError(f"{path} has {', '.join(twice)}, and so has an earlier file: give only one of them")
         found.update(arrays)
+    tri, u = found.pop(UPSTREAM_TRIANGLES, None), found.get("u")
+    if tri is not None and u is not None and TRIANGLES not in found:
+        with contextlib.suppress(ValueError):  # bfm_noneck_v3.pkl has those of a larger mesh: tri.pkl has its own
+            found[TRIANGLES] = faces(tri, len(u) // 3)
     return found
 
 
@@ -49,6 +55,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     arrays = {key: array if key == TRIANGLES else float32(array, key, path) for key, array in known.items()}
     if KEYPOINTS in content and all(key in arrays for key in DENSE_KEYS):
         arrays = {**_upstream_bases(arrays, content[KEYPOINTS], path), **arrays}
+        if UPSTREAM_TRIANGLES in content:
+            arrays[UPSTREAM_TRIANGLES] = content[UPSTREAM_TRIANGLES]
         arrays.update({key: _columns(arrays[key], width) for key, width in DENSE_WIDTHS.items()})
     return arrays
 

@@ -248,7 +248,7 @@ def _read_whitening(path: Path | None) -> Weights:
                 return {"param_mean": mean, "param_std": std}
     except ArrayFileError as error:
         raise CheckpointError(str(error)) from None
-    raise CheckpointError(f"{path} holds {', '.join(content)}: need param_mean and param_std, or mean and std")
+    raise CheckpointError(f"{path} holds {', '.join(content)[:200]}: need param_mean and param_std, or mean and std")
 
 
 def _read_morphable(paths: Sequence[Path]) -> Weights:
