@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from synergy.synergy_model.checkpoints.pickle_machine import Named, PickleError
+from synergy.synergy_model.checkpoints.pickle_machine import Named, PickleError, are_sizes
 
 NUMBER_CODE = re.compile(r"^(f[248]|[iu][1248]|b1)$")  # as NumPy pickles the types of plain numbers
-MAX_DIMS = 32
-MAX_SIZE = 1 << 63
 MODULES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 
 
@@ -54,12 +52,14 @@ class PickledArray:
     def resolve(self) -> np.ndarray:
         """The array. Raises PickleError where its parts do not fit."""
         raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
-        sizes = self.shape if isinstance(self.shape, tuple) and len(self.shape) <= MAX_DIMS else (None,)
-        whole = all(type(size) is int and 0 <= size < MAX_SIZE for size in sizes)
-        if not whole or not isinstance(raw, (bytes, bytearray)) or not isinstance(self.dtype, PickledDtype):
+        if (
+            not are_sizes(self.shape)
+            or not isinstance(raw, (bytes, bytearray))
+            or not isinstance(self.dtype, PickledDtype)
+        ):
             raise PickleError("an array in it is damaged, or holds other things than numbers")
         array = np.frombuffer(raw, self.dtype.resolve())
-        return array.reshape(sizes, order="F" if self.fortran else "C").copy()
+        return array.reshape(self.shape, order="F" if self.fortran else "C").copy()
 
 
 class TextEncoder:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 MAX_OPCODES = 1 << 21  # of one pickle; the file of a ResNet-152 has about 100,000
 MAX_NUMBER = 1 << 80  # the magic number of old PyTorch files has 77 bits
+MAX_DIMS = 32  # of an array
+MAX_SIZE = 1 << 63
 SHOWN = 80  # characters of a name in a message
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 KEY_TYPES = (str, int, float, bytes, type(None))
@@ -209,6 +211,16 @@ def ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
             raise PickleError("an item of a dictionary is not a key with a value")
         _pairs(content, list(pair))
     return content
+
+
+def are_sizes(*values: Any) -> bool:
+    """Whether all are tuples of few, plain, non-negative numbers."""
+    return all(
+        isinstance(value, tuple)
+        and len(value) <= MAX_DIMS
+        and all(type(number) is int and 0 <= number < MAX_SIZE for number in value)
+        for value in values
+    )
 
 
 def _pairs(target: dict[Any, Any], items: list[Any]) -> dict[Any, Any]:

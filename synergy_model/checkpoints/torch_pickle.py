@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from synergy.runtime.files import read_file
 from synergy.runtime.npz import open_zip
 from synergy.runtime.text import first_line
 from synergy.synergy_model.checkpoints.numpy_pickle import ADMITTED_NUMPY, PickledArray, TextEncoder
-from synergy.synergy_model.checkpoints.pickle_machine import Named, PickleError, PickleMachine, ordered_dict
+from synergy.synergy_model.checkpoints.pickle_machine import Named, PickleError, PickleMachine, are_sizes
+from synergy.synergy_model.checkpoints.torch_tensors import ADMITTED_TORCH, STORAGE_DTYPES, StorageRef, TensorRef
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the format that PyTorch wrote before 1.6
 LEGACY_PROTOCOL = 1001
@@ -31,22 +31,7 @@ MAX_MEMBERS = 1 << 16  # of a zip file: one per tensor
 COPY_FACTOR = 4  # tensors may share values in a file, but in memory all of them together are at most so much larger
 SPARE_BYTES = 1 << 20
 MAX_KEY = 512  # characters of a tensor's name
-MAX_DIMS = 32
-MAX_SIZE = 1 << 63
 
-STORAGE_DTYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",  # the upper half of a float32
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "|i1",
-    "ByteStorage": "|u1",
-    "BoolStorage": "|b1",
-}
-BFLOAT16 = "BFloat16Storage"
 # dictionaries in which programs save the state_dict, and prefixes of wrappers (DataParallel, torch.compile, Lightning)
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
@@ -69,51 +54,6 @@ DAMAGE = (
     MemoryError,
     RuntimeError,  # RecursionError, and zipfile's error for encrypted members
 )
-
-
-@dataclass
-class StorageRef:
-    """A storage named by the pickle; its bytes may follow later in the file."""
-
-    kind: str
-    numel: int
-    key: str
-
-    @property
-    def nbytes(self) -> int:
-        """Size in the file."""
-        return self.numel * np.dtype(STORAGE_DTYPES[self.kind]).itemsize
-
-    def array(self, raw: bytes) -> np.ndarray:
-        """The values (numel,); bfloat16 as float32."""
-        if len(raw) != self.nbytes:
-            raise PickleError(f"storage {self.key[:40]} is truncated: copy or download the file again")
-        values = np.frombuffer(raw, STORAGE_DTYPES[self.kind])
-        return (values.astype(np.uint32) << 16).view(np.float32) if self.kind == BFLOAT16 else values
-
-
-@dataclass
-class TensorRef:
-    """A view on a storage, kept as numbers until the bytes are there."""
-
-    storage: StorageRef
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.storage, StorageRef) or not _are_sizes((self.offset,), self.size, self.stride):
-            raise PickleError("a tensor has no valid storage, size or stride: the file is damaged")
-
-    def resolve(self, storages: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The tensor as its own array. Raises PickleError where the view leaves its storage."""
-        data = storages[self.storage.key]
-        count = int(np.prod(self.size, dtype=object)) if self.size else 1
-        last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
-        if count > data.size or (count and last >= data.size):
-            raise PickleError("a tensor reaches outside its storage: the file is damaged")
-        strides = tuple(s * data.itemsize for s in self.stride)
-        return np.lib.stride_tricks.as_strided(data[self.offset :], self.size, strides).copy()
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -240,7 +180,9 @@ class _Reader:
         self.done: dict[int, Any] = {}
         encode = TextEncoder(len(data) + SPARE_BYTES)
         self.machine = PickleMachine(
-            io.BytesIO(data), {**ADMITTED, ("_codecs", "encode"): Named("encode", encode)}, self._storage
+            io.BytesIO(data),
+            {**ADMITTED_NUMPY, **ADMITTED_TORCH, ("_codecs", "encode"): Named("encode", encode)},
+            self._storage,
         )
 
     def load(self) -> Any:
@@ -278,43 +220,10 @@ class _Reader:
             raise PickleError("it refers to something other than a tensor storage: refused")
         _, kind, key, _, numel, *view = reference
         known = isinstance(kind, Named) and kind.name in STORAGE_DTYPES and isinstance(key, str)
-        if not known or not _are_sizes((numel,)) or any(v is not None for v in view):
+        if not known or not are_sizes((numel,)) or any(v is not None for v in view):
             raise PickleError("it refers to something other than a tensor storage: refused")
         return self.storages.setdefault(key, StorageRef(kind.name, numel, key))
 
 
-def _are_sizes(*values: Any) -> bool:
-    """Whether all are tuples of few, plain, non-negative numbers."""
-    return all(
-        isinstance(value, tuple)
-        and len(value) <= MAX_DIMS
-        and all(type(number) is int and 0 <= number < MAX_SIZE for number in value)
-        for value in values
-    )
-
-
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
-    return TensorRef(storage, offset, size, stride)
-
-
-def _first(value: Any, *_: Any) -> Any:
-    return value
-
-
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)[:200]}"
-
-
-def _named(names: Iterable[str]) -> dict[tuple[str, str], Named]:
-    return {("torch", name): Named(name) for name in names}
-
-
-ADMITTED: dict[tuple[str, str], Named] = {
-    **ADMITTED_NUMPY,
-    **_named(STORAGE_DTYPES),
-    ("collections", "OrderedDict"): Named("OrderedDict", ordered_dict),
-    ("torch._utils", "_rebuild_tensor"): Named("_rebuild_tensor", _tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): Named("_rebuild_tensor_v2", _tensor),
-    ("torch._utils", "_rebuild_parameter"): Named("_rebuild_parameter", _first),
-    ("torch", "Size"): Named("Size", _first),
-}
