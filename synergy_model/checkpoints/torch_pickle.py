@@ -63,9 +63,9 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     tensors and plain containers, and FileNotFoundError if it is not there.
     """
     state = read_torch_file(path)
-    while isinstance(state, Mapping) and not _tensors(state):
-        state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), None)
-    if not isinstance(state, Mapping):
+    while wrapped := [key for key in WRAPPERS if isinstance(state, Mapping) and isinstance(state.get(key), Mapping)]:
+        state = state[wrapped[0]]
+    if not isinstance(state, Mapping) or not _tensors(state):
         raise TorchFileError(f"{path} holds no state_dict: save torch.save({{'state_dict': ...}}, file)")
     tensors: dict[str, np.ndarray] = {}
     for key, value in _tensors(state).items():

@@ -142,7 +142,8 @@ def test_prefixes_of_wrapping_modules(torch_files: Any, prefix: str) -> None:
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "net"])
 def test_wrapping_dictionaries(torch_files: Any, wrapper: str) -> None:
     state, storages = torch_files.state({"a": np.float32([1])})
-    path = torch_files.write("a.pth", torch_files.zip({"epoch": 1, wrapper: state}, storages))
+    loss = torch_files.tensor(torch_files.storage("0", "FloatStorage", 1), 0, (), ())
+    path = torch_files.write("a.pth", torch_files.zip({"loss": loss, wrapper: state}, storages))
     assert list(read_state_dict(path)) == ["a"]
 
 
