@@ -21,6 +21,7 @@ from synergy.runtime.commands.machine import detector_install, doctor, lite_inst
 from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
 from synergy.synergy_model.commands import convert, train
 
+MAX_MESSAGE = 2000  # characters of an error; names in damaged files can have any length
 # packages that a base install lacks, and the extra that installs them
 EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openvino": "openvino"}
 
@@ -91,7 +92,8 @@ def main() -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         return f"{error.name} is not installed: pip install 'synergy-mindir[{EXTRAS[error.name]}]'"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error)[:MAX_MESSAGE]
+    return (" ".join(text.split()) or type(error).__name__) + (" ..." if len(str(error)) > MAX_MESSAGE else "")
 
 
 def _unexpected(error: Exception) -> str:

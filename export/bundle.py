@@ -40,7 +40,7 @@ from synergy.runtime.manifest import (
 )
 from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.verification.golden import GOLDEN_NAME
-from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, load_checkpoint
+from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, check_whitening, load_checkpoint
 from synergy.synergy_model.morphable import MorphableModel
 from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
 
@@ -93,6 +93,7 @@ def export_bundle(ckpt: Path, target: Path, options: ExportOptions, check_parity
     """
     refuse_existing(target, options.replace)
     checkpoint = load_checkpoint(ckpt)
+    check_whitening(checkpoint.network.morphable.param_std.asnumpy(), str(ckpt))
     check_tools(checkpoint, options)
     with staged_directory(target, options.replace) as stage:
         write_artifacts(ckpt, checkpoint, stage, options, log)

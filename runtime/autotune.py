@@ -282,7 +282,7 @@ def _read(bundle: Bundle) -> list[Tuning]:
         return []
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[Tuning])
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError):
         return []
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +11,10 @@ import numpy as np
 
 from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
+from synergy.runtime.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
 from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
+from synergy.runtime.npz import read_npz
+from synergy.runtime.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
 
@@ -102,6 +102,7 @@ class Bundle:
         """
         data = self._bytes(entry)
         self._check_hash(entry, hashlib.sha256(data).hexdigest())
+        self._check_single_file(entry, data)
         return data
 
     def _bytes(self, entry: FileEntry) -> bytes:
@@ -109,6 +110,10 @@ class Bundle:
         if not path.is_file() or path.is_symlink():
             raise BundleError(f"{path} is missing: copy the bundle again, it is one directory")
         if path.stat().st_size != entry.bytes:
+            with path.open("rb") as stream:
+                kind = file_kind(stream.read(HEAD_BYTES))
+            if kind in (LFS_POINTER, DOWNLOAD_PAGE):
+                raise BundleError(f"{path} is {kind.name}: {kind.cure}")
             raise BundleError(f"{path} has {path.stat().st_size} bytes instead of {entry.bytes}: copy the bundle again")
         return path.read_bytes()
 
@@ -116,6 +121,16 @@ class Bundle:
         if sha256 != entry.sha256:
             path = self.folder / entry.file
             raise BundleError(f"{path} was altered: its sha256 is not the manifest's. Copy or export the bundle again")
+
+    def _check_single_file(self, entry: FileEntry, data: bytes) -> None:
+        """Refuse an ONNX model that names other files: engines would read them, and nothing verifies those."""
+        if isinstance(entry, Artifact) and entry.format == "onnx":
+            try:
+                check_self_contained(data)
+            except OnnxDamageError:
+                pass  # the engine says what is wrong
+            except OnnxScanError as error:
+                raise BundleError(f"{self.folder / entry.file} {error}, and export the bundle again") from None
 
     def artifact(self, format_or_file: str) -> Artifact:
         """Find an artifact by format ("onnx") or file name ("model.onnx").
@@ -167,6 +182,7 @@ class Bundle:
 
         def verified() -> ModelFile:
             self._check_hash(artifact, digest())
+            self._check_single_file(artifact, data)
             inputs = tuple(tensor.spec for tensor in self.manifest.inputs)
             outputs = tuple(tensor.spec for tensor in self.manifest.outputs)
             return ModelFile(data, artifact.format, inputs, outputs)
@@ -181,10 +197,9 @@ class Bundle:
         """
         name, data = self.manifest.morphable.file, self.read(self.manifest.morphable)
         try:
-            content = np.load(io.BytesIO(data), allow_pickle=False)
-            arrays = {key: content[key] for key in content.files}
-        except (ValueError, OSError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise BundleError(f"{name} is not an .npz file of plain arrays: {error}. Export the bundle again") from None
+            arrays = read_npz(data)
+        except ValueError as error:
+            raise BundleError(f"{name} {error}. Export the bundle again") from None
         wrong = [key for key, shape in SPARSE_SHAPES.items() if not _is_sound(arrays.get(key), shape)]
         has_dense = any(key in arrays for key in DENSE_KEYS)
         wrong += _unsound_dense_keys(arrays) if has_dense else []

@@ -51,7 +51,7 @@ class CropRule(msgspec.Struct, frozen=True):
 # A square of half side `height * 1.2 // 2`. The demo resizes linearly, the official API with Lanczos4.
 SYNERGYNET_CROP = CropRule(side_of="height", scale=1.2, round_to=2, shift_y=0.0)
 DDFA_V2_CROP = CropRule(side_of="mean", scale=1.58, round_to=1, shift_y=0.14)
-CROP_RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP}  # by convention
+CROP_RULES = {"synergynet": SYNERGYNET_CROP, "3ddfa_v2": DDFA_V2_CROP, "3ddfa": DDFA_V2_CROP}  # by convention
 
 
 def roi_from_box(box_xyxy: np.ndarray, rule: CropRule) -> np.ndarray:

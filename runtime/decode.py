@@ -54,13 +54,14 @@ class LandmarkFrame(msgspec.Struct, frozen=True):
 
 SYNERGYNET_POSE = PoseRule(pitch_rc=(1, 2), roll_rc=(0, 1))
 DDFA_V2_POSE = PoseRule(pitch_rc=(2, 1), roll_rc=(1, 0))
-POSE_RULES = {"synergynet": SYNERGYNET_POSE, "3ddfa_v2": DDFA_V2_POSE}  # by convention
+# by convention; "3ddfa" is the first version of 3DDFA_V2
+POSE_RULES = {"synergynet": SYNERGYNET_POSE, "3ddfa_v2": DDFA_V2_POSE, "3ddfa": DDFA_V2_POSE}
 COMMON_POSE = SYNERGYNET_POSE  # of the results of every bundle; docs/pose.md has a picture per sign
 ANGLES = ("common", "official")  # what a caller may choose
 SYNERGYNET_FRAME = LandmarkFrame(y_from=121.0)
 DDFA_V2_FRAME = LandmarkFrame(y_from=120.0, x_shift=-1.0, z_shift=-1.0, z_min_to_zero=True)
-# The official codes differ by one crop pixel: SynergyNet keeps the 1-based pixels of its MATLAB labels.
-LANDMARK_FRAMES = {"synergynet": SYNERGYNET_FRAME, "3ddfa_v2": DDFA_V2_FRAME}
+# The official codes differ by one crop pixel: SynergyNet and 3DDFA keep the 1-based pixels of their MATLAB labels.
+LANDMARK_FRAMES = {"synergynet": SYNERGYNET_FRAME, "3ddfa_v2": DDFA_V2_FRAME, "3ddfa": SYNERGYNET_FRAME}
 
 
 def choose_pose_rule(angles: str, official: PoseRule) -> PoseRule:

@@ -1,8 +1,10 @@
-"""Write files and directories that appear complete or not at all: written under a temporary name, then renamed."""
+"""Read whole regular files, and write files and directories that appear complete or not at all: written under a
+temporary name, then renamed."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,7 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synergy.runtime.errors import BundleError, FileWriteError
-from synergy.runtime.manifest import MANIFEST_NAME
+from synergy.runtime.manifest import FILE_LIMIT, MANIFEST_NAME
+
+
+def read_file(path: Path, limit: int = FILE_LIMIT) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises ValueError, with a text that continues after the path, for devices, pipes, folders and larger files; OSError
+    if it is missing or cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is not a regular file: give a file")
+    if status.st_size > limit:
+        raise ValueError(f"has {status.st_size:,} bytes, over the limit of {limit:,}: check that it is the right file")
+    return path.read_bytes()
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -15,7 +15,9 @@ import msgspec
 from synergy.runtime.crop import CROP_SIZE, CropRule
 from synergy.runtime.decode import LandmarkFrame, PoseRule
 from synergy.runtime.errors import BundleError
+from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
 from synergy.runtime.specs import DYNAMIC, TensorSpec
+from synergy.runtime.strict_json import decode
 
 SCHEMA = 3
 # Schema 1 lacks `Artifact.compute_precisions`, and its int8 files can be read by onnxruntime only. Schemas 1 and 2 lack
@@ -187,10 +189,14 @@ def read_manifest(folder: Path) -> Manifest:
         text = stream.read(MANIFEST_LIMIT + 1)
     if len(text) > MANIFEST_LIMIT:
         raise BundleError(f"{path} is over {MANIFEST_LIMIT} bytes: not a manifest")
+    if file_kind(text[:HEAD_BYTES]) not in (None, TEXT_FILE):
+        raise BundleError(f"{path} {mismatch(text[:HEAD_BYTES], 'a manifest')}")
     try:
-        _check_schema(msgspec.json.decode(text, type=_Versioned), path)
-        manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _check_schema(decode(text, _Versioned), path)
+        manifest = decode(text, Manifest)
+    except BundleError:
+        raise
+    except ValueError as error:
         raise BundleError(f"{path} is not a valid manifest: {error}. Export the bundle again") from None
     problem = _unusable(manifest)
     if problem:
@@ -219,6 +225,9 @@ def _unusable(manifest: Manifest) -> str:
     size = manifest.preprocessing.size
     if not manifest.artifacts:
         return "it has no artifacts"
+    names = [entry.file.casefold() for entry in manifest.files]
+    if len(set(names)) < len(names) or MANIFEST_NAME in names:
+        return "two of its entries name the same file"
     if manifest.schema == 1 and any(artifact.precision == "int8" for artifact in manifest.artifacts):
         return "int8 was written in another form when its schema was 1"
     if len(manifest.inputs) != 1 or manifest.inputs[0].dtype != "uint8":

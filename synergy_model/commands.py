@@ -18,7 +18,8 @@ LINE_EVERY_S = 30.0  # seconds between progress lines
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="PyTorch checkpoint: .pth or .pth.tar of SynergyNet or 3DDFA_V2.")
+        Path,
+        typer.Argument(metavar="SRC", help="PyTorch checkpoint: .pth or .pth.tar of SynergyNet, 3DDFA_V2 or 3DDFA."),
     ],
     target: Annotated[Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write.")],
     arch: Annotated[
@@ -31,8 +32,12 @@ def convert(
         ),
     ] = None,
     morphable: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="3DMM bases, if SRC has none: .npz with u_base, w_shp_base, w_exp_base."),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="3DMM bases, if SRC has none: .npz with u_base, w_shp_base, w_exp_base, or bfm_noneck_v3.pkl of "
+            "3DDFA_V2; once more for its tri.pkl.",
+        ),
     ] = None,
 ) -> None:
     """Convert an official PyTorch checkpoint to MindSpore.

@@ -20,8 +20,9 @@ from synergy.benchmarks.accuracy.data import DataError, EvaluationData, check_fi
 from synergy.benchmarks.accuracy.imresize import imresize
 from synergy.runtime.crop import CROP_SIZE, crop_resize
 from synergy.runtime.errors import MediaError
-from synergy.runtime.files import staged_directory
+from synergy.runtime.files import read_file, staged_directory
 from synergy.runtime.media.image import read_image
+from synergy.runtime.npz import read_npy
 
 TITLE = "AFLW2000-3D"
 CROPS, LIST, EVAL = "AFLW2000-3D_crop", "AFLW2000-3D_crop.list", "eval"
@@ -192,11 +193,11 @@ def _load(root: Path, name: str, shape: tuple[int, ...] | None = None) -> np.nda
     """Load a numeric array; check its shape if `shape` is given."""
     path = root / EVAL / name
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_npy(read_file(path))
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is not an .npy file of numbers: {error}") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} {error}") from None
     if array.dtype.kind not in "fiu" or (shape is not None and array.shape != shape):
         wanted = "numbers" if shape is None else f"numbers {shape}, a row per sample"
         raise DataError(f"{path} is {array.dtype} {array.shape}: expected {wanted}")

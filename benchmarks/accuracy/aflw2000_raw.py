@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +14,23 @@ from pathlib import Path
 import numpy as np
 
 from synergy.benchmarks.accuracy.data import POINTS, DataError, check_labels
+from synergy.benchmarks.accuracy.mat_structure import check_structure
 from synergy.runtime.errors import MediaError
+from synergy.runtime.file_kinds import HEAD_BYTES, file_kind, mismatch
+from synergy.runtime.files import read_file
 from synergy.runtime.media.image import read_image
+from synergy.runtime.text import first_line
 
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
 ROI_FACTOR = np.sqrt(2)  # side of the crop, relative to the longer side of the landmarks' bounding box
 MAX_POSE_DEG = 99.0  # faces with a larger angle are excluded from the pose error (protocol of FSA-Net)
 MAX_POSE_RAD = 2 * np.pi  # the published labels reach 6.13; larger values are in degrees
 FARTHEST = 8192  # pixels; larger coordinates come from damaged labels and would need huge crops
+MATLAB_FILE = "a MATLAB file"
 MAT_FILE_LIMIT = 1 << 20  # bytes; the label files of AFLW2000-3D have about 4,000
 MAT_NUMBERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"single", "double"}
 # errors that SciPy raises for damaged files, beside its own
-MAT_DAMAGE = (ValueError, TypeError, LookupError, OverflowError, OSError, struct.error, zlib.error)
+MAT_DAMAGE = (ValueError, TypeError, LookupError, OverflowError, OSError, UserWarning, struct.error, zlib.error)
 MAT_ARRAY_LIMIT = 1 << 16  # values of one array; pt3d_68 has 204
 
 
@@ -105,21 +112,33 @@ def read_mat(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         from scipy.io.matlab import MatReadError
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("reading .mat labels needs SciPy: pip install 'synergy-mindir[bench]'") from error
-    size = path.stat().st_size
-    if size > MAT_FILE_LIMIT:
-        raise DataError(f"{path} has {size:,} bytes, a label file has at most {MAT_FILE_LIMIT:,}: check the folder")
     damage = (MatReadError, *MAT_DAMAGE)
+    data = _read_labels(path)
     try:
-        listed = {name: (shape, kind) for name, shape, kind in whosmat(path)}  # names and shapes, without the values
-        _check_arrays(path, listed, names)
-        arrays = loadmat(path, variable_names=list(names))
+        check_structure(data, names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # SciPy's, of data that may be corrupt
+            listed = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(data))}  # without the values
+            _check_arrays(path, listed, names)
+            arrays = loadmat(io.BytesIO(data), variable_names=list(names))
     except DataError:
         raise
     except NotImplementedError:
         raise DataError(f"{path} is a MATLAB 7.3 file: save it with -v6 or -v7") from None
     except damage as error:
-        raise DataError(f"{path} is not a MATLAB file, or is damaged ({error}): download it again") from None
+        kind = file_kind(data[:HEAD_BYTES])
+        if kind is not None and not kind.name.startswith(MATLAB_FILE):
+            raise DataError(f"{path} {mismatch(data[:HEAD_BYTES], MATLAB_FILE)}") from None
+        reason = first_line(error)[:200]
+        raise DataError(f"{path} is not a MATLAB file, or is damaged ({reason}): download it again") from None
     return {name: arrays[name] for name in names}
+
+
+def _read_labels(path: Path) -> bytes:
+    try:
+        return read_file(path, MAT_FILE_LIMIT)
+    except ValueError as error:
+        raise DataError(f"{path} {error}") from None
 
 
 def _check_arrays(path: Path, listed: dict[str, tuple[tuple[int, ...], str]], names: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ class EvalOptions:
 
     root: folder in the official layout; raw: folder of raw samples; without both, held-out synthetic faces.
     border: width in pixels of the black border of crops; None: 5 for `root` as in the official benchmark, else 0.
-    predictions: a file to score instead of a network; whitening and morphable decode its parameters.
+    predictions: a file to score instead of a network; whitening, morphable and convention decode its parameters.
     """
 
     engine: str = "auto"
@@ -37,6 +37,7 @@ class EvalOptions:
     whitening: Path | None = None
     morphable: Path | None = None
     engine_options: EngineOptions = DEFAULT_OPTIONS
+    convention: str | None = None
 
     def __post_init__(self) -> None:
         if self.root and self.raw:
@@ -86,7 +87,9 @@ def _predict(subject: Path | None, options: EvalOptions, data: EvaluationData, p
     """Predictions of the Cell of a checkpoint, or from a file."""
     if subject is None:
         assert options.predictions is not None
-        return predictions_from_npz(options.predictions, len(data), options.whitening, options.morphable)
+        return predictions_from_npz(
+            options.predictions, len(data), options.whitening, options.morphable, options.convention
+        )
     from synergy.benchmarks.parity.drift import cell_predictor
     from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
 

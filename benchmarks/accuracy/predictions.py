@@ -12,6 +12,7 @@ from synergy.benchmarks.accuracy.data import POINTS, DataError, check_finite
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.decode import LANDMARK_FRAMES, PARAMS, dewhiten, vertices
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
+from synergy.synergy_model.checkpoints.morphable_files import read_morphable
 from synergy.synergy_model.checkpoints.torch_pickle import TorchFileError
 from synergy.synergy_model.metrics import label_euler_deg
 
@@ -50,17 +51,17 @@ def predictions_from_npz(
     count: int,
     whitening: Path | None = None,
     morphable: Path | None = None,
-    convention: str = "synergynet",
+    convention: str | None = None,
 ) -> Predictions:
     """Read predictions for `count` crops, in the order of the rows, from an .npz file.
 
     The file has `landmarks` (count, 2 or 3, 68) in crop px, y down, or `params` (count, 62), whitened. If it has both,
     landmarks are scored for NME and parameters for pose. Parameters need `whitening` (.npz or .pkl with param_mean and
     param_std, or mean and std); without landmarks they also need `morphable` (.npz with u_base, w_shp_base,
-    w_exp_base). convention: synergynet or 3ddfa_v2, the origin of crop pixels for landmarks decoded from parameters.
+    w_exp_base) and `convention` (synergynet, 3ddfa_v2 or 3ddfa): the networks differ in the origin of crop pixels.
     Raises DataError naming the file and the missing or wrong array.
     """
-    if convention not in LANDMARK_FRAMES:
+    if convention is not None and convention not in LANDMARK_FRAMES:
         raise ValueError(f"unknown convention {convention!r}: use {' or '.join(LANDMARK_FRAMES)}")
     content = _read(path)
     if "params" not in content:
@@ -75,6 +76,8 @@ def predictions_from_npz(
         return Predictions(_landmarks(content, path, count), euler)
     if morphable is None:
         raise DataError(f"{path} has params and no landmarks: give --morphable FILE.npz with {', '.join(BASES)}")
+    if convention is None:
+        raise DataError(f"{path} has params of an unknown network: give --convention {' or '.join(LANDMARK_FRAMES)}")
     bases = read_bases(morphable)
     return Predictions(vertices(dewhiten(params, mean, std), *bases, LANDMARK_FRAMES[convention]), euler)
 
@@ -90,8 +93,8 @@ def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_bases(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """u_base (204,1), w_shp_base (204,40), w_exp_base (204,10) from an .npz file; other keys are ignored."""
-    content = _read(path)
+    """u_base (204,1), w_shp_base (204,40), w_exp_base (204,10) from a file that `read_morphable` takes."""
+    content = _without_damage(path, lambda: read_morphable([path]))
     missing = [key for key in BASES if key not in content]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}")
@@ -115,8 +118,12 @@ def _checked(array: np.ndarray, shape: tuple[int, ...], source: str) -> np.ndarr
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    return _without_damage(path, lambda: read_arrays(path))
+
+
+def _without_damage(path: Path, read: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     try:
-        return read_arrays(path)
+        return read()
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (ArrayFileError, TorchFileError) as error:

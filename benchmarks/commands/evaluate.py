@@ -60,6 +60,10 @@ def evaluate(
     morphable: Annotated[
         Path | None, typer.Option(metavar="FILE", help="For params in --predictions: .npz with the 3DMM bases.")
     ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For params in --predictions: their network, synergynet, 3ddfa_v2 or 3ddfa."),
+    ] = None,
     json_file: JsonOption = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV.")
@@ -95,6 +99,7 @@ def evaluate(
         whitening,
         morphable,
         engine_options(device_precision, affinity, lite_config),
+        convention,
     )
     with progress() as update:
         done = run_eval(subject, chosen, update)

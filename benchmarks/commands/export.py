@@ -129,8 +129,9 @@ def parity(
     from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
 
     data, opened = accuracy_data(root, raw), Bundle.open(bundle)
+    checkpoint = load_checkpoint(ckpt)  # first: it refuses devices and pipes
     source_sha256 = hashlib.sha256(ckpt.read_bytes()).hexdigest()
-    report = prove_bundle(opened, load_checkpoint(ckpt), data, source_sha256)
+    report = prove_bundle(opened, checkpoint, data, source_sha256)
     print_parity(report)
     for skipped in runnable_variants(opened.manifest.artifacts).missing_precisions():
         print(f"note: not checked on this machine: {skipped}", file=sys.stderr)

@@ -37,7 +37,7 @@ DATA_URI = "data:image/jpeg;base64,"
 # The folders of a path that is absolute or starts with ~ or .., with spaces if it is quoted; the file's name is kept.
 QUOTED_FOLDERS = r"(?<=['\"])(?:~|\.\.)?/[^'\"\n]*/(?=[^'\"/\n]*['\"])"
 FOLDERS = re.compile(QUOTED_FOLDERS + r"|(?<![\w.~/-])(?:file://)?(?:~|\.\.)?/(?:[^\s/:;,'\"()]+/)+")
-FAMILIES = {"synergynet": "SynergyNet", "3ddfa_v2": "3DDFA_V2"}  # names of networks, by convention
+FAMILIES = {"synergynet": "SynergyNet", "3ddfa_v2": "3DDFA_V2", "3ddfa": "3DDFA"}  # names of networks, by convention
 RANKS = {"best": "Smallest error", "median": "Median error", "worst": "Largest error"}
 
 

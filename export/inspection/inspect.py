@@ -14,6 +14,7 @@ from synergy.export.inspection.readers import READERS, Content, ModelFileError, 
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, available, engine_class
 from synergy.runtime.errors import BundleError
+from synergy.runtime.file_kinds import HEAD_BYTES, MODEL_KINDS, file_kind, mismatch
 from synergy.runtime.manifest import FILE_LIMIT, Artifact, Manifest
 from synergy.runtime.specs import Device
 from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict, read_parity
@@ -154,6 +155,9 @@ def _unread(artifact: Artifact, manifest: Manifest, data: bytes, reason: str) ->
 
 
 def _read(path: Path, data: bytes) -> Content:
+    expected = MODEL_KINDS[path.suffix.lower()]
+    if file_kind(data[:HEAD_BYTES]) not in (None, expected):
+        raise InspectionError(f"{path} {mismatch(data[:HEAD_BYTES], expected.name)}")
     try:
         return READERS[path.suffix.lower()](data)
     except ModelFileError as error:

@@ -14,6 +14,8 @@ from synergy.runtime.lite.binding import DTYPES
 
 IDENTIFIER = b"MSL2"  # of the schema since MindSpore Lite 1.2
 MAX_RANK = 16
+MAX_ITEMS = 1 << 16  # of one list: operators, tensors
+MAX_NAME = 1 << 10  # bytes
 CONSTANT_NODE = 0  # schema: ValueNode, a tensor with data
 
 # union PrimitiveType of mindspore/lite/schema/ops.fbs, as MindSpore Lite 2.0.0 has it; newer ones are appended
@@ -82,7 +84,7 @@ def read_ms(data: bytes) -> MsGraph:
 
 def _graph(root: _Table) -> MsGraph:
     tensors = [_tensor(table) for table in root.tables(7)]
-    chosen = [[tensors[index] for index in root.numbers(field, "I")] for field in (3, 4)]
+    chosen = [[tensors[index] for index in root.numbers(field, "I", MAX_ITEMS)] for field in (3, 4)]
     return MsGraph(
         version=root.text(1),
         operators=tuple(_operator(node) for node in root.tables(6)),
@@ -99,13 +101,17 @@ def _operator(node: _Table) -> str:
 
 
 def _tensor(table: _Table) -> MsTensor:
-    shape = tuple(table.numbers(2, "i"))
+    shape = tuple(table.numbers(2, "i", MAX_RANK))
     kind = table.number(1, "i")
     return MsTensor(table.text(9), DTYPES.get(kind, f"type {kind}"), shape, table.count(6))
 
 
 class _Table:
-    """A FlatBuffer table: fields by number; absent ones are 0 or empty. Raises struct.error beyond the end."""
+    """A FlatBuffer table: fields by number; absent ones are 0 or empty.
+
+    Raises struct.error beyond the end, and for lists and names that are too long: many offsets may lead to the same
+    bytes, so that a small file would need much memory.
+    """
 
     def __init__(self, data: bytes, position: int) -> None:
         self.data, self.position = data, position
@@ -118,15 +124,16 @@ class _Table:
         return _unpack(f"<{kind}", self.data, position) if position else 0
 
     def text(self, field: int) -> str:
-        start, count = self._vector(field, 1)
+        start, count = self._vector(field, 1, MAX_NAME)
         return self.data[start : start + count].decode()
 
     def count(self, field: int) -> int:
         """Length of a vector of bytes."""
-        return self._vector(field, 1)[1]
+        return self._vector(field, 1, len(self.data))[1]
 
-    def numbers(self, field: int, kind: str) -> tuple[int, ...]:
-        start, count = self._vector(field, 4)
+    def numbers(self, field: int, kind: str, limit: int) -> tuple[int, ...]:
+        """At most `limit` numbers of 4 bytes; `kind` as in `number`."""
+        start, count = self._vector(field, 4, limit)
         return struct.unpack_from(f"<{count}{kind}", self.data, start)
 
     def table(self, field: int) -> _Table | None:
@@ -134,7 +141,7 @@ class _Table:
         return _Table(self.data, self._target(position)) if position else None
 
     def tables(self, field: int) -> Iterator[_Table]:
-        start, count = self._vector(field, 4)
+        start, count = self._vector(field, 4, MAX_ITEMS)
         for position in range(start, start + 4 * count, 4):
             yield _Table(self.data, self._target(position))
 
@@ -146,14 +153,14 @@ class _Table:
     def _target(self, position: int) -> int:
         return position + _unpack("<I", self.data, position)
 
-    def _vector(self, field: int, width: int) -> tuple[int, int]:
+    def _vector(self, field: int, width: int, limit: int) -> tuple[int, int]:
         """Start and length; (0, 0) if it is absent."""
         position = self._field(field)
         if not position:
             return 0, 0
         start = self._target(position)
         count = _unpack("<I", self.data, start)
-        if start + 4 + count * width > len(self.data):
+        if count > limit or start + 4 + count * width > len(self.data):
             raise struct.error(f"{count} items start at byte {start + 4} of {len(self.data)}")
         return start + 4, count
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synergy.export.inspection.ms_file import IDENTIFIER, MsFileError, MsTensor, read_ms
 from synergy.export.protobuf import dtype_name, parse
+from synergy.runtime.onnx_scan import check_self_contained
 
 if TYPE_CHECKING:
     import onnx
@@ -71,12 +72,14 @@ def read_onnx(data: bytes) -> Content:
     """An ONNX model. Raises ModelFileError, ModuleNotFoundError without onnx."""
     import onnx
 
+    try:
+        check_self_contained(data)  # also bounds the number of objects that protobuf makes
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None
     model = onnx.ModelProto()
     if not parse(model, data) or not model.ir_version or not model.graph.node:
         raise ModelFileError("is not an ONNX model, or is damaged or truncated")
     weights = {initializer.name: initializer for initializer in model.graph.initializer}
-    if any(weight.data_location == onnx.TensorProto.EXTERNAL for weight in weights.values()):
-        raise ModelFileError("has its weights in other files: save it with save_as_external_data=False")
     opsets = {f"opset {opset.domain}".strip(): str(opset.version) for opset in model.opset_import}
     producer = f"{model.producer_name} {model.producer_version}".strip()
     return Content(

@@ -15,6 +15,7 @@ from synergy.runtime.files import whole_file, write_errors
 from synergy.runtime.inference.records import ImageRecord
 
 SUFFIX = ".partial"
+LINE_LIMIT = 1 << 26  # bytes; a face has about 4,000
 INDENT = 4  # spaces before a record in the JSON file
 
 
@@ -106,15 +107,15 @@ def _read_partial(partial: Path, key: str) -> tuple[dict[str, int], int]:
     end = 0
     with partial.open("rb") as lines:
         try:
-            if msgspec.json.decode(lines.readline(), type=_Header).key != key:
+            if msgspec.json.decode(lines.readline(LINE_LIMIT), type=_Header).key != key:
                 return {}, 0
             end = lines.tell()
-            for text in lines:
-                if not text.endswith(b"\n"):
-                    break
-                offsets[msgspec.json.decode(text, type=_Line).path] = end
+            while (text := lines.readline(LINE_LIMIT)).endswith(b"\n"):
+                line = msgspec.json.decode(text, type=_Line)
+                msgspec.json.decode(line.record, type=_Outcome)
+                offsets[line.path] = end
                 end += len(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # damaged from here on
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # damaged from here on
             pass
     return offsets, end
 

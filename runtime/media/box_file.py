@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from synergy.runtime.crop import check_boxes
 from synergy.runtime.errors import MediaError
+from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
 from synergy.runtime.media.inputs import read_bytes
+from synergy.runtime.strict_json import decode
 
+MAX_BOXES = 4096  # of one image; each takes 43 kB as a crop, and more while it is cut out
 ANY_IMAGE = ""  # the key of a plain list's boxes
 Box = tuple[float, float, float, float]
 
@@ -36,7 +41,10 @@ class BoxFile:
         """Read and check the whole file. Raises MediaError that names the wrong entry or line."""
         path = Path(path)
         try:
-            text = read_bytes(path).decode("utf-8-sig").strip()
+            data = read_bytes(path)
+            if file_kind(data[:HEAD_BYTES]) not in (None, TEXT_FILE):
+                raise MediaError(f"{path} {mismatch(data[:HEAD_BYTES], 'a box file')}")
+            text = data.decode("utf-8-sig").strip()
             entries = _json_boxes(text) if text.startswith(("{", "[")) else _text_boxes(text)
             for name, boxes in entries.items():
                 _check_entry(name, boxes)
@@ -82,14 +90,25 @@ class _InferImage(msgspec.Struct):
     faces: list[_InferFace]
 
 
+class _InferReport(msgspec.Struct):
+    images: list[_InferImage]
+
+
 def _json_boxes(text: str) -> dict[str, list[Box]]:
-    content = msgspec.json.decode(text)
-    if isinstance(content, list):
-        return {ANY_IMAGE: msgspec.convert(content, list[Box])}
+    if text.startswith("["):
+        return {ANY_IMAGE: msgspec.json.decode(text, type=list[Box])}
+    with contextlib.suppress(msgspec.ValidationError):
+        report = msgspec.json.decode(text, type=_InferReport)
+        entries: dict[str, list[Box]] = {}
+        for image in report.images:
+            if image.path in entries:
+                raise ValueError(f"the image {image.path[:200]} occurs twice")
+            entries[image.path] = [face.box_xyxy for face in image.faces]
+        return entries
+    content = decode(text, dict[str, Any])
     images = content.get("images")
-    if isinstance(images, list) and all(isinstance(image, dict) for image in images):
-        report = msgspec.convert(images, list[_InferImage])
-        return {image.path: [face.box_xyxy for face in image.faces] for image in report}
+    if isinstance(images, list) and images and all(isinstance(image, dict) for image in images):
+        msgspec.convert(images, list[_InferImage])  # raises: it is a report with a wrong value
     return {name: _convert_entry(name, boxes) for name, boxes in content.items()}
 
 
@@ -97,7 +116,7 @@ def _convert_entry(name: str, boxes: object) -> list[Box]:
     try:
         return msgspec.convert(boxes, list[Box])
     except msgspec.ValidationError as error:
-        raise ValueError(f"entry {name}: {error}") from None
+        raise ValueError(f"entry {name[:200]}: {error}") from None
 
 
 def _text_boxes(text: str) -> dict[str, list[Box]]:
@@ -115,10 +134,12 @@ def _text_boxes(text: str) -> dict[str, list[Box]]:
 
 
 def _check_entry(name: str, boxes: list[Box]) -> None:
+    if len(boxes) > MAX_BOXES:
+        raise ValueError(f"entry {name[:200] or 1}: {len(boxes):,} boxes, over the limit of {MAX_BOXES:,} per image")
     try:
         check_boxes(np.array(boxes, np.float64).reshape(-1, 4))
     except ValueError as error:
-        raise ValueError(f"entry {name or 1}: {error}") from None
+        raise ValueError(f"entry {name[:200] or 1}: {error}") from None
 
 
 def _matches(name: str, image: Path) -> bool:

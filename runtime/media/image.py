@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synergy.runtime.errors import MediaError
+from synergy.runtime.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import write_file
 from synergy.runtime.media.inputs import read_bytes
 from synergy.runtime.opencv import cv2
@@ -60,6 +61,8 @@ def _decode_upright(data: bytes) -> np.ndarray:
     _check_size(data)
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
+        if not data.startswith(tuple(_SIZE_READERS)) and file_kind(data[:HEAD_BYTES]):
+            raise ValueError(mismatch(data[:HEAD_BYTES], "an image"))
         raise ValueError("is not an image that OpenCV can read, or is damaged: save it again as JPEG or PNG")
     if data.startswith(JPEG):
         return image  # has no transparency

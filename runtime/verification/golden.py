@@ -7,8 +7,6 @@ checkpoint.
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.errors import BundleError
+from synergy.runtime.npz import read_npz
 from synergy.runtime.verification.reference import Reference
 
 GOLDEN_NAME = "golden.npz"
@@ -90,12 +89,8 @@ def read_golden(bundle: Bundle) -> Golden | None:
         return None
     data = bundle.read(entry)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > CONTENT_LIMIT:
-                raise ValueError("it holds too much")
-        content = np.load(io.BytesIO(data), allow_pickle=False)
-        return _golden({name: content[name] for name in content.files})
-    except (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        return _golden(read_npz(data, CONTENT_LIMIT))
+    except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{entry.file} does not hold golden values: {error}. Export the bundle again") from None
 
 

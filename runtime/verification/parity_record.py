@@ -15,6 +15,7 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.errors import BundleError
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.specs import engine_label
+from synergy.runtime.strict_json import decode
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):
@@ -108,9 +109,10 @@ def read_parity(bundle: Bundle) -> ParityReport | None:
     entry = bundle.manifest.parity
     if entry is None:
         return None
+    data = bundle.read(entry)
     try:
-        return msgspec.json.decode(bundle.read(entry), type=ParityReport)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return decode(data, ParityReport)
+    except ValueError as error:
         path = bundle.folder / entry.file
         raise BundleError(f"{path} is not a parity report: {error}. Export the bundle again") from None
 

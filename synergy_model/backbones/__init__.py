@@ -8,10 +8,11 @@ from functools import partial
 from mindspore import nn
 
 from synergy.synergy_model.backbones.ghostnet import GhostNet
-from synergy.synergy_model.backbones.mobilenet_v1 import TDDFA_V2_HEADS, MobileNetV1
+from synergy.synergy_model.backbones.heads import TDDFA_V2_HEADS
+from synergy.synergy_model.backbones.mobilenet_v1 import MobileNetV1
 from synergy.synergy_model.backbones.mobilenet_v2 import MobileNetV2
 from synergy.synergy_model.backbones.resnest import ResNeSt
-from synergy.synergy_model.backbones.resnet import DEPTHS, ResNet
+from synergy.synergy_model.backbones.resnet import DEPTHS, ResNet, ResNet22
 
 BACKBONES: dict[str, Callable[[], nn.Cell]] = {
     "mobilenet_v2": MobileNetV2,
@@ -19,7 +20,9 @@ BACKBONES: dict[str, Callable[[], nn.Cell]] = {
     **{f"resnet{depth}": partial(ResNet, depth) for depth in DEPTHS},
     "ghostnet": GhostNet,
     "resnest50": ResNeSt,
+    "mb1": partial(MobileNetV1, heads=TDDFA_V2_HEADS),
     "mb05": partial(MobileNetV1, width=0.5, heads=TDDFA_V2_HEADS),
+    "resnet22": ResNet22,
 }
 
 

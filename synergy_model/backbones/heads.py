@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
+SYNERGYNET_HEADS = (("fc_ori", 12), ("fc_shape", 40), ("fc_exp", 10), ("fc_tex", 40))
+TDDFA_V2_HEADS = (("fc_param", 62),)
 TEXTURE_SUFFIXES = ("_tex", "_texture")
 
 

@@ -1,4 +1,4 @@
-"""MobileNetV1 (Howard et al., 2017) as 3DDFA uses it: SynergyNet's mobilenet_1 and 3DDFA_V2's mb05."""
+"""MobileNetV1 (Howard et al., 2017) as 3DDFA uses it: SynergyNet's mobilenet_1 and 3DDFA_V2's mb1 and mb05."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.backbones.heads import ParameterHeads
+from synergy.synergy_model.backbones.heads import SYNERGYNET_HEADS, ParameterHeads
 
 STEM_WIDTH = 32
 FULL_POOLED_DIM = 1024
@@ -27,9 +27,6 @@ BLOCKS = (
     ("dw5_6", 1024, 2),
     ("dw6", 1024, 1),
 )
-
-SYNERGYNET_HEADS = (("fc_ori", 12), ("fc_shape", 40), ("fc_exp", 10), ("fc_tex", 40))
-TDDFA_V2_HEADS = (("fc_param", 62),)
 
 
 class DepthWiseSeparable(nn.Cell):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.backbones.heads import ParameterHeads
-from synergy.synergy_model.backbones.resnet import HEADS, STAGE_WIDTHS, PaddedMaxPool, conv
+from synergy.synergy_model.backbones.heads import SYNERGYNET_HEADS, ParameterHeads
+from synergy.synergy_model.backbones.resnet import STAGE_WIDTHS, PaddedMaxPool, conv
 
 RADIX = 2
 REPEATS = (3, 4, 6, 3)
@@ -103,7 +103,7 @@ class ResNeSt(nn.Cell):
                 inp = width * EXPANSION
             stages.append(nn.SequentialCell(blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.heads = ParameterHeads(self.pooled_dim, HEADS)
+        self.heads = ParameterHeads(self.pooled_dim, SYNERGYNET_HEADS)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.maxpool(ops.relu(self.bn1(self.conv1(images))))

@@ -1,12 +1,11 @@
-"""ResNet (He et al., CVPR 2016) as SynergyNet trains it: stride in the 3x3 convolution, four heads."""
+"""ResNet (He et al., CVPR 2016) as SynergyNet and 3DDFA_V2 train it: stride in the 3x3 convolution."""
 
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
-from synergy.synergy_model.backbones.heads import ParameterHeads
+from synergy.synergy_model.backbones.heads import SYNERGYNET_HEADS, TDDFA_V2_HEADS, ParameterHeads
 
-HEADS = (("fc_ori", 12), ("fc_shape", 40), ("fc_exp", 10), ("fc_tex", 40))
 STAGE_WIDTHS = (64, 128, 256, 512)
 
 # depth: whether blocks are bottlenecks, blocks per stage (table 1 of the paper)
@@ -84,21 +83,48 @@ class ResNet(nn.Cell):
         inp = 64
         stages = []
         for index, (width, count) in enumerate(zip(STAGE_WIDTHS, repeats, strict=True)):
-            blocks = []
-            for position in range(count):
-                stride = 2 if index and position == 0 else 1
-                blocks.append(block(inp, width, stride))
-                inp = width * block.expansion
-            stages.append(nn.SequentialCell(blocks))
+            stages.append(_stage(block, inp, width, count, 2 if index else 1))
+            inp = width * block.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.pooled_dim = inp
-        self.heads = ParameterHeads(inp, HEADS)
+        self.heads = ParameterHeads(inp, SYNERGYNET_HEADS)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.maxpool(ops.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         pooled = ops.mean(x, (2, 3))
         return self.heads(pooled), pooled
+
+
+class ResNet22(nn.Cell):
+    """3DDFA_V2's resnet22: normalised images (N,3,120,120) float32 -> whitened parameters (N,62), pooled (N,512).
+
+    Two convolutions instead of the maximum, and three stages. The official head is a 1x1 convolution before the mean;
+    both are linear, so the mean comes first here, as in the other backbones.
+    """
+
+    pooled_dim = 512
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(3, 32, 5, 2), nn.BatchNorm2d(32)
+        self.conv2, self.bn2 = conv(32, 64, 3), nn.BatchNorm2d(64)
+        self.layer1 = _stage(BasicBlock, 64, 128, 3, 2)
+        self.layer2 = _stage(BasicBlock, 128, 256, 4, 2)
+        self.layer3 = _stage(BasicBlock, 256, self.pooled_dim, 3, 2)
+        self.heads = ParameterHeads(self.pooled_dim, TDDFA_V2_HEADS)
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = ops.relu(self.bn1(self.conv1(images)))
+        x = ops.relu(self.bn2(self.conv2(x)))
+        pooled = ops.mean(self.layer3(self.layer2(self.layer1(x))), (2, 3))
+        return self.heads(pooled), pooled
+
+
+def _stage(block: type[BasicBlock | Bottleneck], inp: int, width: int, count: int, stride: int) -> nn.SequentialCell:
+    """`count` blocks; the first has the stride."""
+    out = width * block.expansion
+    return nn.SequentialCell([block(inp, width, stride), *(block(out, width, 1) for _ in range(count - 1))])
 
 
 def _projection(inp: int, out: int, stride: int) -> nn.SequentialCell | nn.Identity:

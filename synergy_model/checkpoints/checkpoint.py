@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
+from synergy.runtime.file_kinds import CHECKPOINT, HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import whole_file
 from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
@@ -106,6 +107,15 @@ def fill(network: SynergyNet, weights: Mapping[str, np.ndarray], source: str) ->
         param.set_data(Parameter(Tensor(values[name]), name=name, requires_grad=param.requires_grad))
 
 
+def check_whitening(std: np.ndarray, source: str) -> None:
+    """Raise CheckpointError unless all deviations are above 0: with 0 a parameter is the same for all faces."""
+    if not (std > 0).all():
+        raise CheckpointError(
+            f"the whitening for {source} has a standard deviation that is not above 0: "
+            "convert it with another --whitening"
+        )
+
+
 def compare(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> list[str]:
     """All differences between two sets of named shapes, one entry per kind, empty when they agree."""
     missing = [name for name in expected if name not in given]
@@ -126,7 +136,13 @@ def _listed(kind: str, names: list[str]) -> str:
 
 def _read(path: Path) -> dict[str, Parameter]:
     if not path.is_file():
+        if path.exists() and not path.is_dir():
+            raise CheckpointError(f"{path} is not a regular file: give a checkpoint")
         raise FileNotFoundError(f"no checkpoint at {path}")
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if file_kind(head) not in (None, CHECKPOINT):
+        raise CheckpointError(f"{path} {mismatch(head, CHECKPOINT.name)}")
     try:
         return ms.load_checkpoint(str(path))
     except (ValueError, RuntimeError, TypeError) as error:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
-from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, fill
+from synergy.synergy_model.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    DenseMorphable,
+    check_whitening,
+    fill,
+)
+from synergy.synergy_model.checkpoints.morphable_files import (
+    DENSE_KEYS,
+    DENSE_WIDTHS,
+    SPARSE_KEYS,
+    TRIANGLES,
+    faces,
+    float32,
+    read_morphable,
+)
 from synergy.synergy_model.checkpoints.torch_pickle import read_state_dict
 from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM
 from synergy.synergy_model.synergynet import SynergyNet
@@ -20,14 +35,31 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """One family of official files. `marks` are keys that no other family has."""
+    """One family of official files.
+
+    marks: keys that no other family has. head: key of a linear layer's weight whose width must be `pooled_dim`, where
+    families differ in their width only.
+    """
 
     arch: str
     convention: str
     marks: tuple[str, ...]
     pooled_dim: int
     backbone_prefix: str
-    landmark_networks: bool  # whether its training code has MLP_for and MLP_rev
+    landmark_networks: bool = False  # whether its training code has MLP_for and MLP_rev
+    head: str = ""
+
+    def fits(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Whether the keys are those of this family."""
+        known = all(mark in state for mark in self.marks)
+        return known and (not self.head or (self.head in state and state[self.head].shape[1:2] == (self.pooled_dim,)))
+
+
+MOBILENET_V1_MARK = "dw2_1.conv_dw.weight"
+
+
+def _mobilenet_v1(arch: str, convention: str, pooled_dim: int, head: str) -> Source:
+    return Source(arch, convention, (MOBILENET_V1_MARK,), pooled_dim, "", head=head)
 
 
 def _synergynet(arch: str, pooled_dim: int, *marks: str) -> Source:
@@ -38,7 +70,7 @@ def _synergynet(arch: str, pooled_dim: int, *marks: str) -> Source:
 # ResNets differ in the number of blocks alone: the last block of stage 3, and its third convolution, tell them apart
 SOURCES = (
     _synergynet("mobilenet_v2", 1280, "features.18.0.weight"),
-    _synergynet("mobilenet_1", 1024, "dw2_1.conv_dw.weight"),
+    _synergynet("mobilenet_1", 1024, MOBILENET_V1_MARK),
     _synergynet("ghostnet", 1280, "conv_stem.weight", "conv_head.weight"),
     _synergynet("resnest50", 2048, "layer1.0.conv2.bn0.weight"),
     _synergynet("resnet152", 2048, "layer3.35.conv3.weight"),
@@ -46,11 +78,15 @@ SOURCES = (
     _synergynet("resnet50", 2048, "layer3.5.conv3.weight"),
     _synergynet("resnet34", 512, "layer3.5.conv2.weight"),
     _synergynet("resnet18", 512, "layer3.1.conv2.weight"),
-    Source("mb05", "3ddfa_v2", ("dw2_1.conv_dw.weight", "fc_param.weight"), 512, "", False),
+    _mobilenet_v1("mb05", "3ddfa_v2", 512, "fc_param.weight"),
+    _mobilenet_v1("mb05", "3ddfa_v2", 512, "fc.weight"),  # as upstream's code names the layer when it saves again
+    _mobilenet_v1("mb1", "3ddfa_v2", 1024, "fc_param.weight"),
+    _mobilenet_v1("mb1", "3ddfa", 1024, "fc.weight"),  # the first version: phase1_wpdc_vdc.pth.tar
+    Source("resnet22", "3ddfa_v2", ("layer3.2.conv2.weight", "conv_param.weight"), 512, ""),
 )
 
 # Written by PyTorch or by the official training code, not needed here.
-IGNORED = re.compile(r"\.num_batches_tracked$|^fc_lm\.")
+IGNORED = re.compile(r"\.num_batches_tracked$|^(?:fc|conv)_lm\.")
 
 RENAMES = (
     (re.compile(r"^forwardDirection\.(conv|bn)([1-5])\."), r"refiner.trunk.layer\2.\1."),
@@ -61,15 +97,13 @@ RENAMES = (
     (re.compile(r"^reverseDirection\.(conv|bn)6_3\."), r"regressor.expression.\1."),
     (re.compile(r"^(param_mean|param_std|u_base|w_shp_base|w_exp_base)$"), r"morphable.\1"),
     (re.compile(r"^backbone\.(dw\d_\d|dw6)\."), r"backbone.blocks.\1."),
+    (re.compile(r"^backbone\.(?:fc|conv_param)\."), r"backbone.heads.layers.fc_param."),
     (re.compile(r"^backbone\.(fc_\w+)\."), r"backbone.heads.layers.\1."),
     (re.compile(r"^backbone\.(classifier_\w+)\.(weight|bias)$"), r"backbone.heads.layers.\1.\2"),
 )
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 WHITENING_KEYS = (("param_mean", "param_std"), ("mean", "std"))
-NUMBERS = "fiub"  # NumPy's kinds of plain numbers
-SPARSE_KEYS = ("u_base", "w_shp_base", "w_exp_base")
-DENSE_KEYS = ("u", "w_shp", "w_exp")
 
 
 @dataclass(frozen=True)
@@ -81,9 +115,12 @@ class Conversion:
 
 
 def convert_checkpoint(
-    source: Path, arch: str | None = None, whitening: Path | None = None, morphable: Path | None = None
+    source: Path,
+    arch: str | None = None,
+    whitening: Path | None = None,
+    morphable: Path | Sequence[Path] | None = None,
 ) -> Conversion:
-    """Read an official `.pth`/`.pth.tar` and fill a network with it.
+    """Read an official `.pth`/`.pth.tar` and fill a network with it. `morphable`: files as `read_morphable` takes.
 
     Raises TorchFileError for a file that is damaged or not plain tensors, CheckpointError listing all
     missing, unexpected and misshaped keys, or naming the option that supplies what the file lacks.
@@ -92,10 +129,10 @@ def convert_checkpoint(
     family = _identify(state, arch, source)
     notes: list[str] = []
     _supply(state, _read_whitening(whitening), "--whitening", source)
-    extra = _read_morphable(morphable)
+    extra = _read_morphable([morphable] if isinstance(morphable, Path) else morphable or ())
     _supply(state, {key: extra[key] for key in (*SPARSE_KEYS, *DENSE_KEYS) if key in extra}, "--morphable", source)
     _require(state, source)
-    dense = _take_dense(state, extra.get("triangles"), notes)
+    dense = _take_dense(state, extra.get(TRIANGLES), notes)
     refiner = regressor = False
     if family.landmark_networks:
         refiner_fits = family.pooled_dim == REFINER_POOLED_DIM
@@ -110,9 +147,10 @@ def _identify(state: Mapping[str, np.ndarray], arch: str | None, source: Path) -
     names = ", ".join(family.arch for family in SOURCES)
     if arch is not None and arch not in {family.arch for family in SOURCES}:
         raise CheckpointError(f"unknown architecture {arch!r}: use one of {names}")
-    for family in SOURCES:
-        if arch == family.arch or (arch is None and all(mark in state for mark in family.marks)):
-            return family
+    candidates = [family for family in SOURCES if arch in (None, family.arch)]
+    fitting = [family for family in candidates if family.fits(state)]
+    if fitting or arch is not None:
+        return (fitting or candidates)[0]
     raise CheckpointError(
         f"the keys of {source} fit none of the known architectures ({names}); "
         f"they begin {', '.join(list(state)[:3])}. Give --arch to see what differs"
@@ -126,8 +164,11 @@ def _rename(state: Mapping[str, np.ndarray], family: Source) -> Weights:
         module, _, leaf = key.rpartition(".")
         name = f"{module}.{BATCH_NORM[leaf]}" if module in norms else key
         name = _module_name(name, family)
-        pointwise = value.ndim == 3  # a 1-D convolution over points, a 2-D one here
-        renamed[name] = value[..., None] if pointwise else value
+        if value.ndim == 3:  # a 1-D convolution over points, a 2-D one here
+            value = value[..., None]
+        elif key == "conv_param.weight":  # a 1x1 convolution, a linear layer here
+            value = value.reshape(value.shape[:2]) if value.shape[2:] == (1, 1) else value
+        renamed[name] = value
     return renamed
 
 
@@ -141,9 +182,13 @@ def _module_name(key: str, family: Source) -> str:
 
 
 def _supply(state: Weights, extra: Weights, option: str, source: Path) -> None:
-    """Add what the checkpoint lacks. Raises CheckpointError where it has another value."""
+    """Add what the checkpoint lacks, or has with values that overflowed in half precision.
+
+    Raises CheckpointError where it has another value.
+    """
     for key, value in extra.items():
-        if key in state and not np.array_equal(state[key], value):
+        own = state.get(key)
+        if own is not None and np.isfinite(own).all() and not np.array_equal(own, value):
             raise CheckpointError(f"{source} carries its own {key}, and {option} gives another: leave {option} out")
         state[key] = value
 
@@ -154,8 +199,7 @@ def _require(state: Weights, source: Path) -> None:
     absent = [key for key in SPARSE_KEYS if key not in state]
     if absent:
         raise CheckpointError(f"{source} carries no {', '.join(absent)}: give --morphable FILE.npz with them")
-    if not (state["param_std"] > 0).all():
-        raise CheckpointError(f"the whitening for {source} has a standard deviation that is not above 0")
+    check_whitening(state["param_std"], str(source))
 
 
 def _take_part(state: Weights, prefix: str, title: str, fits: bool, notes: list[str]) -> bool:
@@ -177,8 +221,7 @@ def _take_dense(state: Weights, triangles: np.ndarray | None, notes: list[str]) 
         notes.append(f"dense mesh: left out, {absent} not in the file (give --morphable FILE.npz for meshes)")
         return None
     rows = parts["u"].size
-    widths = {"u": 1, "w_shp": 40, "w_exp": 10}
-    wrong = [f"{key} {parts[key].shape}" for key, width in widths.items() if parts[key].shape != (rows, width)]
+    wrong = [f"{key} {parts[key].shape}" for key, width in DENSE_WIDTHS.items() if parts[key].shape != (rows, width)]
     if wrong or rows % 3:
         raise CheckpointError(f"the dense basis is inconsistent ({', '.join(wrong) or f'{rows} rows'}): need (3V, n)")
     dense = {key: part.astype(np.float32) for key, part in parts.items()}
@@ -188,45 +231,28 @@ def _take_dense(state: Weights, triangles: np.ndarray | None, notes: list[str]) 
     if triangles is None:
         notes.append("dense mesh: no triangles given, meshes will be point clouds")
         triangles = np.zeros((0, 3), np.int32)
-    return DenseMorphable(**dense, triangles=_faces(triangles, rows // 3))
-
-
-def _faces(triangles: np.ndarray, vertices: int) -> np.ndarray:
-    numbers = triangles.dtype.kind in NUMBERS and triangles.ndim == 2 and triangles.shape[1] == 3
-    if not (numbers and (triangles == np.clip(np.floor(triangles), 0, vertices - 1)).all()):
-        raise CheckpointError(f"triangles must be (T, 3) whole numbers from 0, below {vertices}, not {triangles.shape}")
-    return triangles.astype(np.int32)
+    try:
+        return DenseMorphable(**dense, triangles=faces(triangles, rows // 3))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _read_whitening(path: Path | None) -> Weights:
     if path is None:
         return {}
-    content = _read(path)
-    for keys in WHITENING_KEYS:
-        if all(key in content for key in keys):
-            mean, std = (_float32(content[key], key, path).reshape(-1) for key in keys)
-            return {"param_mean": mean, "param_std": std}
-    raise CheckpointError(f"{path} holds {', '.join(content)}: need param_mean and param_std, or mean and std")
-
-
-def _read_morphable(path: Path | None) -> Weights:
-    if path is None:
-        return {}
-    known = (*SPARSE_KEYS, *DENSE_KEYS, "triangles")
-    content = {key: value for key, value in _read(path).items() if key in known}
-    if not content:
-        raise CheckpointError(f"{path} holds none of {', '.join(known)}")
-    return {key: v if key == "triangles" else _float32(v, key, path) for key, v in content.items()}
-
-
-def _float32(array: np.ndarray, key: str, path: Path) -> np.ndarray:
-    if array.dtype.kind not in NUMBERS:
-        raise CheckpointError(f"{path}: {key} holds {array.dtype}, not numbers")
-    return array.astype(np.float32)
-
-
-def _read(path: Path) -> Weights:
     try:
-        return read_arrays(path)
+        content = read_arrays(path)
+        for keys in WHITENING_KEYS:
+            if all(key in content for key in keys):
+                mean, std = (float32(content[key], key, path).reshape(-1) for key in keys)
+                return {"param_mean": mean, "param_std": std}
+    except ArrayFileError as error:
+        raise CheckpointError(str(error)) from None
+    raise CheckpointError(f"{path} holds {', '.join(content)[:200]}: need param_mean and param_std, or mean and std")
+
+
+def _read_morphable(paths: Sequence[Path]) -> Weights:
+    try:
+        return read_morphable(paths)
     except ArrayFileError as error:
         raise CheckpointError(str(error)) from None

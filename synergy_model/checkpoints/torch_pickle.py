@@ -1,51 +1,48 @@
 """Read PyTorch files without PyTorch and without running any code in them.
 
-A `.pth` file is a pickle, and loading a pickle can run code. The unpickler here accepts tensors, their storages and
-OrderedDict, and refuses every other name before it is imported. Both containers are read: the zip format
-(PyTorch >= 1.6) and the earlier sequence of pickles. NumPy pickles (whitening files) are read by the same unpickler.
+A `.pth` file is a pickle, and loading a pickle can run code. The reader here accepts tensors, their storages and
+plain containers, and refuses every other name. Both formats are read: zip (PyTorch >= 1.6) and the earlier sequence of
+pickles. NumPy pickles (whitening files) are read in the same way.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import pickletools
 import re
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from synergy.runtime.file_kinds import HEAD_BYTES, PICKLE_FILE, file_kind, mismatch
+from synergy.runtime.files import read_file
+from synergy.runtime.npz import open_zip
+from synergy.runtime.text import first_line
+from synergy.synergy_model.checkpoints.numpy_pickle import ADMITTED_NUMPY, PickledArray, TextEncoder
+from synergy.synergy_model.checkpoints.pickle_machine import Named, PickleError, PickleMachine, are_sizes
+from synergy.synergy_model.checkpoints.torch_tensors import ADMITTED_TORCH, STORAGE_DTYPES, StorageRef, TensorRef
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the format that PyTorch wrote before 1.6
 LEGACY_PROTOCOL = 1001
+CHECKPOINT_KIND = "a PyTorch checkpoint"
+MAX_MEMBERS = 1 << 16  # of a zip file: one per tensor
+COPY_FACTOR = 4  # tensors may share values in a file, but in memory all of them together are at most so much larger
+SPARE_BYTES = 1 << 20
+MAX_KEY = 512  # characters of a tensor's name
 
-STORAGE_DTYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "|i1",
-    "ByteStorage": "|u1",
-    "BoolStorage": "|b1",
-}
-
-
-NUMBER_CODE = re.compile(r"^(f[248]|[iu][1248]|b1)$")  # as NumPy pickles the types of plain numbers
+# dictionaries in which programs save the state_dict, and prefixes of wrappers (DataParallel, torch.compile, Lightning)
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
 
 
 class TorchFileError(ValueError):
     """The file is not a PyTorch checkpoint, is damaged, or refers to something that is refused."""
 
 
-# what pickle, zipfile and NumPy raise on damaged bytes
+# what the pickle machine, zipfile and NumPy raise on damaged bytes
 DAMAGE = (
-    pickle.UnpicklingError,
     zipfile.BadZipFile,
     EOFError,
     KeyError,
@@ -59,53 +56,23 @@ DAMAGE = (
 )
 
 
-@dataclass
-class StorageRef:
-    """A storage named by the pickle; its bytes may follow later in the file."""
-
-    dtype: np.dtype
-    numel: int
-    key: str
-
-
-@dataclass
-class TensorRef:
-    """A view on a storage, kept as numbers until the bytes are there."""
-
-    storage: StorageRef
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def resolve(self, storages: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The tensor as its own array. Raises TorchFileError where the view leaves its storage."""
-        data = storages[self.storage.key]
-        count = int(np.prod(self.size, dtype=object)) if self.size else 1
-        last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
-        sane = self.offset >= 0 and all(s >= 0 for s in self.stride) and all(n >= 0 for n in self.size)
-        if not sane or count > data.size or (count and last >= data.size):
-            raise TorchFileError("a tensor reaches outside its storage: the file is damaged")
-        strides = tuple(s * data.itemsize for s in self.stride)
-        return np.lib.stride_tricks.as_strided(data[self.offset :], self.size, strides).copy()
-
-
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read a checkpoint as {key: array}, whether or not it is wrapped as {"state_dict": ...}.
+    """Read a checkpoint as {key: array}, whether or not it is wrapped, as in {"state_dict": ...} (see `WRAPPERS`).
 
-    The `module.` prefix of DataParallel is removed. Raises TorchFileError if the file holds anything but
+    Prefixes of wrapping modules (`PREFIXES`) are removed. Raises TorchFileError if the file holds anything but
     tensors and plain containers, and FileNotFoundError if it is not there.
     """
-    content = read_torch_file(path)
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not any(isinstance(v, np.ndarray) for v in state.values()):
+    state = read_torch_file(path)
+    while wrapped := [key for key in WRAPPERS if isinstance(state, Mapping) and isinstance(state.get(key), Mapping)]:
+        state = state[wrapped[0]]
+    if not isinstance(state, Mapping) or not _tensors(state):
         raise TorchFileError(f"{path} holds no state_dict: save torch.save({{'state_dict': ...}}, file)")
     tensors: dict[str, np.ndarray] = {}
-    for key, value in state.items():
-        if not isinstance(value, np.ndarray):
-            continue
-        name = key.removeprefix("module.") if isinstance(key, str) else None
+    for key, value in _tensors(state).items():
+        name = PREFIXES.sub("", key) if isinstance(key, str) and len(key) <= MAX_KEY else None
         if name is None or name in tensors:
-            raise TorchFileError(f"{path}: the key {key!r} of the state_dict is not a string, or occurs twice")
+            shown = str(key)[:80]
+            raise TorchFileError(f"{path}: the key {shown!r} of the state_dict is not a short string, or occurs twice")
         tensors[name] = value
     return tensors
 
@@ -114,178 +81,149 @@ def read_torch_file(path: Path) -> Any:
     """Everything `torch.save` wrote, tensors as NumPy arrays. Errors as in `read_state_dict`."""
     data = _read_file(path)
     try:
-        if data[:4] == b"PK\x03\x04":
-            return _read_zip(data)
-        return _read_legacy(data)
-    except TorchFileError as error:
+        return _read_zip(data) if data[:4] == b"PK\x03\x04" else _read_legacy(data)
+    except PickleError as error:
         raise TorchFileError(f"{path}: {error}") from None
     except DAMAGE as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise TorchFileError(f"{path} is not a PyTorch checkpoint or is truncated ({detail})") from None
+        raise TorchFileError(f"{path} is not {CHECKPOINT_KIND} or is truncated ({_reason(error)})") from None
 
 
 def read_numpy_pickle(path: Path) -> Any:
-    """A pickle of NumPy arrays in plain containers (`param_whitening.pkl`), read by the same unpickler."""
-    data = _read_file(path)
+    """A pickle of NumPy arrays in plain containers (`param_whitening.pkl`), read in the same way."""
+    return parse_numpy_pickle(_read_file(path), path)
+
+
+def parse_numpy_pickle(data: bytes, path: Path) -> Any:
+    """As `read_numpy_pickle`, of the bytes `data` of the file `path`."""
+    reader = _Reader(data)
     try:
-        return _Materialiser({}).value(_unpickle(SafeUnpickler(io.BytesIO(data))))
-    except TorchFileError as error:
-        raise TorchFileError(f"{path}: {error}") from None
+        content = reader.load()
+        if reader.storages:
+            raise PickleError("it is part of an unpacked PyTorch checkpoint: give a pickle of NumPy arrays")
+        return reader.resolve(content, {})
     except DAMAGE as error:
-        raise TorchFileError(f"{path} is not a pickle of NumPy arrays ({error})") from None
+        if "refused" not in str(error) and file_kind(data[:HEAD_BYTES]) not in (None, PICKLE_FILE):
+            raise TorchFileError(f"{path} {mismatch(data[:HEAD_BYTES], 'a pickle of NumPy arrays')}") from None
+        if isinstance(error, PickleError):
+            raise TorchFileError(f"{path}: {error}") from None
+        raise TorchFileError(f"{path} is not a pickle of NumPy arrays ({_reason(error)})") from None
+
+
+def _tensors(content: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
+    return {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
 
 
 def _read_file(path: Path) -> bytes:
-    if Path(path).is_dir():
+    path = Path(path)
+    if path.is_dir():
         raise TorchFileError(f"{path} is a directory: name the file in it")
-    return Path(path).read_bytes()
+    try:
+        return read_file(path)
+    except ValueError as error:
+        raise TorchFileError(f"{path} {error}") from None
 
 
 def _read_zip(data: bytes) -> Any:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with open_zip(data, MAX_MEMBERS) as archive:
         names = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
-            raise TorchFileError("the archive has no single data.pkl: it was not written by torch.save")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in names.values()):
-            raise TorchFileError("the archive is compressed, which torch.save does not do")
+            raise PickleError(f"it {mismatch(data[:HEAD_BYTES], CHECKPOINT_KIND)} (it has no single data.pkl)")
         root = pickles[0].removesuffix("data.pkl")
+        if f"{root}constants.pkl" in names:
+            raise PickleError(
+                "it is a TorchScript module, not a checkpoint: load it with torch.jit.load and save its state_dict()"
+            )
+        if any(info.compress_type != zipfile.ZIP_STORED for info in names.values()):
+            raise PickleError("the archive is compressed, which torch.save does not do: pack it without compression")
         if names.get(root + "byteorder") and archive.read(root + "byteorder") != b"little":
-            raise TorchFileError("the tensors are big-endian: save the file on a little-endian machine")
-        unpickler = SafeUnpickler(io.BytesIO(archive.read(pickles[0])))
-        content = _unpickle(unpickler)
-        arrays = {}
-        for ref in unpickler.storages.values():
-            arrays[ref.key] = _storage_array(ref, archive.read(f"{root}data/{ref.key}"))
-    return _Materialiser(arrays).value(content)
+            raise PickleError("the tensors are big-endian: save the file on a little-endian machine")
+        reader = _Reader(archive.read(pickles[0]), len(data))
+        content = reader.load()
+        if sum(ref.nbytes for ref in reader.storages.values()) > len(data):
+            raise PickleError("its storages are larger than the file: it is damaged")
+        arrays = {ref.key: ref.array(archive.read(f"{root}data/{ref.key}")) for ref in reader.storages.values()}
+    return reader.resolve(content, arrays)
 
 
 def _read_legacy(data: bytes) -> Any:
-    stream = io.BytesIO(data)
-    if _unpickle(SafeUnpickler(stream)) != LEGACY_MAGIC or _unpickle(SafeUnpickler(stream)) != LEGACY_PROTOCOL:
-        raise TorchFileError("it is not a file that torch.save wrote")
-    _unpickle(SafeUnpickler(stream))  # sys_info: sizes of C types, of no use here
-    unpickler = SafeUnpickler(stream)
-    content = _unpickle(unpickler)
+    reader = _Reader(data)
+    magic = reader.load() if data[:1] == b"\x80" else None
+    if reader.storages:
+        raise PickleError(
+            "it is the data.pkl of an unpacked checkpoint: give the .pth file itself, or pack its folder again with "
+            "zip -0"
+        )
+    if magic != LEGACY_MAGIC or reader.load() != LEGACY_PROTOCOL:
+        raise PickleError(f"it {mismatch(data[:HEAD_BYTES], CHECKPOINT_KIND)}")
+    reader.load()  # sys_info: sizes of C types, of no use here
+    content = reader.load()
     arrays = {}
-    for key in _unpickle(SafeUnpickler(stream)):
-        ref = unpickler.storages[key]
-        numel = int.from_bytes(_exactly(stream, 8), "little")
+    for key in reader.load():
+        ref = reader.storages[key]
+        numel = int.from_bytes(reader.exactly(8), "little")
         if numel != ref.numel:
-            raise TorchFileError(f"storage {key} has {numel} elements where {ref.numel} were announced")
-        arrays[key] = _storage_array(ref, _exactly(stream, numel * ref.dtype.itemsize))
-    return _Materialiser(arrays).value(content)
+            raise PickleError(f"storage {ref.key[:40]} has {numel} elements where {ref.numel} were announced")
+        arrays[ref.key] = ref.array(reader.exactly(ref.nbytes))
+    return reader.resolve(content, arrays)
 
 
-def _exactly(stream: io.BytesIO, count: int) -> bytes:
-    chunk = stream.read(count)
-    if len(chunk) != count:
-        raise TorchFileError("the file is truncated: copy or download it again")
-    return chunk
+class _Reader:
+    """Loads pickles from bytes, and replaces references in their containers by arrays.
 
+    size: bytes of the whole file, which bound the memory of all arrays.
+    """
 
-def _storage_array(ref: StorageRef, raw: bytes) -> np.ndarray:
-    if len(raw) != ref.numel * ref.dtype.itemsize:
-        raise TorchFileError(f"storage {ref.key} is truncated: copy or download the file again")
-    return np.frombuffer(raw, ref.dtype)
-
-
-class _Materialiser:
-    """Replaces references by arrays in plain containers; a shared container is converted once."""
-
-    def __init__(self, storages: Mapping[str, np.ndarray]) -> None:
-        self.storages = storages
+    def __init__(self, data: bytes, size: int = 0) -> None:
+        self.storages: dict[str, StorageRef] = {}
+        self.budget = COPY_FACTOR * max(size, len(data)) + SPARE_BYTES
         self.done: dict[int, Any] = {}
+        encode = TextEncoder(len(data) + SPARE_BYTES)
+        self.machine = PickleMachine(
+            io.BytesIO(data),
+            {**ADMITTED_NUMPY, **ADMITTED_TORCH, ("_codecs", "encode"): Named("encode", encode)},
+            self._storage,
+        )
 
-    def value(self, value: Any) -> Any:
-        if isinstance(value, TensorRef):
-            return value.resolve(self.storages)
-        if isinstance(value, PickledArray):
-            return value.resolve()
-        if not isinstance(value, (Mapping, list, tuple)):
+    def load(self) -> Any:
+        """The next pickle, with references."""
+        return self.machine.load()
+
+    def exactly(self, count: int) -> bytes:
+        """The next bytes between pickles."""
+        chunk = self.machine.stream.read(count)
+        if len(chunk) != count:
+            raise PickleError("the file is truncated: copy or download it again")
+        return chunk
+
+    def resolve(self, value: Any, storages: Mapping[str, np.ndarray]) -> Any:
+        """The value with arrays for references. What occurs several times is converted once."""
+        if not isinstance(value, (TensorRef, PickledArray, dict, list, tuple)):
             return value
         if id(value) not in self.done:
-            self.done[id(value)] = self._container(value)
+            self.done[id(value)] = self._resolved(value, storages)
         return self.done[id(value)]
 
-    def _container(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: self.value(item) for key, item in value.items()}
-        return type(value)(self.value(item) for item in value)
+    def _resolved(self, value: Any, storages: Mapping[str, np.ndarray]) -> Any:
+        if isinstance(value, dict):
+            return {key: self.resolve(item, storages) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.resolve(item, storages) for item in value)
+        array = value.resolve(storages) if isinstance(value, TensorRef) else value.resolve()
+        self.budget -= array.nbytes
+        if self.budget < 0:
+            raise PickleError("its tensors share their values and would need many times the size of the file")
+        return array
+
+    def _storage(self, reference: Any) -> StorageRef:
+        if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
+            raise PickleError("it refers to something other than a tensor storage: refused")
+        _, kind, key, _, numel, *view = reference
+        known = isinstance(kind, Named) and kind.name in STORAGE_DTYPES and isinstance(key, str)
+        if not known or not are_sizes((numel,)) or any(v is not None for v in view):
+            raise PickleError("it refers to something other than a tensor storage: refused")
+        return self.storages.setdefault(key, StorageRef(kind.name, numel, key))
 
 
-def _unpickle(unpickler: SafeUnpickler) -> Any:
-    """Load, after checking the memo indices: Python allocates memory up to any index that a file names."""
-    start = unpickler.stream.tell()
-    limit = len(unpickler.stream.getbuffer())
-    for opcode, argument, _ in pickletools.genops(unpickler.stream):
-        if "PUT" in opcode.name and int(argument or 0) > limit:
-            raise TorchFileError("it names more objects than it has bytes: the file is damaged")
-    unpickler.stream.seek(start)
-    return unpickler.load()
-
-
-class PickledDtype:
-    """Stands for `numpy.dtype` while unpickling; simple numbers only."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self.code, self.order = code, "<"
-
-    def __setstate__(self, state: tuple) -> None:
-        self.order = state[1]
-
-    def resolve(self) -> np.dtype:
-        if not (isinstance(self.code, str) and NUMBER_CODE.match(self.code) and self.order in ("<", ">", "|", "=")):
-            raise TorchFileError(f"arrays of type {self.code!r} are refused: numbers only")
-        return np.dtype(self.code).newbyteorder("S" if self.order == ">" else "=")
-
-
-class PickledArray:
-    """Stands for `numpy.ndarray` while unpickling."""
-
-    def __setstate__(self, state: tuple) -> None:
-        _, self.shape, self.dtype, self.fortran, self.raw = state
-
-    def resolve(self) -> np.ndarray:
-        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
-        array = np.frombuffer(raw, self.dtype.resolve())
-        return array.reshape(self.shape, order="F" if self.fortran else "C").copy()
-
-
-class SafeUnpickler(pickle.Unpickler):
-    """Accepts tensors, NumPy arrays of numbers and plain containers; refuses every other name."""
-
-    def __init__(self, stream: io.BytesIO) -> None:
-        super().__init__(stream, encoding="latin1")
-        self.stream = stream
-        self.storages: dict[str, StorageRef] = {}
-        # new closures each time: attributes that a hostile pickle sets on them affect nothing else
-        self.admitted: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, size, stride, *_: TensorRef(
-                storage, offset, size, stride
-            ),
-            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-            ("numpy", "ndarray"): "ndarray",
-            ("numpy", "dtype"): lambda code, *_: PickledDtype(code),
-            ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
-        }
-        reconstruct: Callable[..., PickledArray] = lambda *_: PickledArray()  # noqa: E731
-        self.admitted[("numpy.core.multiarray", "_reconstruct")] = reconstruct
-        self.admitted[("numpy._core.multiarray", "_reconstruct")] = reconstruct
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in STORAGE_DTYPES:
-            return np.dtype(STORAGE_DTYPES[name])
-        if (module, name) not in self.admitted:
-            raise TorchFileError(
-                f"it refers to {module}.{name}, which is neither a tensor nor a plain container: refused, "
-                "nothing was run. Save the state_dict alone (torch.save({'state_dict': model.state_dict()}))"
-            )
-        return self.admitted[(module, name)]
-
-    def persistent_load(self, reference: tuple) -> StorageRef:
-        kind, dtype, key, _location, numel, *view = reference
-        if kind != "storage" or not isinstance(dtype, np.dtype) or any(v is not None for v in view):
-            raise TorchFileError("it refers to something other than a tensor storage: refused")
-        return self.storages.setdefault(str(key), StorageRef(dtype, int(numel), str(key)))
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:200]}"

@@ -20,7 +20,10 @@ import cv2
 import numpy as np
 
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
+from synergy.runtime.files import read_file
+from synergy.runtime.npz import read_npy
 from synergy.synergy_model.checkpoints.array_files import read_arrays
+from synergy.synergy_model.checkpoints.morphable_files import read_morphable
 from synergy.synergy_model.checkpoints.torch_pickle import read_numpy_pickle
 from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SIDE, SyntheticFaces, whitening
 from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
@@ -162,11 +165,11 @@ def listed_validation(source: ListedSource, arrays: MorphableArrays, count: int)
 
 
 def load_arrays(morphable: Path, whitening_file: Path) -> MorphableArrays:
-    """Bases from an .npz (`u_base`, `w_shp_base`, `w_exp_base`), whitening from an .npz or .pkl (`param_mean` and
+    """Bases from a file that `read_morphable` takes, whitening from an .npz or .pkl (`param_mean` and
     `param_std`, or `mean` and `std`). Raises as `read_arrays`, or DatasetError naming what is missing.
     """
     whitening_values = read_arrays(whitening_file)
-    bases = read_arrays(morphable)
+    bases = read_morphable([morphable])
     mean = _pick(whitening_values, ("param_mean", "mean"), whitening_file)
     std = _pick(whitening_values, ("param_std", "std"), whitening_file)
     names = ("u_base", "w_shp_base", "w_exp_base")
@@ -233,9 +236,9 @@ def _read_params(path: Path) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DatasetError(f"{path} is not a .npy file of plain numbers, or is damaged ({error})") from None
+        return read_npy(read_file(path))
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{path} {error}") from None
 
 
 def _check_labels(params: np.ndarray, param_file: Path, image_list: Path, lines: int) -> None:

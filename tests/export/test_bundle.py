@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 
 from synergy.export import artifacts, bundle
 from synergy.export.artifacts import FORMATS, ExportOptions
@@ -26,7 +27,13 @@ from synergy.export.lowering.lower import LoweringError
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.errors import BundleError, EngineUnavailableError
 from synergy.runtime.manifest import MANIFEST_NAME
-from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, CheckpointError, DenseMorphable, load_checkpoint
+from synergy.synergy_model.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    DenseMorphable,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 ARCHS = ("mb05", "mobilenet_v2")
 FILES = ["manifest.json", "model.mindir", "model.ms", "model.onnx", "model.v1.mindir", "morphable.npz", "parity.json"]
@@ -52,6 +59,16 @@ def unproved(folder: Path, checkpoint: object) -> ParityResult:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_whitening_without_spread_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Cell and artifacts would agree on parameters that are the same for all faces."""
+    checkpoint = load_checkpoint(checkpoints["mb05"])
+    checkpoint.network.morphable.param_std.set_data(Tensor(np.zeros(62, np.float32)))
+    save_checkpoint(tmp_path / "zero.ckpt", checkpoint)
+    with pytest.raises(CheckpointError, match="standard deviation that is not above 0"):
+        export_bundle(tmp_path / "zero.ckpt", tmp_path / "bundle", ExportOptions(), proved, quiet)
+    assert names(tmp_path) == ["zero.ckpt"]
 
 
 @pytest.fixture

@@ -69,8 +69,8 @@ def test_wrong_arrays_name_the_file(made: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not a MATLAB file, or is damaged"),
-        (b"nonsense" * 16, "is not a MATLAB file, or is damaged"),
+        (b"", "is not a MATLAB file but empty"),
+        (b"nonsense" * 16, "is not a MATLAB file but a text file"),
         (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM", "is a MATLAB 7.3 file: save it with -v6 or -v7"),
     ],
 )
@@ -104,7 +104,7 @@ def test_changed_bytes_are_an_error(real: Path, made: Path) -> None:
 
 def test_large_files_are_not_opened(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aflw2000_raw, "MAT_FILE_LIMIT", 100)
-    with pytest.raises(DataError, match=r"made\.mat has [0-9,]+ bytes, a label file has at most 100"):
+    with pytest.raises(DataError, match=r"made\.mat has [0-9,]+ bytes, over the limit of 100"):
         read_mat(save(made, a=np.ones(3)), ["a"])
 
 

@@ -286,7 +286,7 @@ def test_parameters_give_the_reference_nme(
     report = score(predictions_from_npz(tmp_path / "p.npz", 8, whitening, bases, "3ddfa_v2"), eight)
     assert report.nme_per_image == pytest.approx(real[f"nme_percent{border}"], abs=1e-4)
     assert f"{report.nme.image_mean:.3f}" == ("3.277" if border else "3.225")
-    other = score(predictions_from_npz(tmp_path / "p.npz", 8, whitening, bases), eight)
+    other = score(predictions_from_npz(tmp_path / "p.npz", 8, whitening, bases, "synergynet"), eight)
     assert other.nme.image_mean != pytest.approx(report.nme.image_mean, abs=1e-3)  # one crop pixel apart
 
 
@@ -310,6 +310,7 @@ def test_landmarks_and_parameters_together(shared: Path, real: dict[str, np.ndar
 
 
 LANDMARKS, PARAMS = np.zeros((8, 3, 68)), np.zeros((8, 62))
+DECODED = {"whitening": "w.npz", "convention": "3ddfa_v2"}
 BAD_PREDICTIONS = {
     "neither": ({"points": LANDMARKS}, {}, "has neither landmarks"),
     "too few": ({"landmarks": LANDMARKS[:7]}, {}, r"landmarks is float64 \(7, 3, 68\), expected .* \(8, 3, 68\)"),
@@ -324,8 +325,13 @@ BAD_PREDICTIONS = {
     "whitening empty": ({"params": PARAMS}, {"whitening": "bases.npz"}, "neither param_mean and param_std nor mean"),
     "whitening short": ({"params": PARAMS}, {"whitening": "short.npz"}, "mean is float64"),
     "whitening damaged": ({"params": PARAMS}, {"whitening": "bad.pkl"}, "bad.pkl"),
-    "bases lack": ({"params": PARAMS}, {"whitening": "w.npz", "morphable": "w.npz"}, "lacks u_base, w_shp_base"),
-    "bases misshaped": ({"params": PARAMS}, {"whitening": "w.npz", "morphable": "bases.npz"}, "u_base is float64"),
+    "bases lack": ({"params": PARAMS}, {**DECODED, "morphable": "w.npz"}, "holds none of u_base, w_shp_base"),
+    "bases misshaped": ({"params": PARAMS}, {**DECODED, "morphable": "bases.npz"}, "u_base is float32"),
+    "unknown network": (
+        {"params": PARAMS},
+        {"whitening": "w.npz", "morphable": "w.npz"},
+        "give --convention synergynet",
+    ),
     "convention": ({"landmarks": LANDMARKS}, {"convention": "deca"}, "use synergynet or 3ddfa_v2"),
 }
 

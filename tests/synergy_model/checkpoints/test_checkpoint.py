@@ -194,7 +194,7 @@ def test_truncated(tmp_path: Path, network: SynergyNet, share: float) -> None:
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.ckpt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"other\.ckpt is not a MindSpore checkpoint, or is truncated"):
+    with pytest.raises(CheckpointError, match=r"other\.ckpt is not a MindSpore checkpoint"):
         load_checkpoint(path)
 
 

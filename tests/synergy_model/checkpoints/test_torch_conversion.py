@@ -244,6 +244,113 @@ def test_damaged_source(convert: Callable[..., Conversion], tmp_path: Path, shar
         convert_checkpoint(tmp_path / "nowhere.pth")
 
 
+# --- the other networks of 3DDFA_V2, and its first version ---
+
+
+def random_state(shapes: dict[str, tuple[int, ...]]) -> Weights:
+    random = np.random.default_rng(0)
+    return {key: random.uniform(0.1, 0.2, shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+def doubled(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a tensor of mb05 in the network of twice its width."""
+    if key == "fc_param.bias":
+        return shape
+    if key == "fc_param.weight":
+        return (shape[0], 2 * shape[1])
+    return tuple(2 * n if place == 0 or (place == 1 and n > 3) else n for place, n in enumerate(shape))
+
+
+@pytest.mark.parametrize(
+    ("layer", "convention"), [("fc_param", "3ddfa_v2"), ("fc", "3ddfa")], ids=["mb1_120x120", "phase1_wpdc_vdc"]
+)
+def test_mobilenet_at_full_width(
+    convert: Callable[..., Conversion], mb05: Weights, layer: str, convention: str
+) -> None:
+    """3DDFA_V2's default file has the keys of mb05; the last layer of 3DDFA's first version is called fc."""
+    shapes = {key.replace("fc_param", layer): doubled(key, array.shape) for key, array in mb05.items()}
+    done = convert({f"module.{key}": array for key, array in random_state(shapes).items()})
+    network = done.checkpoint.network
+    assert (network.arch, network.morphable.convention) == ("mb1", convention)
+    expected = random_state(shapes)[f"{layer}.weight"]
+    assert np.array_equal(parameters(done)["backbone.heads.layers.fc_param.weight"], expected)
+
+
+def resnet22_shapes() -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of 3DDFA_V2's resnet22.pth, from its public code."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def conv(name: str, norm: str, out: int, inp: int, size: int) -> None:
+        shapes[f"{name}.weight"] = (out, inp, size, size)
+        shapes.update({f"{norm}.{leaf}": (out,) for leaf in ("weight", "bias", "running_mean", "running_var")})
+
+    conv("conv1", "bn1", 32, 3, 5)
+    conv("conv2", "bn2", 64, 32, 3)
+    inp = 64
+    for stage, (out, count) in enumerate([(128, 3), (256, 4), (512, 3)], start=1):
+        for block in range(count):
+            name = f"layer{stage}.{block}"
+            conv(f"{name}.conv1", f"{name}.bn1", out, inp, 3)
+            conv(f"{name}.conv2", f"{name}.bn2", out, out, 3)
+            if block == 0:
+                conv(f"{name}.downsample.0", f"{name}.downsample.1", out, inp, 1)
+            inp = out
+    return {**shapes, "conv_param.weight": (62, 512, 1, 1), "conv_param.bias": (62,)}
+
+
+def test_resnet22(convert: Callable[..., Conversion]) -> None:
+    state = {**random_state(resnet22_shapes()), "conv_lm.bias": np.zeros(136, np.float32)}
+    done = convert(state)
+    assert (done.checkpoint.network.arch, done.checkpoint.network.morphable.convention) == ("resnet22", "3ddfa_v2")
+    weight = parameters(done)["backbone.heads.layers.fc_param.weight"]
+    assert np.array_equal(weight, state["conv_param.weight"][:, :, 0, 0])
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["from 0", "from 1"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_upstream_morphable_files(
+    convert: Callable[..., Conversion], mb05: Weights, tmp_path: Path, first: int, transposed: bool
+) -> None:
+    """bfm_noneck_v3.pkl has more columns than the network uses, and the rows of the landmarks; tri.pkl is an array."""
+    random, vertices = np.random.default_rng(0), 80
+    model = {
+        "u": random.normal(size=(3 * vertices, 1)),
+        "w_shp": random.normal(size=(3 * vertices, 199)),
+        "w_exp": random.normal(size=(3 * vertices, 29)),
+        "keypoints": random.permutation(3 * vertices)[:204],
+        "tri": np.full((2, 3), 10**6),  # not the one of this model: upstream takes tri.pkl
+    }
+    triangles = np.array([[0, 1, 2], [2, 3, vertices - 1]])
+    stored = (triangles + first).T if transposed else triangles + first
+    (tmp_path / "bfm_noneck_v3.pkl").write_bytes(pickle.dumps(model, 2))
+    (tmp_path / "tri.pkl").write_bytes(pickle.dumps(stored.astype(np.int32), 2))
+    files = [tmp_path / "bfm_noneck_v3.pkl", tmp_path / "tri.pkl"]
+    done = convert(mb05, morphable=files)
+    dense, rows = done.checkpoint.dense, model["keypoints"]
+    assert dense is not None and np.array_equal(dense.triangles, triangles) and dense.w_shp.shape == (3 * vertices, 40)
+    ours = parameters(done)
+    assert np.array_equal(ours["morphable.u_base"], model["u"][rows].astype(np.float32))
+    assert np.array_equal(ours["morphable.w_exp_base"], model["w_exp"][rows, :10].astype(np.float32))
+
+
+def test_upstream_morphable_file_with_other_landmarks(
+    convert: Callable[..., Conversion], mb05: Weights, npz: Callable[..., Path]
+) -> None:
+    with pytest.raises(CheckpointError, match="keypoints must be 204 rows"):
+        convert(mb05, morphable=npz(**dense_arrays(keypoints=np.arange(204))))
+
+
+def test_overflowed_bases_are_replaced(
+    convert: Callable[..., Conversion], mobilenet_1: Weights, morphable: Path
+) -> None:
+    """Saved in half precision, the mean shape overflows: its values reach 1e5."""
+    own = {**mobilenet_1, "u_base": np.full((204, 1), np.inf, np.float16)}
+    with pytest.raises(CheckpointError, match=r"not finite: morphable\.u_base"):
+        convert(own, whitening=None, morphable=None)
+    done = convert(own, whitening=None, morphable=morphable)
+    assert np.array_equal(parameters(done)["morphable.u_base"], sparse_arrays(morphable)["u_base"])
+
+
 # --- whitening ---
 
 
@@ -272,6 +379,12 @@ def test_whitening_in_its_official_forms(
     ours = parameters(convert(mb05, whitening=path))
     assert np.array_equal(ours["morphable.param_mean"], np.arange(62))
     assert np.array_equal(ours["morphable.param_std"], np.full(62, 2))
+
+
+@pytest.mark.parametrize("name", ["w_lists.pkl", "w_p5.pkl", "w_upper.NPZ"])
+def test_whitening_in_other_forms(convert: Callable[..., Conversion], mb05: Weights, shared: Path, name: str) -> None:
+    """Lists instead of arrays, the pickle protocol of Python 3.14, and an upper-case suffix."""
+    convert(mb05, whitening=shared / "faults" / "whitening-files" / name)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_real_whitening(shared: Path) -> None:
         assert np.allclose(np.ravel(stored["std"]), arrays["param_std_v2"])
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_numpy_pickles(tmp_path: Path, protocol: int, order: str) -> None:
     arrays = {"mean": np.asarray(np.arange(6.0).reshape(2, 3), order=order), "std": np.float32([1, 2])}
@@ -131,6 +131,49 @@ def test_numpy_pickles(tmp_path: Path, protocol: int, order: str) -> None:
     path.write_bytes(pickle.dumps(arrays, protocol))
     stored = read_numpy_pickle(path)
     assert all(np.array_equal(stored[name], array) for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.", "model.", "_orig_mod.module."])
+def test_prefixes_of_wrapping_modules(torch_files: Any, prefix: str) -> None:
+    path = torch_files.checkpoint("a.pth", {f"{prefix}conv1.weight": np.float32([1])})
+    assert list(read_state_dict(path)) == ["conv1.weight"]
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "net"])
+def test_wrapping_dictionaries(torch_files: Any, wrapper: str) -> None:
+    state, storages = torch_files.state({"a": np.float32([1])})
+    loss = torch_files.tensor(torch_files.storage("0", "FloatStorage", 1), 0, (), ())
+    path = torch_files.write("a.pth", torch_files.zip({"loss": loss, wrapper: state}, storages))
+    assert list(read_state_dict(path)) == ["a"]
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numpy_scalars_beside_the_weights_are_skipped(torch_files: Any, module: str) -> None:
+    f = torch_files
+    scalar = f.call(f.named(module, "scalar"), f.call(f.named("numpy", "dtype"), "f8", False, True), b"\0" * 8)
+    state, storages = f.state({"a": np.float32([1])})
+    assert list(read_state_dict(f.write("a.pth", f.zip({"best": scalar, "state_dict": state}, storages)))) == ["a"]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_bfloat16_becomes_float32(torch_files: Any, container: str) -> None:
+    f, values = torch_files, np.float32([1, -2.5, 3e38])
+    halves = (values.view(np.uint32) >> 16).astype(np.uint16)
+    content = {"a": f.tensor(f.storage("0", "BFloat16Storage", 3), 0, (3,), (1,))}
+    state = read_state_dict(f.write("a.pth", getattr(f, container)(content, {"0": halves})))
+    assert state["a"].dtype == np.float32 and np.allclose(state["a"], values, rtol=1 / 128)
+
+
+def test_parts_and_relatives_of_a_checkpoint_are_named(torch_files: Any, tmp_path: Path) -> None:
+    whole = torch_files.checkpoint("a.pth", {"a": np.float32([1])})
+    with zipfile.ZipFile(whole) as archive:
+        (tmp_path / "data.pkl").write_bytes(archive.read("archive/data.pkl"))
+    with pytest.raises(TorchFileError, match=r"data\.pkl of an unpacked checkpoint"):
+        read_state_dict(tmp_path / "data.pkl")
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr("archive/constants.pkl", b"")
+    with pytest.raises(TorchFileError, match=r"TorchScript module.*torch\.jit\.load"):
+        read_state_dict(whole)
 
 
 def test_big_endian_numpy_pickles_are_right(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_npy_parameters_are_read(listed: Listed) -> None:
 def test_a_damaged_npy_is_named(listed: Listed) -> None:
     path = listed.params.with_suffix(".npy")
     path.write_bytes(b"half")
-    with pytest.raises(DatasetError, match=r"params\.npy is not a \.npy file"):
+    with pytest.raises(DatasetError, match=r"params\.npy is not an \.npy file but a text file"):
         ListedSource(listed.list, listed.root, path)
 
 
