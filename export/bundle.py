@@ -16,7 +16,7 @@ from synergy.export.artifacts import FILES, ExportOptions, Log, check_tools, wri
 from synergy.export.formats.mindir import mind_ir_version
 from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
-from synergy.runtime.crop import CROP_RULES
+from synergy.runtime.crop import CROP_RULES, PIXEL_MEAN, PIXEL_SCALE
 from synergy.runtime.decode import LANDMARK_FRAMES, POSE_RULES
 from synergy.runtime.files import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
@@ -42,7 +42,7 @@ from synergy.runtime.specs import DYNAMIC
 from synergy.runtime.verification.golden import GOLDEN_NAME
 from synergy.synergy_model.checkpoints.checkpoint import DENSE_KEYS, Checkpoint, check_whitening, load_checkpoint
 from synergy.synergy_model.morphable import MorphableModel
-from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE
+from synergy.synergy_model.synergynet import IMAGE_SIZE
 
 MORPHABLE_NAME = "morphable.npz"
 PARITY_NAME = "parity.json"

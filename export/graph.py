@@ -7,10 +7,11 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from synergy.export.folding import FoldedMorphable, FoldedRefiner
+from synergy.runtime.crop import PIXEL_MEAN, PIXEL_SCALE
 from synergy.runtime.manifest import HEADS
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, DenseMorphable
 from synergy.synergy_model.landmark_networks import RESIDUAL_SCALE
-from synergy.synergy_model.synergynet import IMAGE_SIZE, PIXEL_MEAN, PIXEL_SCALE, SynergyNet
+from synergy.synergy_model.synergynet import IMAGE_SIZE, SynergyNet
 
 INPUT_NAME = "images"
 

@@ -13,6 +13,8 @@ import numpy as np
 from synergy.runtime.resize import OPENCV_ROUNDS_DIFFERENTLY, resize_linear
 
 CROP_SIZE = 120  # pixels; the input size of all supported networks
+PIXEL_MEAN = 127.5  # the graph normalises crops itself: (pixel - 127.5) / 128, channels in BGR order
+PIXEL_SCALE = 128.0
 MAX_ROI_SIDE = 16384  # pixels; a larger padded region would need more than 800 MB
 INTERPOLATIONS = {"linear": "INTER_LINEAR", "lanczos4": "INTER_LANCZOS4"}  # OpenCV's names
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from synergy.runtime.crop import CROP_SIZE, CropRule
+from synergy.runtime.crop import CROP_SIZE, PIXEL_MEAN, PIXEL_SCALE, CropRule
 from synergy.runtime.decode import LandmarkFrame, PoseRule
 from synergy.runtime.errors import BundleError
 from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
@@ -112,7 +112,10 @@ class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Preprocessing of a crop: (pixel - mean) / scale. `in_graph`: the model does it itself."""
+    """Preprocessing of a crop, (pixel - mean) / scale, for readers: `in_graph` says that the model does it itself.
+
+    Other values than those of the graph are refused, so that the description is true.
+    """
 
     size: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     colour: Literal["BGR"]
@@ -235,8 +238,10 @@ def _unusable(manifest: Manifest) -> str:
     batch = manifest.inputs[0].shape[0] if manifest.inputs[0].shape else 0
     if not (batch == DYNAMIC or 1 <= batch <= MAX_FIXED_BATCH):
         return f"the batch is -1 for any, or 1 to {MAX_FIXED_BATCH}, not {batch}"
-    if manifest.inputs[0].shape != (batch, size, size, 3) or size != CROP_SIZE:
-        return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops"
+    if manifest.inputs[0].shape != (batch, size, size, 3) or size != CROP_SIZE or manifest.inputs[0].layout != "NHWC":
+        return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops, NHWC"
+    if manifest.preprocessing != Preprocessing(CROP_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True):
+        return f"its preprocessing is not that of the graph, (pixel - {PIXEL_MEAN}) / {PIXEL_SCALE} in the graph"
     if tuple(tensor.name for tensor in manifest.outputs) not in HEADS.values():
         return f"its outputs are not one of {'; '.join(', '.join(names) for names in HEADS.values())}"
     wrong = [tensor.name for tensor in manifest.outputs if not _is_output(tensor, batch)]

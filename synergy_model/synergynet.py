@@ -12,8 +12,6 @@ from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM, RESIDUAL
 from synergy.synergy_model.morphable import MorphableModel
 
 IMAGE_SIZE = 120
-PIXEL_MEAN = 127.5  # normalised = (pixel - 127.5) / 128, channels in BGR order
-PIXEL_SCALE = 128.0
 
 os.environ.setdefault(*ONEDNN_ISA_LIMIT)  # read when MindSpore runs its first operator in the process
 

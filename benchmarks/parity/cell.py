@@ -10,9 +10,10 @@ from functools import lru_cache
 import numpy as np
 from mindspore import nn
 
+from synergy.runtime.crop import PIXEL_MEAN, PIXEL_SCALE
 from synergy.runtime.decode import LANDMARK_FRAMES, dewhiten, vertices
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
-from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, RefinedNetwork, SynergyNet
+from synergy.synergy_model.synergynet import RefinedNetwork, SynergyNet
 
 CELL_BATCH = 16  # graph mode compiles for each batch size, in seconds, so all runs of a Cell have this one
 

@@ -15,10 +15,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from synergy.runtime.crop import PIXEL_MEAN, PIXEL_SCALE
 from synergy.runtime.decode import dewhiten
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from synergy.synergy_model.metrics import Accuracy, label_euler_deg, measure
-from synergy.synergy_model.synergynet import PIXEL_MEAN, PIXEL_SCALE, SynergyNet
+from synergy.synergy_model.synergynet import SynergyNet
 from synergy.synergy_model.training import log as training_log
 from synergy.synergy_model.training.augmentation import augment_batch
 from synergy.synergy_model.training.datasets import FaceSource, MorphableArrays, Validation
