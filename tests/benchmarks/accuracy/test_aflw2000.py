@@ -196,7 +196,7 @@ def test_unreadable_photo_and_labels(save_sample: SaveSample) -> None:
     with pytest.raises(DataError, match=r"image1\.jpg"):
         load_raw(folder)
     (folder / "image1.mat").write_bytes(b"no labels")
-    with pytest.raises(DataError, match=r"image1.mat is not a MATLAB file, or is damaged"):
+    with pytest.raises(DataError, match=r"image1.mat is not a MATLAB file but a text file"):
         load_raw(folder)
 
 
