@@ -5,7 +5,6 @@ Each stage runs on its own, in this process; the samples of the stages are inter
 
 from __future__ import annotations
 
-import copy
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from synergy.runtime.faces import Detection
 from synergy.runtime.inference.records import image_record
 from synergy.runtime.media.drawing import draw_faces
 from synergy.runtime.media.image import decode_image, read_image
-from synergy.runtime.specs import DEFAULT_OPTIONS, EngineOptions
+from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions
 
 SIDES = (512, 1024, 2048, 4096)  # pixels of a square picture with one face
 FACES = (1, 4, 16)  # in the picture of FACES_SIDE pixels
@@ -84,8 +83,8 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     inputs = {aligner.predictor.input.name: face_crops.crops_bgr}
     found = aligner.align_crops([face_crops])[0]
     canvas = draw_faces(image, found)
-    geometry = copy.copy(aligner)
-    geometry.engine = cast(Engine, _FixedOutputs(aligner.engine.run(inputs)))
+    fixed = cast(Engine, _FixedOutputs(aligner.engine.run(inputs), aligner.engine.device))
+    geometry = FaceAligner(aligner.bundle, aligner.artifact, fixed)
     stages: dict[str, Callable[[], object]] = {
         "decode": lambda: decode_image(jpeg),
         "detect": lambda: aligner.detect(image),
@@ -103,8 +102,8 @@ def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
 class _FixedOutputs:
     """Replaces an engine: returns the same outputs without computing."""
 
-    def __init__(self, outputs: dict[str, np.ndarray]) -> None:
-        self.outputs = outputs
+    def __init__(self, outputs: dict[str, np.ndarray], device: Device) -> None:
+        self.outputs, self.device = outputs, device
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(self.outputs)
