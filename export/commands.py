@@ -56,13 +56,15 @@ def _print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _bundle_facts(bundle: BundleInfo) -> Iterator[tuple[str, str]]:
-    parity = {None: "no parity report", True: "every artifact passed against the checkpoint", False: "FAILED"}
     yield "network", f"{bundle.arch}, {bundle.convention} conventions, head {bundle.head}"
     yield "from", f"{bundle.source}, sha256 {bundle.source_sha256[:12]}"
     yield from _tensor_facts(bundle.inputs, bundle.outputs)
     yield "made with", ", ".join(f"{name} {version}" for name, version in bundle.toolchain.items())
     yield "verified", ", ".join(bundle.verified)
-    yield "parity", parity[bundle.proved]
+    reasons = "; ".join(bundle.parity_reasons)
+    passed = f"{bundle.parity} at export, against the checkpoint"
+    here = "not repeated here: run `synergy verify`" if bundle.proved else "unchecked here: no engine runs the bundle"
+    yield "parity", f"{bundle.parity}: {reasons}" if reasons else f"{passed}; {here}"
 
 
 def _model_facts(model: ModelInfo) -> Iterator[tuple[str, str]]:

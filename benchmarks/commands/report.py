@@ -47,22 +47,29 @@ def report(
     """Write a report of a bundle as one HTML page.
 
     Contains the parity check, results of other devices, accuracy, latency,
-    file sizes, example images and limits. The exit status is 1 if a check failed.
+    file sizes, example images and limits. The exit status is 1 if a check
+    failed. What this machine cannot check is called unchecked.
     """
     from synergy.benchmarks.report.collect import ReportOptions
     from synergy.benchmarks.report.page import write_report
     from synergy.benchmarks.report.verified import verified_failures
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.verification.parity_record import parity_verdict
+    from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict
 
     options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file, tuple(verified or ()))
     with progress() as update:
         data = write_report(bundle, out, options, update)
     devices = (f"verification {failure}" for failure in verified_failures(data.verified))
-    problems = [*parity_verdict(data.manifest, data.parity).reasons, *data.failures, *devices]
+    verdict = parity_verdict(data.manifest, data.parity)
+    unchecked = [*verdict.reasons] if verdict.status is ParityStatus.UNCHECKED else []
+    if not (data.runs or data.failures):
+        unchecked.append("no engine on this machine ran the bundle")
+    problems = [*(() if verdict.status is ParityStatus.UNCHECKED else verdict.reasons), *data.failures, *devices]
     for problem in problems:
         print(f"failed: {problem}", file=sys.stderr)
-    print(f"{out}: {data.name} is {'NOT verified' if problems else 'verified'}")
+    for reason in unchecked:
+        print(f"unchecked: {reason}", file=sys.stderr)
+    print(f"{out}: {data.name} is {'NOT verified' if problems else 'unchecked' if unchecked else 'verified'}")
     raise typer.Exit(1 if problems else 0)
 
 
