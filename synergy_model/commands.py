@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from synergy.runtime.commands.paths import PathUse
+
 if TYPE_CHECKING:
     from synergy.synergy_model.training.options import Progress as TrainingStep
 
@@ -21,7 +23,9 @@ def convert(
         Path,
         typer.Argument(metavar="SRC", help="PyTorch checkpoint: .pth or .pth.tar of SynergyNet, 3DDFA_V2 or 3DDFA."),
     ],
-    target: Annotated[Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write."), PathUse.WRITE_FILE
+    ],
     arch: Annotated[
         str | None, typer.Option(show_default="found from the keys", help="Architecture, e.g. mobilenet_v2.")
     ] = None,
@@ -59,6 +63,7 @@ def train(
     folder: Annotated[
         Path,
         typer.Argument(metavar="RUN", help="Folder of the run. A run that was stopped continues from its last state."),
+        PathUse.WRITE_FOLDER,
     ],
     synthetic: Annotated[
         int | None, typer.Option(min=2, help="Train on N procedural face images.", metavar="N")

@@ -21,6 +21,7 @@ from synergy.runtime.commands.options import (
     engine_options,
     write_json,
 )
+from synergy.runtime.commands.paths import PathUse
 
 
 def evaluate(
@@ -66,10 +67,14 @@ def evaluate(
     ] = None,
     json_file: JsonOption = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV.")
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV."),
+        PathUse.WRITE_FILE,
     ] = None,
     montage: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write an image of the faces with the largest error.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an image of the faces with the largest error."),
+        PathUse.WRITE_FILE,
     ] = None,
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
@@ -114,7 +119,7 @@ def evaluate(
 
 def prepare(
     raw: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the download: image*.jpg and .mat files.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make."), PathUse.WRITE_FOLDER],
 ) -> None:
     """Convert the AFLW2000-3D download to the layout of the official evaluation."""
     from synergy.benchmarks.accuracy.aflw2000 import prepare as prepare_layout

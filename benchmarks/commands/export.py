@@ -13,6 +13,7 @@ import typer
 
 from synergy.benchmarks.commands.options import RawOption, RootOption, accuracy_data, formats_here
 from synergy.runtime.commands.options import BundleArgument, JsonOption, write_json
+from synergy.runtime.commands.paths import PathUse
 
 if TYPE_CHECKING:
     from synergy.runtime.manifest import Artifact, Drift, Manifest
@@ -39,7 +40,7 @@ class PrecisionName(str, Enum):
 
 def export(
     ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint from `synergy convert` or `synergy train`.")],
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to make.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to make."), PathUse.WRITE_FOLDER],
     formats: Annotated[
         str | None,
         typer.Option(

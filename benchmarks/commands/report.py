@@ -18,11 +18,14 @@ from synergy.runtime.commands.options import (
     engine_names,
     write_json,
 )
+from synergy.runtime.commands.paths import PathUse
 
 
 def report(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write."), PathUse.WRITE_FILE] = Path(
+        "report.html"
+    ),
     bench_file: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +78,9 @@ def report(
 
 def demo(
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the bundle `demo` and the images.")
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for the bundle `demo` and the images."),
+        PathUse.WRITE_FOLDER,
     ] = Path("dist"),
     json_file: JsonOption = None,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synergy.runtime.commands.options import BundleArgument
+from synergy.runtime.commands.paths import PathUse
 
 
 def golden(
@@ -15,10 +16,12 @@ def golden(
     lite_benchmark: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write inputs and expected outputs for MindSpore Lite's `benchmark` tool."),
+        PathUse.WRITE_FOLDER,
     ] = None,
     plain: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write one plain binary file, which examples/cpp reads with --verify."),
+        PathUse.WRITE_FILE,
     ] = None,
 ) -> None:
     """Write the golden values of a bundle for other programs.

@@ -24,7 +24,8 @@ from synergy.runtime.commands.options import (
     LiteConfigOption,
     engine_options,
 )
-from synergy.runtime.commands.output import STDOUT, write_report
+from synergy.runtime.commands.output import write_report
+from synergy.runtime.commands.paths import STDOUT, PathUse, refuse_inputs
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def infer(
             "'a/**/*.jpg', videos, or camera:N.",
             metavar="[BUNDLE] IMAGES",
         ),
+        PathUse.READ,
     ],
     engine: EngineOption = EngineName.auto,
     device: DeviceOption = "cpu",
@@ -97,7 +99,9 @@ def infer(
     ] = DetectorName.auto,
     detector_model: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model of --detector yunet.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in.")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in."),
+        PathUse.WRITE_FOLDER,
     ] = None,
     draw: Annotated[
         str | None,
@@ -153,6 +157,7 @@ def infer(
     layers = _layers(draw, out)
     bundle, images = _bundle_and_images(inputs)
     paths, videos = split_inputs(images)
+    refuse_inputs([json_file], [*paths, *(video for video in videos if isinstance(video, Path))])
     known = BoxFile.read(boxes) if boxes else None
     if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
         print(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synergy.runtime.commands.options import write_json
-from synergy.runtime.commands.output import STDOUT, command_output
+from synergy.runtime.commands.output import command_output
+from synergy.runtime.commands.paths import STDOUT, PathUse
 
 if TYPE_CHECKING:
     from synergy.runtime.diagnostics.doctor import DoctorReport
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, or write it to FILE.")] = False,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", show_default="stdout", help="With --json: the file to write.")
+        Path | None,
+        typer.Argument(metavar="FILE", show_default="stdout", help="With --json: the file to write."),
+        PathUse.WRITE_FILE,
     ] = None,
 ) -> None:
     """Check what works on this machine and print how to install the rest.

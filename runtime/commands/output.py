@@ -16,8 +16,9 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from synergy.runtime.commands.paths import STDOUT, prepare_paths
+
 LOGGER = logging.getLogger("synergy")  # of all modules
-STDOUT = Path("-")  # as the value of --json
 
 _report_stream: ContextVar[TextIO | None] = ContextVar("report_stream", default=None)
 _is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
@@ -59,8 +60,9 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(quiet: bool = False, debug: bool = False, **arguments: Any) -> None:
-        with command_output(arguments.get("json_file"), quiet):
-            command(**arguments)
+        prepared = prepare_paths(signature, arguments)
+        with command_output(prepared.get("json_file"), quiet):
+            command(**prepared)
 
     parameters = list(signature.parameters.values())
     for name, option in (("quiet", QuietOption), ("debug", DebugOption)):

@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineError
-from synergy.runtime.files import whole_file
+from synergy.runtime.files import TemporaryFolder, whole_file
 from synergy.runtime.lite.locate import LiteInstallation, locate
 from synergy.runtime.lite.stderr import LOG_LEVEL, extract_cause
 from synergy.runtime.text import last_line
@@ -55,7 +54,7 @@ def convert(
         raise EngineError(
             f"the MindSpore Lite at {installation.root} has no converter: use a release that has tools/converter"
         )
-    with whole_file(output) as temporary, tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as folder:
+    with whole_file(output) as temporary, TemporaryFolder(".convert-", output.parent) as folder:
         named = Path(folder).absolute() / f"model.{framework}"  # Lite detects the format by the suffix
         named.symlink_to(source.absolute())
         stem = named.with_suffix("")  # Lite appends ".ms"

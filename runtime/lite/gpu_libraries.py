@@ -15,8 +15,8 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from synergy.runtime.directories import staged_directory
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.files import staged_directory
 from synergy.runtime.lite.build import find_compiler
 from synergy.runtime.lite.install import Wheel, download, install_lock
 from synergy.runtime.lite.locate import RECORD, TEMPORARY_PREFIX, gpu_library_folder, is_complete

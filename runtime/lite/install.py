@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from synergy.runtime.directories import staged_directory
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.files import staged_directory
 from synergy.runtime.lite.build import build_shim, can_load, find_compiler
 from synergy.runtime.lite.locate import (
     INSTALL_HINT,

@@ -549,9 +549,7 @@ class TestCollect:
         assert read_bench(tmp_path / "bench.json", bundle) == expected
         hashes = {"model.onnx": bundle.manifest.artifacts[0].sha256}
         for sha256, accepted in ((hashes, True), ({"model.onnx": SHA}, False)):
-            (tmp_path / "bench.json").write_bytes(
-                msgspec.json.encode(msgspec.structs.replace(expected, sha256=sha256))
-            )
+            (tmp_path / "bench.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(expected, sha256=sha256)))
             with nullcontext() if accepted else pytest.raises(ValueError, match="about another bundle"):
                 read_bench(tmp_path / "bench.json", bundle)
 

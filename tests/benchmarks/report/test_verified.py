@@ -114,7 +114,10 @@ def test_files_of_this_and_other_bundles(folder: Path, tmp_path: Path) -> None: 
     report = of_bundle(bundle)
     assert read_verified(write(tmp_path / "v.json", report), bundle) == report
     scaled = {**report.sha256, "model.onnx": "b" * 64}
-    for sha256, words in ((scaled, r"is about another bundle \(my-bundle\): model\.onnx differ"), ({}, "has no hashes")):
+    for sha256, words in (
+        (scaled, r"is about another bundle \(my-bundle\): model\.onnx differ"),
+        ({}, "has no hashes"),
+    ):
         with pytest.raises(ValueError, match=rf"{words}.* run `synergy verify"):
             read_verified(write(tmp_path / "v.json", verified(sha256=sha256)), bundle)
     with pytest.raises(ValueError, match=r"is about a bundle of another checkpoint .* run `synergy verify"):

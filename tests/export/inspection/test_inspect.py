@@ -20,10 +20,10 @@ from synergy.export.inspection import inspect as inspection
 from synergy.export.inspection.inspect import EngineInfo, InspectionError, ModelInfo, TensorInfo, inspect_path
 from synergy.export.inspection.ms_file import OPERATORS, MsFileError, read_ms
 from synergy.runtime.errors import BundleError
-from synergy.runtime.manifest import read_manifest
-from synergy.runtime.verification.parity_record import file_hashes
 from synergy.runtime.lite.convert import convert
+from synergy.runtime.manifest import read_manifest
 from synergy.runtime.specs import Availability
+from synergy.runtime.verification.parity_record import file_hashes
 
 ROOT = Path(__file__).resolve().parents[3]
 KERNEL = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
