@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synergy.runtime.errors import BundleError
-from synergy.runtime.files import TemporaryFolder, lock, make_folder, sync
+from synergy.runtime.files import TemporaryFolder, lock, make_parent, sync
 from synergy.runtime.manifest import MANIFEST_NAME
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
@@ -43,7 +43,7 @@ def staged_directory(
             finished first. It is unchanged.
         OSError: The file system refuses.
     """
-    make_folder(target.parent)
+    make_parent(target)
     if not prefix:
         _recover(target)
     with TemporaryFolder(prefix or f".{target.name}-", target.parent) as private, _locked(Path(private)):

@@ -89,7 +89,7 @@ def whole_file(path: Path, *, stoppable: bool = False, prefix: str = ".", durabl
         status = _status(path)
         is_stream = status is not None and _is_stream(path, status)
         final = Path(os.path.realpath(path)) if path.is_symlink() and not is_stream else path
-        make_folder(final.parent)
+        make_parent(final)
         folder = Path(tempfile.gettempdir()) if is_stream else final.parent
     temporary = folder / f"{prefix}{uuid.uuid4().hex}{path.suffix}"
     _temporaries.add(temporary)
@@ -133,15 +133,16 @@ def write_errors(path: Path) -> Iterator[None]:
         raise FileWriteError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents if they do not exist. Raises FileWriteError, which names a file in the way."""
-    for parent in (folder, *folder.parents):
+def make_parent(path: Path) -> None:
+    """Create the folder of `path` and its parents if they do not exist. Raises FileWriteError, which names a file in
+    the way."""
+    for parent in path.parents:
         if parent.is_dir():
             break
         if os.path.lexists(parent):
-            raise FileWriteError(f"cannot write into {folder}: {parent} is a file, not a folder")
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+            raise FileWriteError(f"cannot write {path}: {parent} is a file, not a folder")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def lock(descriptor: int) -> bool | None:

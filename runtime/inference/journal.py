@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from synergy.runtime.errors import MediaError
-from synergy.runtime.files import lock, make_folder, whole_file, write_errors
+from synergy.runtime.files import lock, make_parent, whole_file, write_errors
 from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.text import first_line
 
@@ -69,7 +69,7 @@ class Journal:
         self.partial = self.target.with_name(self.target.name + SUFFIX)
         self._pictures = [str(path) for path in pictures]
         with write_errors(target):
-            make_folder(self.target.parent)
+            make_parent(self.target)
             if target.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
             self._file = _open_partial(self.partial, target)
