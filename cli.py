@@ -17,6 +17,7 @@ from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
 from synergy.runtime.commands.golden import golden
 from synergy.runtime.commands.infer import infer
+from synergy.runtime.commands.interrupt import ended_by_signals
 from synergy.runtime.commands.machine import detector_install, doctor, lite_install
 from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
 from synergy.synergy_model.commands import convert, train
@@ -80,7 +81,8 @@ def main() -> None:
     """Run a command. An error is one line on stderr and exit status 1; with --debug, a traceback."""
     state = CommandState()
     try:
-        app(obj=state)
+        with ended_by_signals():
+            app(obj=state)
     except Exception as error:
         if state.debug:
             raise

@@ -33,6 +33,7 @@ from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import available, default_threads, readable
 from synergy.runtime.errors import EngineError
 from synergy.runtime.files import TemporaryFolder
+from synergy.runtime.processes import programs
 from synergy.runtime.specs import DYNAMIC, Device, engine_label
 
 CROP, PICTURE, COMMAND = "crop", "picture", "command line"
@@ -130,7 +131,7 @@ class StartupCase(BenchmarkCase):
         start = time.perf_counter()
         command = [sys.executable, "-c", self.script.code, *self.script.arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=START_LIMIT_S, check=False)
+            done = programs.run(command, timeout_s=START_LIMIT_S)
         except subprocess.TimeoutExpired:
             raise EngineError(f"took more than {START_LIMIT_S} s") from None
         taken = time.perf_counter() - start

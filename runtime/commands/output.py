@@ -16,6 +16,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from synergy.runtime.commands.interrupt import INTERRUPTED
 from synergy.runtime.commands.paths import STDOUT, prepare_paths
 
 LOGGER = logging.getLogger("synergy")  # of all modules
@@ -61,8 +62,12 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(quiet: bool = False, debug: bool = False, **arguments: Any) -> None:
         prepared = prepare_paths(signature, arguments)
-        with command_output(prepared.get("json_file"), quiet):
-            command(**prepared)
+        try:
+            with command_output(prepared.get("json_file"), quiet):
+                command(**prepared)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
 
     parameters = list(signature.parameters.values())
     for name, option in (("quiet", QuietOption), ("debug", DebugOption)):

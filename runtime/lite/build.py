@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.files import whole_file
 from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SHIM_SOURCE, TEMPORARY_PREFIX, LiteInstallation
+from synergy.runtime.processes import programs
 
 COMPILER_HINT = "install one, e.g. `apt-get install g++` or `dnf install gcc-c++`"
 _OLD_COMPILER_HINT = "use GCC 7 or Clang 5 or newer, or set CXX to another compiler"
@@ -70,7 +70,7 @@ def _load_command(shim: Path) -> list[str]:
 
 def _run(command: list[str]) -> str:
     """Run a command without output; returns the first error line if it fails, else ""."""
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = programs.run(command)
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from synergy.runtime.errors import EngineError
 from synergy.runtime.files import TemporaryFolder, whole_file
 from synergy.runtime.lite.locate import LiteInstallation, locate
 from synergy.runtime.lite.stderr import LOG_LEVEL, extract_cause
+from synergy.runtime.processes import programs
 from synergy.runtime.text import last_line
 
 FRAMEWORKS = {"onnx": 2, "mindir": 3}  # include/registry/converter_context.h: kFmkTypeOnnx, kFmkTypeMs
@@ -88,17 +88,8 @@ def _check(source: Path, framework: str, output: Path, input_format: str, config
 
 
 def _run(installation: LiteInstallation, source: Path, job: dict[str, object]) -> None:
-    environment = {**os.environ, "GLOG_v": LOG_LEVEL}
     command = [sys.executable, "-I", str(_CHILD), json.dumps(job)]
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = programs.run(command, environment={"GLOG_v": LOG_LEVEL})
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise EngineError(

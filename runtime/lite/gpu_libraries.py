@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from synergy.runtime.errors import EngineUnavailableError
 from synergy.runtime.lite.build import find_compiler
 from synergy.runtime.lite.install import Wheel, download, install_lock
 from synergy.runtime.lite.locate import RECORD, TEMPORARY_PREFIX, gpu_library_folder, is_complete
+from synergy.runtime.processes import programs
 from synergy.runtime.text import last_line
 
 SINGLE_CARD_SOURCE = Path(__file__).with_name("single_card.cpp")
@@ -100,7 +100,7 @@ def build_single_card(compiler: list[str], folder: Path) -> None:
     """Build `SINGLE_CARD_LIBRARIES` in `folder`. Raises EngineUnavailableError with the compiler's last line."""
     first, *others = (folder / name for name in SINGLE_CARD_LIBRARIES)
     command = [*compiler, "-O1", "-shared", "-fPIC", str(SINGLE_CARD_SOURCE), "-o", str(first)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = programs.run(command)
     if done.returncode != 0:
         reason = last_line(done.stderr, default=f"exit code {done.returncode}")
         raise EngineUnavailableError(f"{compiler[0]} cannot build {SINGLE_CARD_SOURCE.name}: {reason}")

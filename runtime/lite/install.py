@@ -29,6 +29,7 @@ from synergy.runtime.lite.locate import (
     lite_folder,
     wheel_root,
 )
+from synergy.runtime.processes import programs
 
 # Not needed, and the first cannot be loaded without CPython 3.7.
 _UNUSED_LIBRARIES = ("_c_lite_wrapper", "libdvpp_utils")
@@ -166,12 +167,17 @@ def download(log: Callable[[str], None], wheel: Wheel, folder: Path) -> Path:
 def _run_pip(log: Callable[[str], None], command: list[str]) -> tuple[bool, list[str]]:
     """Whether pip succeeded, and the lines of its stderr; its first retry is reported at once."""
     errors: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
+    with programs.start(command, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
         assert pip.stderr is not None
-        for line in pip.stderr:
-            if "Retrying" in line and not any("Retrying" in earlier for earlier in errors):
-                log("the network does not answer, pip is retrying")
-            errors.append(line.strip())
+        try:
+            for line in pip.stderr:
+                if "Retrying" in line and not any("Retrying" in earlier for earlier in errors):
+                    log("the network does not answer, pip is retrying")
+                errors.append(line.strip())
+        except BaseException:
+            programs.kill(pip)
+            raise
+    programs.has_ended(pip)
     return pip.returncode == 0, errors
 
 
