@@ -1,10 +1,12 @@
-"""Ctrl-C and SIGTERM: the current item is finished, then the command ends; if it does not end, it is ended by force."""
+"""Ctrl-C and SIGTERM end a command: after the current item where items can be resumed or kept, else at once."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,32 +14,40 @@ from contextlib import contextmanager
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_S = 6.0  # from the first signal to the forced end
-SECOND_GRACE_S = 1.0  # from the second signal
+FINISH_S = 6.0  # time to finish the current item
+REACT_S = 0.5  # time for the main thread to call its handler; after that it is in a function that may never return
+
+_finishing = threading.Event()  # a signal came in `interruptible`
+_ending = threading.Lock()
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and the process ends by force if it has not ended
-    `GRACE_S` after a signal.
+    """In the block SIGINT and SIGTERM end the process, its children and its temporary files, except in `interruptible`.
 
-    Python calls its handlers in the main thread only, which may be in a library's function that never returns. So a
-    thread waits for the signals too; for it to run, the library must have released Python's lock (GIL).
+    The stack is not unwound: an exception in the middle of an import or a compilation of MindSpore would make it print
+    errors, write files or abort. Python calls handlers in the main thread only, which may be in a library's function
+    that never returns. So a thread waits for the signals too; for it to run, the library must have released Python's
+    lock (GIL).
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _finishing.clear()
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
+    for number in SIGNALS:
+        if before[number] != signal.SIG_IGN:  # as of a job in the background
+            signal.signal(number, lambda number, frame: _end("stopped"))
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_end_in_time, args=(reader,), daemon=True)
-    thread.start()
+    threading.Thread(target=_end_in_time, args=(reader,), daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(earlier)
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number in SIGNALS:
+            signal.signal(number, before[number])
         os.close(writer)  # without a signal this ends the thread
 
 
@@ -54,6 +64,7 @@ def interruptible() -> Iterator[threading.Event]:
 
     def stop(number: int, frame: object) -> None:
         event.set()
+        _finishing.set()
         restore()
 
     for number in before:
@@ -65,29 +76,29 @@ def interruptible() -> Iterator[threading.Event]:
 
 
 def _end_in_time(reader: int) -> None:
-    deadline: float | None = None
-    while True:
-        wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([reader], [], [], wait_s)[0]:
-            _end_by_force()
-        numbers = os.read(reader, 64)
-        if not numbers:
-            break
-        for number in numbers:
-            if number in SIGNALS:
-                grace_s = GRACE_S if deadline is None else SECOND_GRACE_S
-                deadline = min(deadline or float("inf"), time.monotonic() + grace_s)
+    while numbers := os.read(reader, 64):
+        if any(number in SIGNALS for number in numbers):
+            time.sleep(REACT_S)
+            end = time.monotonic() + FINISH_S
+            while _finishing.is_set() and time.monotonic() < end:
+                if select.select([reader], [], [], 0.1)[0] and any(each in SIGNALS for each in os.read(reader, 64)):
+                    break  # a second signal
+            _end("stopped: the current image or frame took too long" if _finishing.is_set() else "stopped")
     os.close(reader)
-    if deadline is not None:  # threads may keep the process from ending
-        time.sleep(max(0.0, deadline - time.monotonic()))
-        _end_by_force()
 
 
-def _end_by_force() -> None:
+def _end(message: str) -> None:
+    """End the process and its children, delete its temporary files and print one line."""
     from synergy.runtime.files import delete_temporaries
     from synergy.runtime.processes.programs import kill_all
 
+    if not _ending.acquire(blocking=False):
+        time.sleep(60)  # the other thread is about to end the process
     kill_all()
     delete_temporaries()
-    os.write(2, b"stopped: the command did not end in time, so it was ended by force\n")
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        show_cursor = "\n\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
+        os.write(2, f"{show_cursor}{message}\n".encode())
     os._exit(INTERRUPTED)

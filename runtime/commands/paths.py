@@ -94,7 +94,7 @@ def _refuse_wrong_kind(path: Path, use: PathUse) -> None:
         raise MediaError(f"{path} is not a folder: name a folder for the output")
     for parent in path.parents:
         if os.path.lexists(parent) and not parent.is_dir():
-            raise MediaError(f"{path} cannot be made: {parent} is a file, not a folder")
+            raise MediaError(f"cannot write {path}: {parent} is a file, not a folder")
 
 
 def _refuse_files_of_folders(path: Path, reads: Iterable[Path]) -> None:

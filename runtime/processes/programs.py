@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -31,10 +33,17 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def kill_all() -> None:
-    """Kill every program that was started here and has not ended."""
+    """Kill every program that was started here and has not ended, and the processes of `multiprocessing`."""
     for process in list(_running):
         if process.returncode is None:
             kill(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(1)
+    with contextlib.suppress(Exception):
+        multiprocessing.util._exit_function()  # removes their semaphores; otherwise a warning is printed
 
 
 def run(

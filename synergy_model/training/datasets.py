@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from threading import Thread
 from typing import Protocol
 
@@ -96,7 +97,12 @@ class SyntheticSource:
     def _draw(self, missing: list[int]) -> None:
         chunks = [missing[start : start + RENDER_CHUNK] for start in range(0, len(missing), RENDER_CHUNK)]
         run = self._pool.map if self.workers else map
-        drawn = run(_render, [self.faces.seed] * len(chunks), chunks)
+        # the processes inherit the blocked signal: Ctrl-C ends them through this process, without their tracebacks
+        mask = pthread_sigmask(SIG_BLOCK, [SIGINT])
+        try:
+            drawn = run(_render, [self.faces.seed] * len(chunks), chunks)
+        finally:
+            pthread_sigmask(SIG_SETMASK, mask)
         for chunk, images in zip(chunks, drawn, strict=True):
             self._images[chunk] = images
             self._ready[chunk] = 1  # after the images: another process may read the same file
@@ -104,7 +110,7 @@ class SyntheticSource:
     def close(self) -> None:
         """Stop the rendering processes, if any were started."""
         if "_pool" in self.__dict__:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
