@@ -20,6 +20,7 @@ from synergy.runtime.commands.infer import infer
 from synergy.runtime.commands.interrupt import ended_by_signals
 from synergy.runtime.commands.machine import detector_install, doctor, lite_install
 from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
+from synergy.runtime.errors import FileWriteError
 from synergy.synergy_model.commands import convert, train
 
 MAX_MESSAGE = 2000  # characters of an error; names in damaged files can have any length
@@ -94,6 +95,9 @@ def main() -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         return f"{error.name} is not installed: pip install 'synergy-mindir[{EXTRAS[error.name]}]'"
+    if type(error) is not FileWriteError and isinstance(error, OSError) and error.strerror:
+        path = error.filename2 or error.filename
+        return f"{error.strerror}: {path}" if path else error.strerror
     text = str(error)[:MAX_MESSAGE]
     return (" ".join(text.split()) or type(error).__name__) + (" ..." if len(str(error)) > MAX_MESSAGE else "")
 

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
-from synergy.runtime.files import read_file
+from synergy.runtime.files import read_file, whole_file, write_errors
 from synergy.runtime.npz import read_npy
 from synergy.synergy_model.checkpoints.array_files import read_arrays
 from synergy.synergy_model.checkpoints.morphable_files import read_morphable
@@ -280,5 +280,6 @@ def _pick(values: Mapping[str, np.ndarray], names: tuple[str, ...], path: Path) 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not path.exists() or path.stat().st_size != int(np.prod(shape)):
-        return np.memmap(path, np.uint8, "w+", shape=shape)
+        with whole_file(path, durable=False) as temporary, write_errors(path), temporary.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, int(np.prod(shape)))  # a full disk would kill the process later
     return np.memmap(path, np.uint8, "r+", shape=shape)
