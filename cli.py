@@ -19,7 +19,8 @@ from synergy.runtime.commands.golden import golden
 from synergy.runtime.commands.infer import infer
 from synergy.runtime.commands.interrupt import ended_by_signals
 from synergy.runtime.commands.machine import detector_install, doctor, lite_install
-from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
+from synergy.runtime.commands.output import CommandState, SafeGroup, add_common_options, set_debug
+from synergy.runtime.commands.streams import print_line, safe_streams
 from synergy.runtime.errors import FileWriteError
 from synergy.synergy_model.commands import convert, train
 
@@ -36,6 +37,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 
 app = typer.Typer(
+    cls=SafeGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,7 +49,7 @@ aflw2000_app = typer.Typer(help="Prepare the AFLW2000-3D data set.", no_args_is_
 
 def _print_version(value: bool) -> None:
     if value:
-        print(f"synergy {synergy.__version__}")
+        print_line(f"synergy {synergy.__version__}")
         raise typer.Exit()
 
 
@@ -81,15 +83,16 @@ add_common_options(app)
 def main() -> None:
     """Run a command. An error is one line on stderr and exit status 1; with --debug, a traceback."""
     state = CommandState()
-    try:
-        with ended_by_signals():
-            app(obj=state)
-    except Exception as error:
-        if state.debug:
-            raise
-        expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
-        print(f"error: {_one_line(error) if expected else _unexpected(error)}", file=sys.stderr)
-        sys.exit(1)
+    with safe_streams():
+        try:
+            with ended_by_signals():
+                app(obj=state)
+        except Exception as error:
+            if state.debug:
+                raise
+            expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+            print_line(f"error: {_one_line(error) if expected else _unexpected(error)}", error=True)
+            sys.exit(1)
 
 
 def _one_line(error: Exception) -> str:

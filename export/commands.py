@@ -41,17 +41,17 @@ def print_inspection(found: Inspection) -> None:
 
 
 def _print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from synergy.runtime.commands.console import make_console, plain
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(f"  {name}", escape(value))
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+        table.add_row(f"  {name}", plain(value))
+    console = make_console()
+    console.print(f"[bold]{plain(title)}[/]", soft_wrap=True)
     console.print(table)
 
 

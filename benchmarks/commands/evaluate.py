@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from synergy.runtime.commands.options import (
     write_json,
 )
 from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
 
 
 def evaluate(
@@ -108,8 +108,9 @@ def evaluate(
     )
     with progress() as update:
         done = run_eval(subject, chosen, update)
-    print(format_table(done.report))
-    print(f"{format_source(done.report)}{done.by and f', by {done.by}'}", file=sys.stderr)
+    for line in format_table(done.report).splitlines():
+        print_line(line)
+    print_line(f"{format_source(done.report)}{done.by and f', by {done.by}'}", error=True)
     write_json(json_file, done.report)
     if csv_file:
         write_csv(csv_file, done.report, done.predictions, done.data)
@@ -127,4 +128,4 @@ def prepare(
 
     with progress() as update:
         count = prepare_layout(raw, out, update)
-    print(f"{out}: {count} samples")
+    print_line(f"{out}: {count} samples")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from synergy.runtime.commands.options import (
     write_json,
 )
 from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
 
 
 def report(
@@ -69,10 +69,10 @@ def report(
         unchecked.append("no engine on this machine ran the bundle")
     problems = [*(() if verdict.status is ParityStatus.UNCHECKED else verdict.reasons), *data.failures, *devices]
     for problem in problems:
-        print(f"failed: {problem}", file=sys.stderr)
+        print_line(f"failed: {problem}", error=True)
     for reason in unchecked:
-        print(f"unchecked: {reason}", file=sys.stderr)
-    print(f"{out}: {data.name} is {'NOT verified' if problems else 'unchecked' if unchecked else 'verified'}")
+        print_line(f"unchecked: {reason}", error=True)
+    print_line(f"{out}: {data.name} is {'NOT verified' if problems else 'unchecked' if unchecked else 'verified'}")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -91,8 +91,8 @@ def demo(
     from synergy.benchmarks.commands.tables import print_demo
     from synergy.benchmarks.demo import run_demo
 
-    report = run_demo(out, formats_here(None), log=print)
+    report = run_demo(out, formats_here(None), log=print_line)
     print_demo(report)
     write_json(json_file, report)
     for picture in report.pictures:
-        print(f"image: {picture}")
+        print_line(f"image: {picture}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.output import write_report
 from synergy.runtime.commands.paths import STDOUT, is_device, refuse_inputs
 from synergy.runtime.commands.progress import print_record, tracked
+from synergy.runtime.commands.streams import print_line
 from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.files import TemporaryFolder, write_file
 from synergy.runtime.inference.journal import Journal
@@ -65,7 +65,7 @@ def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
-            print(f"{len(jobs) - left} of {len(jobs)} images were done before")
+            print_line(f"{len(jobs) - left} of {len(jobs)} images were done before")
         with _records(setup, workers, run.ray, parts) as records:
             for record in tracked(records, "images", left):
                 if journal is not None:
@@ -78,7 +78,7 @@ def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
             journal.finish()
     where = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
     unverified = ", NOT verified" if setup.verify is False and setup.device != "cpu" else ""
-    print(f"{setup.artifact} on {setup.label}, {setup.device}{where}{unverified}")
+    print_line(f"{setup.artifact} on {setup.label}, {setup.device}{where}{unverified}")
     return 1 if failed else 0
 
 
@@ -155,5 +155,5 @@ def _is_done(part: Sequence[PictureJob], journal: Journal) -> bool:
 
 def _stopped(left: int, total: int, resumable: bool) -> int:
     cure = "; run the same command again to continue" if resumable else ""
-    print(f"stopped: {total - left} of {total} images are done{cure}", file=sys.stderr)
+    print_line(f"stopped: {total - left} of {total} images are done{cure}", error=True)
     return INTERRUPTED
