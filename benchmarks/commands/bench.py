@@ -99,7 +99,7 @@ def peers(
     batch: Annotated[list[int] | None, typer.Option(help="May be repeated. Default: 1, 4 and 16.")] = None,
     rounds: RoundsOption = 20,
     chart: Annotated[
-        Path | None, typer.Option(help="Also draw faces per second to this SVG file."), PathUse.WRITE_FILE
+        Path | None, typer.Option(help="Also draw faces per second to this SVG file."), PathUse.WRITE_TEXT
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

@@ -69,7 +69,7 @@ def evaluate(
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV."),
-        PathUse.WRITE_FILE,
+        PathUse.WRITE_TEXT,
     ] = None,
     montage: Annotated[
         Path | None,

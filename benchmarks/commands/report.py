@@ -23,7 +23,7 @@ from synergy.runtime.commands.streams import print_line
 
 def report(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write."), PathUse.WRITE_FILE] = Path(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write."), PathUse.WRITE_TEXT] = Path(
         "report.html"
     ),
     bench_file: Annotated[

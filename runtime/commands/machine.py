@@ -21,7 +21,7 @@ def doctor(
     file: Annotated[
         Path | None,
         typer.Argument(metavar="FILE", show_default="stdout", help="With --json: the file to write."),
-        PathUse.WRITE_FILE,
+        PathUse.WRITE_JSON,
     ] = None,
 ) -> None:
     """Check what works on this machine and print how to install the rest.

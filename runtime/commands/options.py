@@ -66,7 +66,7 @@ LiteConfigOption = Annotated[
 JsonOption = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to this file; - prints it on stdout."),
-    PathUse.WRITE_FILE,
+    PathUse.WRITE_JSON,
 ]
 
 

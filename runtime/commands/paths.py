@@ -12,6 +12,7 @@ from typing import Any, get_args
 from synergy.runtime.errors import MediaError
 
 STDOUT = Path("-")  # as the value of --json
+HEAD_BYTES = 4096  # read of an existing output to see what it is
 STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 RESULT_SUFFIXES = (
     "",
@@ -27,8 +28,10 @@ class PathUse(Enum):
     """What a command does with a path. Put it into the `Annotated` of the parameter; a `Path` without it is read."""
 
     READ = "read"  # for parameters of type str
-    WRITE_FILE = "file"
-    WRITE_FOLDER = "folder"
+    WRITE_JSON = "a JSON file"
+    WRITE_TEXT = "a text file"
+    WRITE_FILE = "a file"
+    WRITE_FOLDER = "a folder"
 
 
 def prepare_paths(signature: inspect.Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,16 +51,17 @@ def prepare_paths(signature: inspect.Signature, arguments: Mapping[str, Any]) ->
         if name == "json_file" and str(values[0]) in STDOUT_NAMES:
             values = [STDOUT]
         expanded[name] = values if isinstance(value, (list, tuple)) else values[0]
-        if use in (PathUse.WRITE_FILE, PathUse.WRITE_FOLDER):
-            writes += [(path, use) for path in values if path != STDOUT]
-        else:
+        if use is None or use is PathUse.READ:
             reads += [Path(path) for path in values]
+        else:
+            writes += [(path, use) for path in values if path != STDOUT]
     for number, (path, use) in enumerate(writes):
         _refuse_wrong_kind(path, use)
-        if use is PathUse.WRITE_FILE:
+        if use is not PathUse.WRITE_FOLDER:
             refuse_inputs([path], [*reads, *(other for other, _ in writes[:number])])
             _refuse_files_of_folders(path, reads)
             _refuse_bundle_file(path)
+            _refuse_other_content(path, use)
         elif (path / "manifest.json").is_file():
             _refuse_reads_inside(path, reads)
     return expanded
@@ -88,7 +92,7 @@ def is_device(path: Path) -> bool:
 
 
 def _refuse_wrong_kind(path: Path, use: PathUse) -> None:
-    if use is PathUse.WRITE_FILE and path.is_dir():
+    if use is not PathUse.WRITE_FOLDER and path.is_dir():
         raise MediaError(f"{path} is a folder: name a file, for example {path / 'result'}")
     if use is PathUse.WRITE_FOLDER and os.path.lexists(path) and not path.is_dir():
         raise MediaError(f"{path} is not a folder: name a folder for the output")
@@ -105,6 +109,17 @@ def _refuse_files_of_folders(path: Path, reads: Iterable[Path]) -> None:
     for folder in reads:
         if folder.is_dir() and real.is_relative_to(os.path.realpath(folder)):
             raise MediaError(f"{path} exists in the folder {folder}, which is read: name another output")
+
+
+def _refuse_other_content(path: Path, use: PathUse) -> None:
+    """A result replaces an earlier result, but no picture: `--json photo.jpg` is a `--json` whose file is missing."""
+    if use is PathUse.WRITE_FILE or not path.is_file():
+        return
+    with path.open("rb") as stream:
+        start = stream.read(HEAD_BYTES).lstrip()
+    is_json = start[:1] in (b"", b"{", b"[")
+    if b"\0" in start or (use is PathUse.WRITE_JSON and not is_json):
+        raise MediaError(f"{path} exists and is not {use.value}: it will not be replaced, name another output")
 
 
 def _refuse_bundle_file(path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from synergy.runtime.text import printable
 
@@ -32,7 +32,7 @@ def safe_streams() -> Iterator[None]:
     formatter = logging.lastResort.formatter if logging.lastResort else None
     if logging.lastResort:
         logging.lastResort.setFormatter(_LineFormatter())
-    sys.stdout, sys.stderr = (_SafeStream(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (_SafeStream(stream) for stream in before)
     try:
         yield
     finally:
@@ -51,8 +51,8 @@ class _LineFormatter(logging.Formatter):
 class _SafeStream:
     """A text stream whose `write` and `flush` raise no error."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream: Any = stream or open(os.devnull, "w")  # noqa: PTH123, SIM115 - kept open
+    def __init__(self, stream: Any) -> None:
+        self._stream: Any = _nowhere() if stream is None else stream
         with contextlib.suppress(AttributeError, OSError, ValueError):
             self._stream.reconfigure(errors="backslashreplace")
 
@@ -76,10 +76,14 @@ class _SafeStream:
 
     def _drop(self) -> None:
         """Send what is written from now on, and what the stream still holds, nowhere."""
-        nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 - kept open
+        nowhere = _nowhere()
         with contextlib.suppress(Exception):
             os.dup2(nowhere.fileno(), self._stream.fileno())
         self._stream = nowhere
+
+
+def _nowhere() -> Any:
+    return open(os.devnull, "w")  # noqa: PTH123 - kept open
 
 
 def _open_closed_descriptors() -> None:

@@ -43,7 +43,7 @@ def kill_all() -> None:
         child.kill()
         child.join(1)
     with contextlib.suppress(Exception):
-        multiprocessing.util._exit_function()  # removes their semaphores; otherwise a warning is printed
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # removes their semaphores; otherwise a warning is printed
 
 
 def run(

@@ -19,7 +19,8 @@ def command(
     root: Path | None = None,
     names: list[Path] | None = None,
     label: str = "~",
-    json_file: Annotated[Path | None, PathUse.WRITE_FILE] = None,
+    json_file: Annotated[Path | None, PathUse.WRITE_JSON] = None,
+    csv: Annotated[Path | None, PathUse.WRITE_TEXT] = None,
     montage: Annotated[Path | None, PathUse.WRITE_FILE] = None,
     out: Annotated[Path | None, PathUse.WRITE_FOLDER] = None,
 ) -> None:
@@ -33,8 +34,11 @@ SIGNATURE = inspect.signature(command, eval_str=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    for name in ("a.jpg", "b.jpg", "photos/c.jpg", "photos/faces.json"):
+    for name in ("a.jpg", "b.jpg", "photos/c.jpg", "b.csv"):
         Path(name).write_bytes(b"x")
+    Path("photos/faces.json").write_bytes(b"\n{}")
+    Path("binary").write_bytes(b"\xff\xd8\0")
+    Path("empty").touch()
     Path("link.jpg").symlink_to("a.jpg")
     shutil.copytree(BUILTIN, "bundle")
 
@@ -51,6 +55,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"inputs": ["photos"], "montage": "photos/c.jpg"}, "exists in the folder photos"),
         ({"inputs": ["bundle"], "json_file": "bundle/manifest.json"}, "is a file of the bundle"),
         ({"json_file": "bundle/model.onnx"}, "is a file of the bundle"),
+        ({"json_file": "a.jpg"}, "a.jpg exists and is not a JSON file"),
+        ({"csv": "binary"}, "binary exists and is not a text file"),
         ({"json_file": "photos"}, "photos is a folder: name a file"),
         ({"out": "a.jpg"}, "a.jpg is not a folder"),
         ({"out": "a.jpg/x/y"}, "a.jpg is a file, not a folder"),
@@ -71,6 +77,8 @@ def test_refused(arguments: dict[str, object], words: str) -> None:
         {"inputs": ["bundle"], "json_file": "bundle/verify.json"},
         {"inputs": ["/dev/null"], "json_file": "/dev/null"},
         {"inputs": ["a.jpg"], "json_file": None, "out": None},
+        {"json_file": "photos/faces.json", "csv": "b.csv"},
+        {"json_file": "empty", "montage": "a.jpg"},
     ],
 )
 def test_accepted(arguments: dict[str, object]) -> None:
@@ -94,7 +102,7 @@ def test_names_of_stdout(name: str) -> None:
 def as_typer_gives(arguments: dict[str, object]) -> dict[str, object]:
     values = {"inputs": ["b.jpg"], **arguments}
     for name, value in values.items():
-        if name in ("json_file", "montage", "out", "root") and value is not None:
+        if name in ("json_file", "csv", "montage", "out", "root") and value is not None:
             values[name] = Path(str(value))
         elif name == "names":
             values[name] = [Path(each) for each in value]  # type: ignore[attr-defined]
