@@ -18,9 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 from synergy.runtime.commands.interrupt import INTERRUPTED
-from synergy.runtime.commands.paths import STDOUT, prepare_paths
+from synergy.runtime.commands.paths import STDOUT, only_writer, prepare_paths
 from synergy.runtime.commands.streams import print_line
-from synergy.runtime.files import write_errors
 from synergy.runtime.text import printable
 
 LOGGER = logging.getLogger("synergy")  # of all modules
@@ -91,7 +90,8 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     def run(quiet: bool = False, debug: bool = False, **arguments: Any) -> None:
         prepared = prepare_paths(signature, arguments)
         try:
-            with command_output(prepared.get("json_file"), quiet):
+            json_file = prepared.get("json_file")
+            with only_writer(json_file), command_output(json_file, quiet):
                 command(**prepared)
         except KeyboardInterrupt:
             print_line("stopped", error=True)
@@ -126,6 +126,8 @@ def command_output(json_file: Path | None, quiet: bool = False) -> Iterator[None
 
 def write_report(text: str) -> None:
     """Write a part of the report to stdout, wherever normal output goes."""
+    from synergy.runtime.files import write_errors  # NumPy
+
     stream = _report_stream.get() or sys.stdout
     with write_errors(Path("stdout")):
         stream.write(text)

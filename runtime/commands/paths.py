@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import inspect
 import os
+import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 
-from synergy.runtime.errors import MediaError
+from synergy.runtime.errors import BUSY, MediaError
 
 STDOUT = Path("-")  # as the value of --json
 HEAD_BYTES = 4096  # read of an existing output to see what it is
@@ -76,6 +81,25 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
             if found is not None:
                 also = "" if str(found) == str(output) else f", which is {found}"
                 raise MediaError(f"{output}{also} is given twice and would be overwritten: name another output")
+
+
+@contextmanager
+def only_writer(path: Path | None) -> Iterator[None]:
+    """Raise MediaError if another command on this machine is writing the same report.
+
+    The lock is a socket without a file, which the system removes when the process ends; Linux only.
+    """
+    if path is None or path == STDOUT or is_device(path) or not sys.platform.startswith("linux"):
+        yield
+        return
+    name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
+    with socket.socket(socket.AF_UNIX) as lock:
+        try:
+            lock.bind(f"\0synergy-{name}")
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise MediaError(BUSY.format(path=path)) from None
+        yield
 
 
 def _expanded(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from synergy.runtime.errors import MediaError
+from synergy.runtime.errors import BUSY, MediaError
 from synergy.runtime.files import lock, make_parent, whole_file, write_errors
 from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.text import first_line
@@ -128,7 +128,7 @@ def _open_partial(partial: Path, target: Path) -> BinaryIO:
         stream = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
         if lock(stream.fileno()) is False:
             stream.close()
-            raise MediaError(f"another run is writing {target}: wait until it has ended, or name another --json")
+            raise MediaError(BUSY.format(path=target))
         if partial.exists() and os.path.samestat(partial.stat(), os.fstat(stream.fileno())):
             return stream
         stream.close()  # another run has just ended and removed it

@@ -10,7 +10,7 @@ from typing import Annotated
 import pytest
 
 from synergy.runtime.bundle import BUILTIN
-from synergy.runtime.commands.paths import STDOUT, PathUse, prepare_paths
+from synergy.runtime.commands.paths import STDOUT, PathUse, only_writer, prepare_paths
 from synergy.runtime.errors import MediaError
 
 
@@ -97,6 +97,19 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
 def test_names_of_stdout(name: str) -> None:
     assert prepare_paths(SIGNATURE, {"json_file": Path(name)})["json_file"] == STDOUT
+
+
+def test_one_report_has_one_writer(tmp_path: Path) -> None:
+    with only_writer(Path("photos/../o.json")):
+        with (
+            pytest.raises(MediaError, match=r"another run is writing .*o\.json: wait"),
+            only_writer(tmp_path / "o.json"),
+        ):
+            pass
+        with only_writer(Path("other.json")), only_writer(None), only_writer(None), only_writer(STDOUT):
+            pass
+    with only_writer(tmp_path / "o.json"):
+        pass
 
 
 def as_typer_gives(arguments: dict[str, object]) -> dict[str, object]:
