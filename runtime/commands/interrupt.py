@@ -17,7 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FINISH_S = 6.0  # time to finish the current item
 REACT_S = 0.5  # time for the main thread to call its handler; after that it is in a function that may never return
 
-_finishing = threading.Event()  # a signal came in `interruptible`
+_can_finish = threading.Event()  # `interruptible` is active
+_finishes = threading.Event()  # `interruptible` has received a signal
 _ending = threading.Lock()
 
 
@@ -33,7 +34,7 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _finishing.clear()
+    _finishes.clear()
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
     for number in SIGNALS:
         if before[number] != signal.SIG_IGN:  # as of a job in the background
@@ -64,26 +65,27 @@ def interruptible() -> Iterator[threading.Event]:
 
     def stop(number: int, frame: object) -> None:
         event.set()
-        _finishing.set()
+        _finishes.set()
         restore()
 
     for number in before:
         signal.signal(number, stop)
+    _can_finish.set()
     try:
         yield event
     finally:
+        _can_finish.clear()
         restore()
 
 
 def _end_in_time(reader: int) -> None:
+    """End the process if it has not ended, or the block, some time after a signal. `reader` gives the signals."""
+    count = 0
     while numbers := os.read(reader, 64):
-        if any(number in SIGNALS for number in numbers):
-            time.sleep(REACT_S)
-            end = time.monotonic() + FINISH_S
-            while _finishing.is_set() and time.monotonic() < end:
-                if select.select([reader], [], [], 0.1)[0] and any(each in SIGNALS for each in os.read(reader, 64)):
-                    break  # a second signal
-            _end("stopped: the current image or frame took too long" if _finishing.is_set() else "stopped")
+        count += sum(number in SIGNALS for number in numbers)
+        finishes = count == 1 and (_can_finish.is_set() or _finishes.is_set())
+        if count and not select.select([reader], [], [], FINISH_S if finishes else REACT_S)[0]:
+            _end("stopped: the current image or frame took too long" if finishes else "stopped")
     os.close(reader)
 
 

@@ -131,7 +131,11 @@ def _refuse_files_of_folders(path: Path, reads: Iterable[Path]) -> None:
         return
     real = Path(os.path.realpath(path))
     for folder in reads:
-        if folder.is_dir() and real.is_relative_to(os.path.realpath(folder)):
+        if (
+            folder.is_dir()
+            and not (folder / "manifest.json").is_file()
+            and real.is_relative_to(os.path.realpath(folder))
+        ):
             raise MediaError(f"{path} exists in the folder {folder}, which is read: name another output")
 
 

@@ -125,7 +125,7 @@ def _open_partial(partial: Path, target: Path) -> BinaryIO:
     while True:
         if partial.is_symlink() or (partial.exists() and not partial.is_file()):
             raise MediaError(f"{partial} is not a file that an earlier run wrote: remove it, or name another --json")
-        stream = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+        stream = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b")
         if lock(stream.fileno()) is False:
             stream.close()
             raise MediaError(BUSY.format(path=target))

@@ -77,3 +77,34 @@ def test_signals_are_as_before_afterwards() -> None:
     while threading.active_count() > threads and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() <= threads
+
+
+FINISHES = """
+import ctypes, os, signal, sys, time
+from synergy.runtime.commands import interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupt.FINISH_S, interrupt.REACT_S = float(sys.argv[1]), 0.1
+libc = ctypes.CDLL(None)
+with interrupt.ended_by_signals():
+    with interrupt.interruptible() as interrupted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)  # the current item
+        if len(sys.argv) > 2:
+            mutex = ctypes.create_string_buffer(64)
+            libc.pthread_mutex_lock(mutex), libc.pthread_mutex_lock(mutex)
+    time.sleep(0.5)
+    print("finished", interrupted.is_set())
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [(["9"], 3, "finished True\n"), (["0.7", "hangs"], 130, "stopped: the current image or frame took too long\n")],
+)
+def test_the_current_item_is_finished(arguments: list[str], status: int, text: str) -> None:
+    command = [sys.executable, "-c", FINISHES, *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (status, text)
