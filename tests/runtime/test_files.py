@@ -252,6 +252,8 @@ def test_a_bundle_whose_replacement_was_killed_comes_back(tmp_path: Path) -> Non
 def test_one_of_two_bundles_is_always_there(tmp_path: Path) -> None:
     """Another process sees a whole bundle at any time."""
     target, stop, missing = make_bundle(tmp_path / "b"), threading.Event(), []
+    if not directories._exchange(target, make_bundle(tmp_path / "c", "new")):
+        pytest.skip("this file system cannot exchange directories")
 
     def watch() -> None:
         while not stop.is_set():
@@ -259,7 +261,7 @@ def test_one_of_two_bundles_is_always_there(tmp_path: Path) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for _ in range(50):
+    for _ in range(15):
         with staged_directory(target, replace=True) as stage:
             write(stage)
     stop.set()
