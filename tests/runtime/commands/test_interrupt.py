@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,13 @@ NEVER_RETURNS = """
 PROGRAM_NEVER_ENDS = "    programs.run(['sh', '-c', 'trap : INT TERM; ' + sys.argv[2]])\n"
 
 
+def processes() -> Iterator[list[str]]:
+    """The arguments of every process."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes().decode(errors="replace").split("\0")[:-1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("body", [NEVER_RETURNS, PROGRAM_NEVER_ENDS], ids=["library", "program"])
 def test_nothing_is_left(tmp_path: Path, number: signal.Signals, body: str) -> None:
@@ -51,8 +60,7 @@ def test_nothing_is_left(tmp_path: Path, number: signal.Signals, body: str) -> N
     _, err = running.communicate(timeout=20)
     assert list(tmp_path.iterdir()) == [], err
     assert (running.returncode, err) == (130, "stopped\n")
-    processes = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
-    assert sleep not in processes.splitlines()
+    assert sleep.split() not in list(processes())
 
 
 def test_a_program_and_its_children_are_killed_on_timeout() -> None:
