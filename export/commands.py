@@ -62,9 +62,10 @@ def _bundle_facts(bundle: BundleInfo) -> Iterator[tuple[str, str]]:
     yield "made with", ", ".join(f"{name} {version}" for name, version in bundle.toolchain.items())
     yield "verified", ", ".join(bundle.verified)
     reasons = "; ".join(bundle.parity_reasons)
-    passed = f"{bundle.parity} at export, against the checkpoint"
+    drift = ", with accepted drift" if bundle.parity.endswith("drift") else ""
     here = "not repeated here: run `synergy verify`" if bundle.proved else "unchecked here: no engine runs the bundle"
-    yield "parity", f"{bundle.parity}: {reasons}" if reasons else f"{passed}; {here}"
+    passed = f"every artifact passed against the checkpoint{drift}, at export; {here}"
+    yield "parity", f"{bundle.parity}: {reasons}" if reasons else passed
 
 
 def _model_facts(model: ModelInfo) -> Iterator[tuple[str, str]]:

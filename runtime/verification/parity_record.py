@@ -77,16 +77,16 @@ class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed"
 class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
     """All of `parity.json`; `failures` names what could not be run at all.
 
-    sha256: of each file that was compared, by name; source_sha256: of the checkpoint. Empty in reports of older
-    versions, which therefore may be about other files.
+    sha256: of each file that was compared, by name; source_sha256: of the checkpoint. Reports of older versions lack
+    both and therefore may be about other files.
     """
 
     passed: bool
     checks: tuple[Check, ...]
     accuracy: tuple[Accuracy, ...] = ()
     failures: tuple[str, ...] = ()
-    sha256: dict[str, str] = {}
-    source_sha256: str = ""
+    sha256: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    source_sha256: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ParityStatus(Enum):
@@ -163,7 +163,7 @@ def _reasons(manifest: Manifest, report: ParityReport) -> list[str]:
 def _other_files(manifest: Manifest, report: ParityReport) -> Iterator[str]:
     """The files of the bundle that are not those of the report."""
     for name, sha256 in file_hashes(manifest).items():
-        if report.sha256.get(name) != sha256:
+        if not report.sha256 or report.sha256.get(name) != sha256:
             yield f"{name}: not the file that was compared, its sha256 differs from that in the parity report"
     if report.source_sha256 != manifest.source.sha256:
         yield f"{manifest.source.file}: not the checkpoint that the artifacts were compared with, its sha256 differs"

@@ -378,10 +378,10 @@ class TestPage:
 
     def test_what_cannot_be_checked_is_unchecked(self, data: ReportData) -> None:
         """A report of an older version has no hashes; and without an engine nothing was run for the page."""
-        old = parity(sha256={}, source_sha256="")
+        old = parity(sha256=msgspec.UNSET, source_sha256=msgspec.UNSET)
         verdict = parity_verdict(data.manifest, old)
         assert verdict.status is ParityStatus.UNCHECKED and not verdict.verified and "no hashes" in verdict.reasons[0]
-        assert parity_verdict(data.manifest, parity(check(), sha256={})).status is ParityStatus.FAILED
+        assert parity_verdict(data.manifest, parity(check(), sha256=msgspec.UNSET)).status is ParityStatus.FAILED
         for found in (page(data, parity=old), page(data, runs=(), pictures=(), portrait_bgr=None, bench=None)):
             assert not found.all("div", "good") and "Unchecked" in found.text and "✓ All" not in found.text
 
