@@ -31,7 +31,7 @@ def ended_by_signals() -> Iterator[None]:
     that never returns. So a thread waits for the signals too; for it to run, the library must have released Python's
     lock (GIL).
     """
-    if threading.current_thread() is not threading.main_thread():
+    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         yield
         return
     _finishes.clear()

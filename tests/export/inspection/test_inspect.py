@@ -342,7 +342,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
         "schema": 1,
         "arch": "mb05",
         "convention": "3ddfa_v2",
-        "inputs": [{"name": "images", "shape": [-1, 120, 120, 3], "dtype": "uint8", **tensor}],
+        "inputs": [{"name": "images", "shape": [-1, 120, 120, 3], "dtype": "uint8", **tensor, "layout": "NHWC"}],
         "outputs": [
             {"name": "params", "shape": [-1, 62], "dtype": "float32", **tensor},
             {"name": "landmarks", "shape": [-1, 3, 68], "dtype": "float32", **tensor},
