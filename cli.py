@@ -17,8 +17,11 @@ from synergy.benchmarks.commands.verify import verify
 from synergy.export.commands import inspect
 from synergy.runtime.commands.golden import golden
 from synergy.runtime.commands.infer import infer
+from synergy.runtime.commands.interrupt import ended_by_signals
 from synergy.runtime.commands.machine import detector_install, doctor, lite_install
-from synergy.runtime.commands.output import CommandState, add_common_options, set_debug
+from synergy.runtime.commands.output import CommandState, SafeGroup, add_common_options, set_debug
+from synergy.runtime.commands.streams import print_line, safe_streams
+from synergy.runtime.errors import FileWriteError
 from synergy.synergy_model.commands import convert, train
 
 MAX_MESSAGE = 2000  # characters of an error; names in damaged files can have any length
@@ -34,6 +37,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 
 app = typer.Typer(
+    cls=SafeGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -45,7 +49,7 @@ aflw2000_app = typer.Typer(help="Prepare the AFLW2000-3D data set.", no_args_is_
 
 def _print_version(value: bool) -> None:
     if value:
-        print(f"synergy {synergy.__version__}")
+        print_line(f"synergy {synergy.__version__}")
         raise typer.Exit()
 
 
@@ -79,19 +83,24 @@ add_common_options(app)
 def main() -> None:
     """Run a command. An error is one line on stderr and exit status 1; with --debug, a traceback."""
     state = CommandState()
-    try:
-        app(obj=state)
-    except Exception as error:
-        if state.debug:
-            raise
-        expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
-        print(f"error: {_one_line(error) if expected else _unexpected(error)}", file=sys.stderr)
-        sys.exit(1)
+    with safe_streams():
+        try:
+            with ended_by_signals():
+                app(obj=state)
+        except Exception as error:
+            if state.debug:
+                raise
+            expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+            print_line(f"error: {_one_line(error) if expected else _unexpected(error)}", error=True)
+            sys.exit(1)
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         return f"{error.name} is not installed: pip install 'synergy-mindir[{EXTRAS[error.name]}]'"
+    if type(error) is not FileWriteError and isinstance(error, OSError) and error.strerror:
+        path = error.filename2 or error.filename
+        return f"{error.strerror}: {path}" if path else error.strerror
     text = str(error)[:MAX_MESSAGE]
     return (" ".join(text.split()) or type(error).__name__) + (" ..." if len(str(error)) > MAX_MESSAGE else "")
 

@@ -18,7 +18,7 @@ from synergy.export.graph import INPUT_NAME
 from synergy.export.inspection.readers import READERS
 from synergy.runtime.crop import CROP_RULES, PIXEL_MEAN, PIXEL_SCALE
 from synergy.runtime.decode import LANDMARK_FRAMES, POSE_RULES
-from synergy.runtime.files import refuse_existing, staged_directory
+from synergy.runtime.directories import refuse_existing, staged_directory
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.manifest import (
     HEADS,

@@ -41,28 +41,31 @@ def print_inspection(found: Inspection) -> None:
 
 
 def _print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from synergy.runtime.commands.console import make_console, plain
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(f"  {name}", escape(value))
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+        table.add_row(f"  {name}", plain(value))
+    console = make_console()
+    console.print(f"[bold]{plain(title)}[/]", soft_wrap=True)
     console.print(table)
 
 
 def _bundle_facts(bundle: BundleInfo) -> Iterator[tuple[str, str]]:
-    parity = {None: "no parity report", True: "every artifact passed against the checkpoint", False: "FAILED"}
     yield "network", f"{bundle.arch}, {bundle.convention} conventions, head {bundle.head}"
     yield "from", f"{bundle.source}, sha256 {bundle.source_sha256[:12]}"
     yield from _tensor_facts(bundle.inputs, bundle.outputs)
     yield "made with", ", ".join(f"{name} {version}" for name, version in bundle.toolchain.items())
     yield "verified", ", ".join(bundle.verified)
-    yield "parity", parity[bundle.proved]
+    reasons = "; ".join(bundle.parity_reasons)
+    drift = ", with accepted drift" if bundle.parity.endswith("drift") else ""
+    here = "not repeated here: run `synergy verify`" if bundle.proved else "unchecked here: no engine runs the bundle"
+    passed = f"every artifact passed against the checkpoint{drift}, at export; {here}"
+    yield "parity", f"{bundle.parity}: {reasons}" if reasons else passed
 
 
 def _model_facts(model: ModelInfo) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 LIBRARY_CURE = ", which this system lacks: "  # between cause and cure where OpenCV cannot load a library
 
+BUSY = "another run is writing {path}: wait until it has ended, or name another --json"
+
 
 class EngineError(RuntimeError):
     """An engine could not load or run a model."""

@@ -1,4 +1,4 @@
-"""Small helpers for messages: first and last lines, counted nouns."""
+"""Small helpers for messages: first and last lines, counted nouns, escaped names."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def counted(count: int, noun: str) -> str:
     ('1 face', '2 faces')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text in one line, with control characters, line ends and other invisible characters escaped.
+
+    keep: characters that are not escaped.
+
+    >>> print(printable("a\\x1b[31m.jpg\\nerror: b"))
+    a\\x1b[31m.jpg\\nerror: b
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
+    )

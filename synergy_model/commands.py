@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
+
 if TYPE_CHECKING:
     from synergy.synergy_model.training.options import Progress as TrainingStep
 
@@ -21,7 +24,9 @@ def convert(
         Path,
         typer.Argument(metavar="SRC", help="PyTorch checkpoint: .pth or .pth.tar of SynergyNet, 3DDFA_V2 or 3DDFA."),
     ],
-    target: Annotated[Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="DST.ckpt", help="MindSpore checkpoint to write."), PathUse.WRITE_FILE
+    ],
     arch: Annotated[
         str | None, typer.Option(show_default="found from the keys", help="Architecture, e.g. mobilenet_v2.")
     ] = None,
@@ -51,14 +56,15 @@ def convert(
     save_checkpoint(target, done.checkpoint)
     network = done.checkpoint.network
     for note in done.notes:
-        print(f"note: {note}")
-    print(f"{target}: {network.arch}, {network.morphable.convention} conventions")
+        print_line(f"note: {note}")
+    print_line(f"{target}: {network.arch}, {network.morphable.convention} conventions")
 
 
 def train(
     folder: Annotated[
         Path,
         typer.Argument(metavar="RUN", help="Folder of the run. A run that was stopped continues from its last state."),
+        PathUse.WRITE_FOLDER,
     ],
     synthetic: Annotated[
         int | None, typer.Option(min=2, help="Train on N procedural face images.", metavar="N")
@@ -146,7 +152,7 @@ def train(
     )  # fmt: skip
     files = (image_list, params, root, held_out_list, held_out_params, whitening, morphable)
     if synthetic is not None and not any(files):
-        print(f"rendering {held_out} faces for validation", flush=True)
+        print_line(f"rendering {held_out} faces for validation", flush=True)
         data = synthetic_data(seed, synthetic, held_out, folder)
     elif synthetic is None and all(files):
         data = listed_data(ListedFiles(*cast("list[Path]", files)), held_out)
@@ -157,7 +163,7 @@ def train(
         )
     with training_progress() as show:
         result = run(chosen, data.source, data.arrays, data.validation, show)
-    print(f"{result.checkpoint}: NME {result.best_nme:.3f} %; learning curve: {result.curve}")
+    print_line(f"{result.checkpoint}: NME {result.best_nme:.3f} %; learning curve: {result.curve}")
 
 
 @contextmanager
@@ -175,7 +181,7 @@ def training_progress() -> Iterator[Callable[[TrainingStep], None]]:
             nonlocal printed
             update(step.step / step.steps, f"step {step.step} of {step.steps}, loss {step.loss:.3f}")
             if step.validation is not None or printed is None or time.monotonic() - printed > LINE_EVERY_S:
-                print(_line(step), flush=True)
+                print_line(_line(step), flush=True)
                 printed = time.monotonic()
 
         yield show

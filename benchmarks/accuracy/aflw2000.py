@@ -19,8 +19,9 @@ from synergy.benchmarks.accuracy.aflw2000_raw import RawSample, pose_counts, rea
 from synergy.benchmarks.accuracy.data import DataError, EvaluationData, check_finite, check_labels
 from synergy.benchmarks.accuracy.imresize import imresize
 from synergy.runtime.crop import CROP_SIZE, crop_resize
+from synergy.runtime.directories import staged_directory
 from synergy.runtime.errors import MediaError
-from synergy.runtime.files import read_file, staged_directory
+from synergy.runtime.files import read_file
 from synergy.runtime.media.image import read_image
 from synergy.runtime.npz import read_npy
 

@@ -23,6 +23,7 @@ from synergy.runtime.commands.options import (
     engine_options,
     write_json,
 )
+from synergy.runtime.commands.paths import PathUse
 
 DEFAULT_COMMAND = "latency"
 
@@ -97,7 +98,9 @@ def peers(
     threads: ThreadCountsOption = None,
     batch: Annotated[list[int] | None, typer.Option(help="May be repeated. Default: 1, 4 and 16.")] = None,
     rounds: RoundsOption = 20,
-    chart: Annotated[Path | None, typer.Option(help="Also draw faces per second to this SVG file.")] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Also draw faces per second to this SVG file."), PathUse.WRITE_TEXT
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Comparison with onnxruntime, OpenVINO and MindSpore used directly, on the CPU."""

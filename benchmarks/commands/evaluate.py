@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,8 @@ from synergy.runtime.commands.options import (
     engine_options,
     write_json,
 )
+from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
 
 
 def evaluate(
@@ -66,10 +67,14 @@ def evaluate(
     ] = None,
     json_file: JsonOption = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV.")
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write the errors per image as CSV."),
+        PathUse.WRITE_TEXT,
     ] = None,
     montage: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write an image of the faces with the largest error.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an image of the faces with the largest error."),
+        PathUse.WRITE_FILE,
     ] = None,
     device_precision: DevicePrecisionOption = "auto",
     affinity: AffinityOption = None,
@@ -103,8 +108,9 @@ def evaluate(
     )
     with progress() as update:
         done = run_eval(subject, chosen, update)
-    print(format_table(done.report))
-    print(f"{format_source(done.report)}{done.by and f', by {done.by}'}", file=sys.stderr)
+    for line in format_table(done.report).splitlines():
+        print_line(line)
+    print_line(f"{format_source(done.report)}{done.by and f', by {done.by}'}", error=True)
     write_json(json_file, done.report)
     if csv_file:
         write_csv(csv_file, done.report, done.predictions, done.data)
@@ -114,7 +120,7 @@ def evaluate(
 
 def prepare(
     raw: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the download: image*.jpg and .mat files.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make."), PathUse.WRITE_FOLDER],
 ) -> None:
     """Convert the AFLW2000-3D download to the layout of the official evaluation."""
     from synergy.benchmarks.accuracy.aflw2000 import prepare as prepare_layout
@@ -122,4 +128,4 @@ def prepare(
 
     with progress() as update:
         count = prepare_layout(raw, out, update)
-    print(f"{out}: {count} samples")
+    print_line(f"{out}: {count} samples")

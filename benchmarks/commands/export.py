@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,8 @@ import typer
 
 from synergy.benchmarks.commands.options import RawOption, RootOption, accuracy_data, formats_here
 from synergy.runtime.commands.options import BundleArgument, JsonOption, write_json
+from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.runtime.manifest import Artifact, Drift, Manifest
@@ -39,7 +40,7 @@ class PrecisionName(str, Enum):
 
 def export(
     ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint from `synergy convert` or `synergy train`.")],
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to make.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to make."), PathUse.WRITE_FOLDER],
     formats: Annotated[
         str | None,
         typer.Option(
@@ -97,16 +98,16 @@ def export(
     wanted = ExportOptions(formats_here(formats), _batch(batch), force, head.value, precision.value, crops)
     proof = partial(gate, data=accuracy_data(root, raw), accept_drift=accept_drift, golden_real=golden_real)
     try:
-        manifest = export_bundle(ckpt, bundle, wanted, proof, log=print)
+        manifest = export_bundle(ckpt, bundle, wanted, proof, log=print_line)
     except ParityError as error:
         print_parity(error.report)
         raise
     for artifact in manifest.artifacts:
-        print(f"  {artifact_line(artifact)}")
+        print_line(f"  {artifact_line(artifact)}")
     if kept_fp32(wanted):
         kept = ", ".join(kept_fp32(wanted))
-        print(f"note: exported in fp32, as these formats do not support {precision.value}: {kept}")
-    print(f"{bundle}: {_verdict(manifest, read_parity(Bundle.open(bundle)))}")
+        print_line(f"note: exported in fp32, as these formats do not support {precision.value}: {kept}")
+    print_line(f"{bundle}: {_verdict(manifest, read_parity(Bundle.open(bundle)))}")
 
 
 def parity(
@@ -134,9 +135,9 @@ def parity(
     report = prove_bundle(opened, checkpoint, data, source_sha256)
     print_parity(report)
     for skipped in runnable_variants(opened.manifest.artifacts).missing_precisions():
-        print(f"note: not checked on this machine: {skipped}", file=sys.stderr)
+        print_line(f"note: not checked on this machine: {skipped}", error=True)
     write_json(json_file, report)
-    print(summary(report))
+    print_line(summary(report))
     raise typer.Exit(0 if report.passed else 1)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from synergy.runtime.commands.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.benchmarks.accuracy.data import EvaluationData
@@ -39,5 +40,5 @@ def formats_here(text: str | None) -> tuple[str, ...]:
     lite = available("lite")
     if lite.ok:
         return FORMATS
-    print(f"note: no MindSpore Lite file (.ms) will be made. {lite.detail}: {lite.fix}", file=sys.stderr)
+    print_line(f"note: no MindSpore Lite file (.ms) will be made. {lite.detail}: {lite.fix}", error=True)
     return tuple(name for name in FORMATS if name != "lite")

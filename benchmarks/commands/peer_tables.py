@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from synergy.runtime.commands.console import FAIL, STYLE, short_ms
+from synergy.runtime.commands.console import FAIL, STYLE, make_console, plain, short_ms
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ TARGET_ADDED_MS = 0.3  # in a child process, where that allows more
 
 def print_peers(report: PeerReport) -> None:
     """The network by threads, the overhead of `predict`, picture to landmarks, and jitter."""
-    console = Console(highlight=False)
+    console = make_console()
     for part in _network_tables(report):
         console.print(part)
     console.print(
@@ -39,9 +37,9 @@ def print_peers(report: PeerReport) -> None:
     for line in _summary(report):
         console.print(line)
     for note in report.notes:
-        console.print(f"[yellow]note[/] {escape(note)}")
+        console.print(f"[yellow]note[/] {plain(note)}")
     for failure in report.failures:
-        console.print(f"{FAIL} {escape(failure)}")
+        console.print(f"{FAIL} {plain(failure)}")
 
 
 def _network_tables(report: PeerReport) -> Iterator[Table | str]:
@@ -56,7 +54,7 @@ def _network_tables(report: PeerReport) -> Iterator[Table | str]:
 
 def _title(text: str) -> str:
     """A line of its own: a table's title is wrapped where the table is narrow."""
-    return f"[italic]{escape(text)}[/]"
+    return f"[italic]{plain(text)}[/]"
 
 
 def _threads(report: PeerReport) -> str:
@@ -77,7 +75,7 @@ def _network_table(rows: Sequence[PeerRow], batches: Sequence[int]) -> Table:
         shares = [row.share_of_peak for row in by_batch.values() if row.share_of_peak is not None]
         first = next(iter(by_batch.values()))
         peak = f"{100 * max(shares):.0f}%" if shares else "-"
-        table.add_row(escape(engine), *cells, peak, f"{first.cold_start_s:.2f}", f"{first.rss_mb:.0f}")
+        table.add_row(plain(engine), *cells, peak, f"{first.cold_start_s:.2f}", f"{first.rss_mb:.0f}")
     return table
 
 
@@ -113,7 +111,7 @@ def _pipeline_table(rows: Sequence[PipelineRow]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         times = (short_ms(row.median_ms), short_ms(row.p95_ms), f"{row.fps:.0f}")
-        table.add_row(escape(row.engine), *times, _ratio(row.ratio_to_onnxruntime))
+        table.add_row(plain(row.engine), *times, _ratio(row.ratio_to_onnxruntime))
     return table
 
 
@@ -134,7 +132,7 @@ def _summary(report: PeerReport) -> Iterator[str]:
 
 
 def _named(row: PeerRow) -> str:
-    where = f"{escape(row.engine)}, {counted(row.threads, 'thread')}, batch {row.batch}"
+    where = f"{plain(row.engine)}, {counted(row.threads, 'thread')}, batch {row.batch}"
     return f"[bold]{row.even_fps:.0f}[/] ({where})"
 
 

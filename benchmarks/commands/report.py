@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +17,15 @@ from synergy.runtime.commands.options import (
     engine_names,
     write_json,
 )
+from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
 
 
 def report(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="File to write."), PathUse.WRITE_TEXT] = Path(
+        "report.html"
+    ),
     bench_file: Annotated[
         Path | None,
         typer.Option(
@@ -47,28 +50,37 @@ def report(
     """Write a report of a bundle as one HTML page.
 
     Contains the parity check, results of other devices, accuracy, latency,
-    file sizes, example images and limits. The exit status is 1 if a check failed.
+    file sizes, example images and limits. The exit status is 1 if a check
+    failed. What this machine cannot check is called unchecked.
     """
     from synergy.benchmarks.report.collect import ReportOptions
     from synergy.benchmarks.report.page import write_report
     from synergy.benchmarks.report.verified import verified_failures
     from synergy.runtime.commands.progress import progress
-    from synergy.runtime.verification.parity_record import parity_verdict
+    from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict
 
     options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file, tuple(verified or ()))
     with progress() as update:
         data = write_report(bundle, out, options, update)
     devices = (f"verification {failure}" for failure in verified_failures(data.verified))
-    problems = [*parity_verdict(data.manifest, data.parity).reasons, *data.failures, *devices]
+    verdict = parity_verdict(data.manifest, data.parity)
+    unchecked = [*verdict.reasons] if verdict.status is ParityStatus.UNCHECKED else []
+    if not (data.runs or data.failures):
+        unchecked.append("no engine on this machine ran the bundle")
+    problems = [*(() if verdict.status is ParityStatus.UNCHECKED else verdict.reasons), *data.failures, *devices]
     for problem in problems:
-        print(f"failed: {problem}", file=sys.stderr)
-    print(f"{out}: {data.name} is {'NOT verified' if problems else 'verified'}")
+        print_line(f"failed: {problem}", error=True)
+    for reason in unchecked:
+        print_line(f"unchecked: {reason}", error=True)
+    print_line(f"{out}: {data.name} is {'NOT verified' if problems else 'unchecked' if unchecked else 'verified'}")
     raise typer.Exit(1 if problems else 0)
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the bundle `demo` and the images.")
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for the bundle `demo` and the images."),
+        PathUse.WRITE_FOLDER,
     ] = Path("dist"),
     json_file: JsonOption = None,
 ) -> None:
@@ -79,8 +91,8 @@ def demo(
     from synergy.benchmarks.commands.tables import print_demo
     from synergy.benchmarks.demo import run_demo
 
-    report = run_demo(out, formats_here(None), log=print)
+    report = run_demo(out, formats_here(None), log=print_line)
     print_demo(report)
     write_json(json_file, report)
     for picture in report.pictures:
-        print(f"image: {picture}")
+        print_line(f"image: {picture}")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from synergy.runtime.commands.console import FAIL, STYLE, short_ms
+from synergy.runtime.commands.console import FAIL, STYLE, make_console, plain, short_ms
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ def print_stages(report: StageReport) -> None:
     table.add_row("faces", *(str(row.faces) for row in report.rows), end_section=True)
     for stage in report.rows[0].ms:
         table.add_row(stage, *(short_ms(row.ms[stage]) for row in report.rows))
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(
         f"[dim]{report.artifact} on {report.engine}, {counted(report.threads, 'thread')}; each stage is measured "
@@ -53,16 +51,16 @@ def print_throughput(report: ThroughputReport) -> None:
         per_s = f"{row.per_s:.0f}" if row.per_s >= 100 else f"{row.per_s:.2f}"
         method = row.method if row.engine in row.method else f"{row.method}, {row.engine}"
         table.add_row(row.work, method, f"{row.workers} x {row.threads}", per_s, ratio)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(
         "[dim]size: sessions x threads; ratio: over the fastest method other than the pool (of the float32 ones if the "
         "pool computes in float32), above 1 is faster[/]"
     )
     for note in report.notes:
-        console.print(f"[yellow]note[/] {escape(note)}")
+        console.print(f"[yellow]note[/] {plain(note)}")
     for failure in report.failures:
-        console.print(f"{FAIL} {escape(failure)}")
+        console.print(f"{FAIL} {plain(failure)}")
 
 
 def print_startup(report: StartupReport) -> None:
@@ -75,8 +73,8 @@ def print_startup(report: StartupReport) -> None:
     for row in report.rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         table.add_row(row.work, row.method, row.engine, f"{row.seconds:.3f}", ratio)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print("[dim]ratio: over a minimal script that loads and runs the same engine; below 1 is faster[/]")
     for failure in report.failures:
-        console.print(f"{FAIL} {escape(failure)}")
+        console.print(f"{FAIL} {plain(failure)}")

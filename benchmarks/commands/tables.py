@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, short_ms
+from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, make_console, plain, short_ms
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which is not needed to print a benchmark
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport
@@ -29,13 +27,13 @@ def print_parity(report: ParityReport) -> None:
     for check in report.checks:
         numbers = (f"{check.max_abs:.1e}", f"{check.tolerance:.1e}", f"{check.input_sensitivity:.2g}")
         table.add_row(check.artifact, check.where, check.output, *numbers, PASS if check.passed else FAIL)
-    console = Console()
+    console = make_console(highlight=True)
     console.print(table)
     console.print("[dim]sensitivity: input sensitivity, by how much the output varies with the input[/]")
     if report.accuracy:
         console.print(_accuracy_table(report))
     for failure in report.failures:
-        console.print(f"{FAIL} {escape(failure)}", highlight=False)
+        console.print(f"{FAIL} {plain(failure)}", highlight=False)
 
 
 def _accuracy_table(report: ParityReport) -> Table:
@@ -65,7 +63,7 @@ def print_demo(report: DemoReport) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.accuracy:
         table.add_row(row.artifact, row.where, *_demo_numbers(row))
-    console = Console()
+    console = make_console(highlight=True)
     console.print(table)
     console.print(
         "columns 0-30 to NME: NME in % by yaw in degrees, and its mean; drift: of NME from the Cell; ms: one crop\n"
@@ -92,7 +90,7 @@ def print_bench(report: BenchReport) -> None:
         speed = (short_ms(row.median_ms), short_ms(row.p95_ms), f"{row.fps:.0f}")
         start = (f"{row.cold_start_s:.2f}", f"{row.rss_mb:.0f}")
         table.add_row(row.where, row.artifact, str(row.threads), str(row.batch), *speed, *start, ratio)
-    console = Console()
+    console = make_console(highlight=True)
     console.print(table)
     console.print(
         "[dim]thr: threads; fps: crops per second; start: process start to first output; MB: peak memory; ratio: time "
@@ -100,12 +98,12 @@ def print_bench(report: BenchReport) -> None:
         highlight=False,
     )
     for failure in report.failures:
-        console.print(f"{FAIL} {escape(failure)}", highlight=False)
+        console.print(f"{FAIL} {plain(failure)}", highlight=False)
 
 
 def print_tuning(report: TuneReport) -> None:
     """A table for each purpose, fastest first: `--engine auto` selects the first row."""
-    console = Console(highlight=False)
+    console = make_console()
     for purpose in dict.fromkeys(row.purpose for row in report.rows):
         rows = [row for row in report.rows if row.purpose == purpose]
         table = Table(title=f"tuning result, {purpose}, batch {rows[0].batch}", **STYLE)

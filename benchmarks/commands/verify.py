@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,7 @@ from synergy.runtime.commands.options import (
     engine_names,
     write_json,
 )
+from synergy.runtime.commands.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.benchmarks.parity.verify import VerifyReport
@@ -47,11 +47,9 @@ def verify(
 
 def print_verify(report: VerifyReport) -> None:
     """A row per artifact and engine, then what was skipped and what failed."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, short_ms
+    from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, make_console, plain, short_ms
 
     table = Table(title=f"{report.bundle} on {report.device}, compared with its golden values", **DENSE)
     for name in ("artifact", "engine"):
@@ -70,10 +68,10 @@ def print_verify(report: VerifyReport) -> None:
         ms = short_ms(latency[key]) if key in latency else "-"
         nme = (f"{row.nme:.3f}", f"{row.nme_drift:.1e}")
         table.add_row(row.artifact, row.where, f"{used:.1%}", *nme, *mae, ms, verdict)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(f"[dim]of limit: largest difference as a share of its tolerance; golden values: {report.golden}[/]")
     for skipped in report.skipped:
-        console.print(f"[yellow]skipped[/] {escape(skipped)}", soft_wrap=True)
+        console.print(f"[yellow]skipped[/] {plain(skipped)}", soft_wrap=True)
     for failure in report.failures:
-        print(f"failed: {failure}", file=sys.stderr)
+        print_line(f"failed: {failure}", error=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import Artifact, Drift
 from synergy.runtime.variants import VariantEngines
 from synergy.runtime.verification.golden import GOLDEN_NAME, Golden, encode_golden, read_golden
-from synergy.runtime.verification.parity_record import Accuracy, Check, ParityReport
+from synergy.runtime.verification.parity_record import Accuracy, Check, ParityReport, file_hashes
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 
 Key = tuple[str, str]  # an artifact's file, and its compute precision
@@ -62,7 +63,14 @@ def prove_bundle(
         failures.append("the checkpoint is not the one that the bundle was exported from: its sha256 differs")
     checks = report.checks if stored is None else (*report.checks, *_golden_checks(bundle, stored, golden))
     passed = report.passed and not failures and all(check.passed for check in checks)
-    return msgspec.structs.replace(report, checks=checks, failures=tuple(failures), passed=passed)
+    return msgspec.structs.replace(
+        report,
+        checks=checks,
+        failures=tuple(failures),
+        passed=passed,
+        sha256=file_hashes(bundle.manifest),
+        source_sha256=bundle.manifest.source.sha256,
+    )
 
 
 def gate(
@@ -107,10 +115,14 @@ def gate_and_measure(
         )
         for entry in bundle.manifest.artifacts
     }
+    golden_file = _golden_file(golden, bundle, source, golden_real)
+    report = msgspec.structs.replace(
+        report,
+        sha256={**file_hashes(bundle.manifest), GOLDEN_NAME: hashlib.sha256(golden_file.content).hexdigest()},
+        source_sha256=bundle.manifest.source.sha256,
+    )
     content = msgspec.json.format(msgspec.json.encode(report), indent=2)
-    return ParityResult(
-        content, drift, compute_precisions, _golden_file(golden, bundle, source, golden_real)
-    ), result.measured
+    return ParityResult(content, drift, compute_precisions, golden_file), result.measured
 
 
 def _golden_file(golden: Golden, bundle: Bundle, source: str, real_faces: bool) -> GoldenFile:

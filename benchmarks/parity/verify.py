@@ -22,7 +22,7 @@ from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableEr
 from synergy.runtime.specs import DYNAMIC, Device
 from synergy.runtime.variants import Variant, VariantEngines, runnable_variants
 from synergy.runtime.verification.golden import Golden, read_golden
-from synergy.runtime.verification.parity_record import Accuracy, Check
+from synergy.runtime.verification.parity_record import Accuracy, Check, file_hashes
 from synergy.runtime.verification.reference import all_runs, compare, missing_outputs
 from synergy.runtime.verification.replay import check_decoding, check_picture
 
@@ -47,7 +47,7 @@ class VerifyReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
 
     bundle: its name; source_sha256: of the checkpoint it was exported from; golden: what the golden faces are. checks
     and accuracy as in parity.json. skipped: artifacts that no engine here ran, with the reason. failures: everything
-    that failed, in words.
+    that failed, in words. sha256: of each file of the bundle, by name.
     """
 
     passed: bool
@@ -61,6 +61,7 @@ class VerifyReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
     latency: tuple[VerifiedLatency, ...]
     skipped: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    sha256: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def verify_bundle(folder: str | Path, options: VerifyOptions) -> VerifyReport:
         latency=tuple(latency),
         skipped=tuple(skipped),
         failures=tuple(failures),
+        sha256=file_hashes(bundle.manifest),
     )
 
 

@@ -6,7 +6,6 @@ Heavy packages are imported only where a session is opened, which is in a proces
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from synergy.runtime.engines import Engine
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.runtime.engines.onnx import import_onnxruntime
 from synergy.runtime.errors import EngineError
+from synergy.runtime.files import TemporaryFolder
 
 if TYPE_CHECKING:
     from synergy.runtime.aligner import FaceAligner
@@ -92,7 +92,7 @@ def open_mindspore(spec: SessionSpec) -> Run:
 
     mindspore.device_context.cpu.op_tuning.threads_num(spec.threads)
     mindspore.set_device("CPU")
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder) / "model.mindir"
         path.write_bytes(spec.model.data)
         cell = mindspore.nn.GraphCell(mindspore.load(str(path)))

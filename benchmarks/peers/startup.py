@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,8 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import available, default_threads, readable
 from synergy.runtime.errors import EngineError
+from synergy.runtime.files import TemporaryFolder
+from synergy.runtime.processes import programs
 from synergy.runtime.specs import DYNAMIC, Device, engine_label
 
 CROP, PICTURE, COMMAND = "crop", "picture", "command line"
@@ -130,7 +131,7 @@ class StartupCase(BenchmarkCase):
         start = time.perf_counter()
         command = [sys.executable, "-c", self.script.code, *self.script.arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=START_LIMIT_S, check=False)
+            done = programs.run(command, timeout_s=START_LIMIT_S)
         except subprocess.TimeoutExpired:
             raise EngineError(f"took more than {START_LIMIT_S} s") from None
         taken = time.perf_counter() - start
@@ -151,7 +152,7 @@ def bench_startup(
     failures: list[str] = []
     progress(0.0, "tuning")  # stored beside the bundle, so that "auto" measures nothing in the processes below
     best = tune(bundle, Device(), TuneRequest(threads))[0]
-    with tempfile.TemporaryDirectory() as output:
+    with TemporaryFolder() as output:
         selected = engine_label(best.engine, best.compute_precision)  # no script computes in less than float32
         cases = list(_cases(bundle, threads, selected, Path(output)))
         finished = run_interleaved(cases, ROUNDS, failures, progress, NO_LIMIT_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import EngineError
+from synergy.runtime.files import TemporaryFolder
 from synergy.runtime.inference.face_pool import FacePool
 from synergy.runtime.inference.local_worker import LocalWorker
 from synergy.runtime.inference.pictures import PictureJob, parts_of
@@ -89,7 +89,7 @@ def bench_throughput(
     failures: list[str] = []
     rows: list[ThroughputRow] = []
     with ExitStack() as stack:
-        pictures = _pictures(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        pictures = _pictures(Path(stack.enter_context(TemporaryFolder())))
         progress(0.0, "starting")
         setup = WorkerSetup(bundle.folder, options=options, threads=1)
         pool = stack.enter_context(FacePool(setup, LocalWorker, default_workers()))

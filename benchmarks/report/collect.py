@@ -133,7 +133,7 @@ def collect(folder: Path, options: ReportOptions, progress: Progress) -> ReportD
         pictures=() if first is None else face_pictures(first[0].report, first[1], data),
         portrait_bgr=None if first is None else _portrait(bundle, first[0], options),
         bench=bench,
-        bench_source="" if options.bench_file is None else options.bench_file.name,
+        bench_source=_bench_source(options, bench),
         not_run=tuple(findings.not_run),
         failures=tuple(findings.failures),
         verified=verified,
@@ -160,6 +160,9 @@ def read_bench(path: Path, bundle: Bundle) -> BenchReport:
     unknown = {row.artifact for row in report.rows} - {artifact.file for artifact in bundle.manifest.artifacts}
     if unknown or not report.rows:
         raise ValueError(f"{path} is not about {bundle.folder} but {', '.join(sorted(unknown)) or 'nothing'}: {cure}")
+    hashes = {artifact.file: artifact.sha256 for artifact in bundle.manifest.artifacts}
+    if report.sha256 not in ({}, hashes):
+        raise ValueError(f"{path} is about another bundle than {bundle.folder}, its hashes differ: {cure}")
     if not all(0 < row.median_ms <= row.p95_ms and row.batch > 0 for row in report.rows):
         raise ValueError(f"{path} has impossible times or batch sizes: {cure}")
     return report
@@ -206,6 +209,12 @@ def _bench(bundle: Bundle, options: ReportOptions, findings: Findings, progress:
         return None
     findings.failures.extend(f"latency: {failure}" for failure in report.failures)
     return report
+
+
+def _bench_source(options: ReportOptions, bench: BenchReport | None) -> str:
+    if options.bench_file is None or bench is None:
+        return ""
+    return options.bench_file.name + ("" if bench.sha256 else " (unchecked: it has no hashes of the artifacts)")
 
 
 def _portrait(bundle: Bundle, run: VariantResult, options: ReportOptions) -> np.ndarray:

@@ -74,7 +74,7 @@ def page_context(data: ReportData) -> dict[str, Any]:
         "verdict": verdict,
         "verified": list(verified_rows(data.verified)),
         "verified_failures": list(verified_failures(data.verified)),
-        "headline": headline(manifest, verdict),
+        "headline": headline(manifest, verdict, ran_here=bool(data.runs)),
         "outputs": ", ".join(tensor.name for tensor in manifest.outputs),
         "batch": manifest.inputs[0].shape[0],
         "tiles": list(_tiles(data)),
@@ -95,8 +95,12 @@ def page_context(data: ReportData) -> dict[str, Any]:
     }
 
 
-def headline(manifest: Manifest, verdict: ParityVerdict) -> str:
-    """The result of the parity check in one line."""
+def headline(manifest: Manifest, verdict: ParityVerdict, ran_here: bool = True) -> str:
+    """The result of the parity check in one line. ran_here: whether an engine ran the bundle for this page."""
+    if verdict.status is ParityStatus.UNCHECKED:
+        return "Unchecked: the parity report does not name the files that it is about"
+    if verdict.verified and not ran_here:
+        return "Unchecked: no engine on this machine ran the bundle; it passed the parity check at export"
     if not verdict.verified:
         return "✗ Not verified: do not ship"
     if verdict.status is ParityStatus.ACCEPTED_DRIFT:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synergy.benchmarks.report.charts import require_packages
 from synergy.benchmarks.report.collect import ReportData, ReportOptions, collect
 from synergy.benchmarks.report.context import margin, milliseconds, page_context, sci, shape, without_folders
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import write_file
-from synergy.runtime.text import counted
+from synergy.runtime.text import counted, printable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -44,7 +44,7 @@ def render(data: ReportData) -> str:
         autoescape=True,
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
-        finalize=lambda value: without_folders(value) if type(value) is str else value,  # not Markup
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -53,6 +53,11 @@ def render(data: ReportData) -> str:
     context = page_context(data)
     markup = {name: Markup(context[name]) for name in CHARTS if context.get(name)}
     return environment.get_template(TEMPLATE).render({**context, **markup, "style": Markup(STYLE.read_text())})
+
+
+def _shown(value: Any) -> Any:
+    """Text without folders and control characters; markup and numbers as they are."""
+    return printable(without_folders(value), keep="\n") if type(value) is str else value
 
 
 def _breakable(text: str) -> Markup:

@@ -11,7 +11,7 @@ import msgspec
 
 from synergy.benchmarks.parity.verify import VerifyReport
 from synergy.runtime.bundle import Bundle
-from synergy.runtime.verification.parity_record import Accuracy
+from synergy.runtime.verification.parity_record import Accuracy, file_hashes
 
 # The package whose version is shown for an engine.
 PACKAGES = {"lite": "mindspore-lite", "onnx": "onnxruntime", "openvino": "openvino", "mindspore": "mindspore"}
@@ -54,6 +54,14 @@ def read_verified(path: Path, bundle: Bundle) -> VerifyReport:
         raise ValueError(
             f"{path} is about a bundle of another checkpoint ({report.bundle}, source sha256 "
             f"{report.source_sha256[:12]}, here {source.sha256[:12]}): {cure}"
+        )
+    if not report.sha256:
+        raise ValueError(f"{path} has no hashes, so it may be about another bundle (an older version wrote it): {cure}")
+    hashes = file_hashes(bundle.manifest)
+    other = sorted(name for name in {*hashes, *report.sha256} if hashes.get(name) != report.sha256.get(name))
+    if other:
+        raise ValueError(
+            f"{path} is about another bundle ({report.bundle}): {', '.join(other)} differ from {bundle.folder}: {cure}"
         )
     known = {artifact.file for artifact in bundle.manifest.artifacts}
     unknown = sorted({row.artifact for row in report.accuracy} - known)

@@ -93,11 +93,15 @@ class Row(Timing, frozen=True, omit_defaults=True):
 
 
 class BenchReport(msgspec.Struct, frozen=True):
-    """The JSON of `synergy bench latency`; `failures` has a line for each configuration that could not be measured."""
+    """The JSON of `synergy bench latency`; `failures` has a line for each configuration that could not be measured.
+
+    sha256: of each artifact of the bundle, by file name; empty if two bundles were measured.
+    """
 
     host: Host
     rows: tuple[Row, ...]
     failures: tuple[str, ...] = ()
+    sha256: dict[str, str] = {}
 
 
 def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Progress = ignore_progress) -> BenchReport:
@@ -107,14 +111,16 @@ def bench_bundle(bundle_folder: str | Path, options: BenchOptions, progress: Pro
     ValueError for a batch that a fixed-batch bundle does not have, EngineUnavailableError if no engine can be measured.
     """
     host = describe_host()
-    planned, failures = _planned(Bundle.open(bundle_folder), options)
+    bundle = Bundle.open(bundle_folder)
+    planned, failures = _planned(bundle, options)
+    hashes = {artifact.file: artifact.sha256 for artifact in bundle.manifest.artifacts}
     if options.against is not None:
         others, missing = _planned(Bundle.open(options.against), options)
-        planned, failures = planned + others, failures + missing
+        planned, failures, hashes = planned + others, failures + missing, {}
     with ExitStack() as stack:
         cases = list(start_cases(planned, failures, progress, stack))
         finished = run_interleaved(cases, options.rounds, failures, progress)
-    return BenchReport(host, tuple(_rows(finished)), tuple(failures))
+    return BenchReport(host, tuple(_rows(finished)), tuple(failures), hashes)
 
 
 def plan(bundle: Bundle, options: BenchOptions) -> tuple[list[Variant], tuple[int, ...], list[str]]:

@@ -9,7 +9,6 @@ The last layers and the geometry stay float32: 8 bits are too few for sums over 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from onnx import version_converter
 from synergy.export.graph import INPUT_NAME
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.engines.onnx import import_onnxruntime
-from synergy.runtime.files import whole_file
+from synergy.runtime.files import TemporaryFolder, whole_file
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
 CALIBRATION_SEED = 1_000_000_009  # differs from the seeds of training (small numbers) and of accuracy measurements
@@ -53,7 +52,7 @@ def quantize_onnx(path: Path, crops_bgr_u8: np.ndarray) -> None:
     except ImportError:
         raise QuantizationError("int8 needs onnxruntime: pip install 'synergy-mindir[onnx]'") from None
     _check(crops_bgr_u8)
-    with whole_file(path) as made, tempfile.TemporaryDirectory() as folder:
+    with whole_file(path) as made, TemporaryFolder() as folder:
         folded = Path(folder) / "folded.onnx"
         _fold(path, folded)
         with _quiet():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from mindspore import nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from synergy.export.graph import example_input
+from synergy.runtime.files import TemporaryFolder
 
 
 def write_mindir(graph: nn.Cell, path: Path, batch: int | None) -> None:
@@ -25,7 +25,7 @@ def write_mindir(graph: nn.Cell, path: Path, batch: int | None) -> None:
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
     """A temporary path for MindSpore, whose file is then moved to `path`: it accepts only ASCII without spaces."""
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         plain = Path(folder) / f"model{path.suffix}"
         yield plain
         plain.chmod(0o644)  # MindSpore writes mode 0400, which copies would inherit

@@ -69,8 +69,12 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class BundleInfo(msgspec.Struct, frozen=True):
-    """Summary of the manifest. verified: files whose size and hash match it. proved: the parity check passed, null
-    without a parity report."""
+    """Summary of the manifest.
+
+    verified: files whose size and hash match it. proved: the parity check at export passed, and its report is about
+    these files; null without a report, if the report does not name its files, or if no engine here can run the bundle.
+    parity: the status of that report, without regard to engines. Nothing is compared again by inspecting.
+    """
 
     folder: str
     schema: int
@@ -84,6 +88,8 @@ class BundleInfo(msgspec.Struct, frozen=True):
     toolchain: dict[str, str]
     verified: tuple[str, ...]
     proved: bool | None
+    parity: str = ""
+    parity_reasons: tuple[str, ...] = ()
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -119,6 +125,8 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
     for entry in manifest.files:
         bundle.read(entry)
     verdict = parity_verdict(manifest, read_parity(bundle))
+    runs_here = any(engine.runs for model in models for engine in model.engines)
+    unknown = verdict.status in (ParityStatus.ABSENT, ParityStatus.UNCHECKED) or (verdict.verified and not runs_here)
     about = BundleInfo(
         folder=str(bundle.folder),
         schema=manifest.schema,
@@ -131,7 +139,9 @@ def _inspect_bundle(bundle: Bundle) -> Inspection:
         outputs=_manifest_tensors(manifest)[1],
         toolchain=manifest.toolchain,
         verified=tuple(entry.file for entry in manifest.files),
-        proved=None if verdict.status is ParityStatus.ABSENT else verdict.verified,
+        proved=None if unknown else verdict.verified,
+        parity=verdict.status.value,
+        parity_reasons=verdict.reasons,
     )
     return Inspection(models, about)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from synergy.runtime.commands.options import BundleArgument
+from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.commands.streams import print_line
 
 
 def golden(
@@ -15,10 +17,12 @@ def golden(
     lite_benchmark: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write inputs and expected outputs for MindSpore Lite's `benchmark` tool."),
+        PathUse.WRITE_FOLDER,
     ] = None,
     plain: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write one plain binary file, which examples/cpp reads with --verify."),
+        PathUse.WRITE_FILE,
     ] = None,
 ) -> None:
     """Write the golden values of a bundle for other programs.
@@ -34,12 +38,12 @@ def golden(
         from synergy.runtime.verification.lite_benchmark import write_lite_benchmark
 
         commands = write_lite_benchmark(opened, lite_benchmark)
-        print(f"{lite_benchmark}: copy the .ms file and the benchmark tool there, and type in that folder:")
+        print_line(f"{lite_benchmark}: copy the .ms file and the benchmark tool there, and type in that folder:")
         for command in commands:
-            print(command)
+            print_line(command)
     if plain is not None:
         from synergy.runtime.files import write_file
         from synergy.runtime.verification.golden_file import encode_golden_file
 
         write_file(plain, encode_golden_file(opened))
-        print(f"{plain}: verify on the device with `face_landmarks --verify {plain.name} BUNDLE` (examples/cpp)")
+        print_line(f"{plain}: verify on the device with `face_landmarks --verify {plain.name} BUNDLE` (examples/cpp)")

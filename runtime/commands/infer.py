@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from contextlib import closing
 from dataclasses import replace
 from enum import Enum
@@ -24,7 +23,9 @@ from synergy.runtime.commands.options import (
     LiteConfigOption,
     engine_options,
 )
-from synergy.runtime.commands.output import STDOUT, write_report
+from synergy.runtime.commands.output import write_report
+from synergy.runtime.commands.paths import STDOUT, PathUse, refuse_inputs
+from synergy.runtime.commands.streams import print_line
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def infer(
             "'a/**/*.jpg', videos, or camera:N.",
             metavar="[BUNDLE] IMAGES",
         ),
+        PathUse.READ,
     ],
     engine: EngineOption = EngineName.auto,
     device: DeviceOption = "cpu",
@@ -97,7 +99,9 @@ def infer(
     ] = DetectorName.auto,
     detector_model: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model of --detector yunet.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in.")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in."),
+        PathUse.WRITE_FOLDER,
     ] = None,
     draw: Annotated[
         str | None,
@@ -153,9 +157,10 @@ def infer(
     layers = _layers(draw, out)
     bundle, images = _bundle_and_images(inputs)
     paths, videos = split_inputs(images)
+    refuse_inputs([json_file], [*paths, *(video for video in videos if isinstance(video, Path))])
     known = BoxFile.read(boxes) if boxes else None
     if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
-        print(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")
+        print_line(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")
     options = engine_options(device_precision, affinity, lite_config)
     if verify and unverified:
         raise typer.BadParameter("--verify and --unverified exclude each other")
@@ -173,7 +178,7 @@ def infer(
     with setup.open() as aligner:
         code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth, layers))
         mark = ", NOT verified" if aligner.unverified else ""
-        print(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
+        print_line(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
 
 
@@ -229,7 +234,7 @@ def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path 
             try:
                 _infer_video(aligner, source, replace(options, overlay=overlay), interrupted)
             except MediaError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print_line(f"error: {error}", error=True)
                 code = 1
             if interrupted.is_set():
                 return INTERRUPTED
@@ -260,4 +265,4 @@ def _infer_video(
                     break
         finally:
             rate = frames / (perf_counter() - start_s)
-            print(f"{source}: {frames} frames, {counted(faces, 'face')}, {rate:.1f} frames/s")
+            print_line(f"{source}: {frames} frames, {counted(faces, 'face')}, {rate:.1f} frames/s")

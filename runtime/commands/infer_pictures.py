@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
-from synergy.runtime.commands.output import STDOUT, write_report
+from synergy.runtime.commands.output import write_report
+from synergy.runtime.commands.paths import STDOUT, is_device, refuse_inputs
 from synergy.runtime.commands.progress import print_record, tracked
+from synergy.runtime.commands.streams import print_line
 from synergy.runtime.detection.install import find_yunet
+from synergy.runtime.files import TemporaryFolder, write_file
 from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from synergy.runtime.inference.records import ImageRecord
@@ -44,24 +45,27 @@ class PictureRun:
 
 def run_pictures(run: PictureRun, paths: Sequence[Path]) -> int:
     """The exit status: 0, 1 if a picture failed, 130 if it was interrupted."""
-    if run.json_file != STDOUT:
+    if run.json_file is None or (run.json_file != STDOUT and not is_device(run.json_file)):
         return _run(run, paths, resumable=run.json_file is not None)
-    with TemporaryDirectory(prefix="synergy-") as folder:
+    with TemporaryFolder("synergy-") as folder:
         report = Path(folder) / "faces.json"
         code = _run(replace(run, json_file=report), paths, resumable=False)
-        if report.is_file():
+        if report.is_file() and run.json_file == STDOUT:
             write_report(report.read_text() + "\n")
+        elif report.is_file():
+            write_file(run.json_file, report.read_bytes())
     return code
 
 
 def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
     jobs = picture_jobs(paths, run.options)
+    refuse_inputs([run.json_file], [job.overlay for job in jobs if job.overlay is not None])
     workers, setup = plan_workers(run, len(jobs))
     with _journal(run, setup.options.compute_precision, jobs) as journal, interruptible() as interrupted:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
-            print(f"{len(jobs) - left} of {len(jobs)} images were done before")
+            print_line(f"{len(jobs) - left} of {len(jobs)} images were done before")
         with _records(setup, workers, run.ray, parts) as records:
             for record in tracked(records, "images", left):
                 if journal is not None:
@@ -74,7 +78,7 @@ def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
             journal.finish()
     where = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
     unverified = ", NOT verified" if setup.verify is False and setup.device != "cpu" else ""
-    print(f"{setup.artifact} on {setup.label}, {setup.device}{where}{unverified}")
+    print_line(f"{setup.artifact} on {setup.label}, {setup.device}{where}{unverified}")
     return 1 if failed else 0
 
 
@@ -151,5 +155,5 @@ def _is_done(part: Sequence[PictureJob], journal: Journal) -> bool:
 
 def _stopped(left: int, total: int, resumable: bool) -> int:
     cure = "; run the same command again to continue" if resumable else ""
-    print(f"stopped: {total - left} of {total} images are done{cure}", file=sys.stderr)
+    print_line(f"stopped: {total - left} of {total} images are done{cure}", error=True)
     return INTERRUPTED

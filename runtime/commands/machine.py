@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synergy.runtime.commands.options import write_json
-from synergy.runtime.commands.output import STDOUT, command_output
+from synergy.runtime.commands.output import command_output
+from synergy.runtime.commands.paths import STDOUT, PathUse
+from synergy.runtime.commands.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.runtime.diagnostics.doctor import DoctorReport
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, or write it to FILE.")] = False,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", show_default="stdout", help="With --json: the file to write.")
+        Path | None,
+        typer.Argument(metavar="FILE", show_default="stdout", help="With --json: the file to write."),
+        PathUse.WRITE_JSON,
     ] = None,
 ) -> None:
     """Check what works on this machine and print how to install the rest.
@@ -46,10 +50,10 @@ def lite_install(
     from synergy.runtime.lite.gpu_libraries import install_gpu_libraries
     from synergy.runtime.lite.install import install
 
-    home = install(print)
+    home = install(print_line)
     if gpu:
-        install_gpu_libraries(print)
-    print(f"MindSpore Lite {home.version} is ready in {home.root}")
+        install_gpu_libraries(print_line)
+    print_line(f"MindSpore Lite {home.version} is ready in {home.root}")
 
 
 def detector_install(
@@ -60,17 +64,16 @@ def detector_install(
     """Install the YuNet face detector, which finds more faces than OpenCV's cascades. Safe to call twice."""
     from synergy.runtime.detection.install import install_yunet
 
-    print(f"YuNet is ready in {install_yunet(source)}")
+    print_line(f"YuNet is ready in {install_yunet(source)}")
 
 
 def print_doctor(report: DoctorReport) -> None:
     """Print one line per check, and under a failed one how to fix it."""
-    from rich.console import Console
-    from rich.markup import escape
+    from synergy.runtime.commands.console import make_console, plain
 
-    console = Console(highlight=False)
+    console = make_console()
     for check in report.checks:
         mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.required else "[yellow]no[/]  "
-        console.print(f"{mark}[bold]{check.name}[/]: {escape(check.detail)}", soft_wrap=True)
+        console.print(f"{mark}[bold]{check.name}[/]: {plain(check.detail)}", soft_wrap=True)
         if not check.ok:
-            console.print(f"      to get it: {escape(check.fix)}", soft_wrap=True)
+            console.print(f"      to get it: {plain(check.fix)}", soft_wrap=True)

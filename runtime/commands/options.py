@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synergy.runtime.commands.output import STDOUT, write_report
+from synergy.runtime.commands.output import write_report
+from synergy.runtime.commands.paths import STDOUT, PathUse
 
 if TYPE_CHECKING:
     import msgspec
@@ -65,6 +66,7 @@ LiteConfigOption = Annotated[
 JsonOption = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to this file; - prints it on stdout."),
+    PathUse.WRITE_JSON,
 ]
 
 

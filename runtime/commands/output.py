@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
+
+from synergy.runtime.commands.interrupt import INTERRUPTED
+from synergy.runtime.commands.paths import STDOUT, only_writer, prepare_paths
+from synergy.runtime.commands.streams import print_line
+from synergy.runtime.text import printable
 
 LOGGER = logging.getLogger("synergy")  # of all modules
-STDOUT = Path("-")  # as the value of --json
 
 _report_stream: ContextVar[TextIO | None] = ContextVar("report_stream", default=None)
 _is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
@@ -43,6 +48,30 @@ DebugOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only: no results, no progress.")]
 
 
+class SafeGroup(TyperGroup):
+    """The program: control characters in its usage errors are escaped."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the options before the command."""
+        with _safe_usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the rest and run the command."""
+        with _safe_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _safe_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 def add_common_options(app: typer.Typer) -> None:
     """Give every command of `app` and of its groups `--quiet` and `--debug`, and `--json` the value `-`."""
     for command in app.registered_commands:
@@ -59,8 +88,14 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(quiet: bool = False, debug: bool = False, **arguments: Any) -> None:
-        with command_output(arguments.get("json_file"), quiet):
-            command(**arguments)
+        prepared = prepare_paths(signature, arguments)
+        try:
+            json_file = prepared.get("json_file")
+            with only_writer(json_file), command_output(json_file, quiet):
+                command(**prepared)
+        except KeyboardInterrupt:
+            print_line("stopped", error=True)
+            raise typer.Exit(INTERRUPTED) from None
 
     parameters = list(signature.parameters.values())
     for name, option in (("quiet", QuietOption), ("debug", DebugOption)):
@@ -91,9 +126,12 @@ def command_output(json_file: Path | None, quiet: bool = False) -> Iterator[None
 
 def write_report(text: str) -> None:
     """Write a part of the report to stdout, wherever normal output goes."""
+    from synergy.runtime.files import write_errors  # NumPy
+
     stream = _report_stream.get() or sys.stdout
-    stream.write(text)
-    stream.flush()
+    with write_errors(Path("stdout")):
+        stream.write(text)
+        stream.flush()
 
 
 def shows_progress() -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from synergy.runtime.commands.output import shows_progress
+from synergy.runtime.commands.streams import print_line
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:  # rich takes as long to import as everything else that a single picture needs
@@ -22,11 +23,11 @@ def print_record(record: ImageRecord) -> None:
     """Print the faces of an image with their pose in degrees, or the error on stderr."""
     if record.error:
         named = record.error if record.path in record.error else f"{record.path}: {record.error}"
-        print(f"error: {named}", file=sys.stderr)
+        print_line(f"error: {named}", error=True)
         return
-    print(f"{record.path}: {counted(len(record.faces), 'face')}")
+    print_line(f"{record.path}: {counted(len(record.faces), 'face')}")
     for face in record.faces:
-        print(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
+        print_line(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
 
 
 def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterator[Item]:

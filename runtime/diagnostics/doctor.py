@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
 from synergy.runtime.lite.checks import CURES
 from synergy.runtime.lite.locate import INSTALL_HINT, lite_folder
 from synergy.runtime.lite.vendor import package_version
+from synergy.runtime.processes import programs
 from synergy.runtime.specs import Device
 from synergy.runtime.text import last_line
 
@@ -208,7 +208,7 @@ def check_compiler() -> CheckResult:
     try:
         compiler = find_compiler()
         command = [*compiler, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
-        done = subprocess.run(command, input="#include <vector>\n", capture_output=True, text=True, check=False)
+        done = programs.run(command, text="#include <vector>\n")
         ok, detail, fix = done.returncode == 0, " ".join(compiler), COMPILER_HINT
         if not ok:
             detail = f"{detail} cannot compile C++17: {last_line(done.stderr, default='no reason given')}"

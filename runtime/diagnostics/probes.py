@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 from synergy.runtime.engines import engine_class
 from synergy.runtime.engines.onnx import card_problem, import_onnxruntime
 from synergy.runtime.errors import EngineError
+from synergy.runtime.processes import programs
 from synergy.runtime.specs import Device, ModelFile, TensorSpec
 from synergy.runtime.text import first_line, last_line
 
@@ -40,16 +40,7 @@ def run_probe(probe: str, *arguments: str, environment: Mapping[str, str] | None
     """
     command = [sys.executable, "-c", BOOTSTRAP, json.dumps(sys.path), probe, *arguments]
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = programs.run(command, environment=environment, timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return False, f"no answer within {TIMEOUT_S:.0f} s"
     for line in reversed(done.stdout.splitlines()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from synergy.runtime.engines.base import CANN_HINT, CPU_HINT, ONEDNN_ISA_LIMIT, Engine
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.files import TemporaryFolder
 from synergy.runtime.lite.stderr import capture_stderr
 from synergy.runtime.specs import DEFAULT_OPTIONS, Availability, Device, EngineOptions, ModelFile
 from synergy.runtime.text import first_line
@@ -46,7 +46,7 @@ class MindSporeEngine(Engine):
 
         self.tensor = ms.Tensor
         _choose_device(device, threads, options)
-        with tempfile.TemporaryDirectory() as folder:  # MindSpore loads from paths only
+        with TemporaryFolder() as folder:  # MindSpore loads from paths only
             path = Path(folder) / "model.mindir"
             path.write_bytes(model.data)
             try:

@@ -53,7 +53,7 @@ def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions
         video = lines = None
         if options.overlay:
             video = stack.enter_context(
-                VideoWriter(stack.enter_context(whole_file(options.overlay, stoppable=True)), reader.fps)
+                VideoWriter(stack.enter_context(whole_file(options.overlay, stoppable=True, durable=False)), reader.fps)
             )
         if options.json_lines:  # unbuffered, so that no line is written in part
             place = stack.enter_context(whole_file(options.json_lines, stoppable=True))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.files import whole_file
-from synergy.runtime.lite.locate import COMPILE_FLAGS, LINK_FLAGS, SHIM_SOURCE, TEMPORARY_PREFIX, LiteInstallation
+from synergy.runtime.files import whole_file, write_file
+from synergy.runtime.lite.locate import (
+    COMPILE_FLAGS,
+    LINK_FLAGS,
+    SHIM_SOURCE,
+    TEMPORARY_PREFIX,
+    LiteInstallation,
+    file_sha256,
+)
+from synergy.runtime.processes import programs
 
+HASH_SUFFIX = ".sha256"  # of the file with the binding's hash
 COMPILER_HINT = "install one, e.g. `apt-get install g++` or `dnf install gcc-c++`"
 _OLD_COMPILER_HINT = "use GCC 7 or Clang 5 or newer, or set CXX to another compiler"
 # Loaded in a child process, because MindSpore may be loaded in this one and cannot coexist with Lite's libraries.
@@ -33,11 +41,17 @@ def build_shim(installation: LiteInstallation) -> None:
         if problem:
             hint = f"its libraries are incomplete or for another machine: remove {installation.root} and install again"
             raise EngineUnavailableError(f"MindSpore Lite at {installation.root} does not load here: {problem}; {hint}")
+        digest = file_sha256(built)
+    write_file(installation.shim.with_suffix(HASH_SUFFIX), digest.encode())
 
 
-def can_load(shim: Path) -> bool:
-    """Whether a built binding and the libraries behind it can be loaded."""
-    return not _run(_load_command(shim))
+def is_built(shim: Path) -> bool:
+    """Whether a binding was built, has not changed since then, and can be loaded with the libraries behind it."""
+    if not shim.is_file():
+        return False
+    known = shim.with_suffix(HASH_SUFFIX)  # earlier versions did not write it
+    unchanged = not known.is_file() or known.read_text() == file_sha256(shim)
+    return unchanged and not _run(_load_command(shim))
 
 
 def find_compiler() -> list[str]:
@@ -70,7 +84,7 @@ def _load_command(shim: Path) -> list[str]:
 
 def _run(command: list[str]) -> str:
     """Run a command without output; returns the first error line if it fails, else ""."""
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = programs.run(command)
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

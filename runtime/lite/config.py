@@ -7,13 +7,13 @@ Sections and keys follow the vendor's documentation ("Ascend Conversion Tool Des
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
+from synergy.runtime.files import TemporaryFolder
 from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, TensorSpec
 
 # Lite's default on Ascend is float16. "enforce_fp32" is not strict there: CANN's force_fp32 still uses float16 inputs
@@ -115,7 +115,7 @@ def config_file_for(settings: LiteSettings) -> Iterator[str]:
 
     Lite also binds the thread that loads a model, which computes nothing: its affinity is restored afterwards.
     """
-    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, _restore_affinity(bool(settings.affinity)):
+    with TemporaryFolder("synergy-lite-") as folder, _restore_affinity(bool(settings.affinity)):
         path = Path(folder) / "lite.ini"
         if settings.config:
             path.write_text(settings.config)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from synergy.runtime.errors import EngineError
-from synergy.runtime.files import whole_file
+from synergy.runtime.files import TemporaryFolder, whole_file
 from synergy.runtime.lite.locate import LiteInstallation, locate
 from synergy.runtime.lite.stderr import LOG_LEVEL, extract_cause
+from synergy.runtime.processes import programs
 from synergy.runtime.text import last_line
 
 FRAMEWORKS = {"onnx": 2, "mindir": 3}  # include/registry/converter_context.h: kFmkTypeOnnx, kFmkTypeMs
@@ -55,7 +54,7 @@ def convert(
         raise EngineError(
             f"the MindSpore Lite at {installation.root} has no converter: use a release that has tools/converter"
         )
-    with whole_file(output) as temporary, tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as folder:
+    with whole_file(output) as temporary, TemporaryFolder(".convert-", output.parent) as folder:
         named = Path(folder).absolute() / f"model.{framework}"  # Lite detects the format by the suffix
         named.symlink_to(source.absolute())
         stem = named.with_suffix("")  # Lite appends ".ms"
@@ -89,17 +88,8 @@ def _check(source: Path, framework: str, output: Path, input_format: str, config
 
 
 def _run(installation: LiteInstallation, source: Path, job: dict[str, object]) -> None:
-    environment = {**os.environ, "GLOG_v": LOG_LEVEL}
     command = [sys.executable, "-I", str(_CHILD), json.dumps(job)]
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = programs.run(command, environment={"GLOG_v": LOG_LEVEL})
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise EngineError(

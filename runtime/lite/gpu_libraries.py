@@ -6,20 +6,19 @@ card needs neither of them.
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from synergy.runtime.directories import staged_directory
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.files import staged_directory
 from synergy.runtime.lite.build import find_compiler
-from synergy.runtime.lite.install import Wheel, download, install_lock
-from synergy.runtime.lite.locate import RECORD, TEMPORARY_PREFIX, gpu_library_folder, is_complete
+from synergy.runtime.lite.install import Wheel, download, install_lock, require_intact
+from synergy.runtime.lite.locate import TEMPORARY_PREFIX, gpu_library_folder, is_complete, write_record
+from synergy.runtime.processes import programs
 from synergy.runtime.text import last_line
 
 SINGLE_CARD_SOURCE = Path(__file__).with_name("single_card.cpp")
@@ -54,7 +53,7 @@ GPU_WHEELS = tuple(
 
 
 def install_gpu_libraries(log: Callable[[str], None], wheels: Sequence[Wheel] = GPU_WHEELS) -> Path:
-    """Install the libraries if necessary; an incomplete earlier installation is replaced.
+    """Install the libraries if necessary; an incomplete or damaged earlier installation is replaced.
 
     Args:
         log: Called with a line of text at each step.
@@ -67,6 +66,7 @@ def install_gpu_libraries(log: Callable[[str], None], wheels: Sequence[Wheel] = 
         EngineUnavailableError: The machine or its compiler does not fit, or a wheel cannot be fetched.
     """
     target = gpu_library_folder()
+    require_intact(log, target)
     if not is_complete(target):
         if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
             raise EngineUnavailableError(
@@ -92,15 +92,14 @@ def _install(log: Callable[[str], None], target: Path, wheels: Sequence[Wheel], 
             archive = download(log, wheel, stage.parent)
             _unpack_libraries(archive, stage)
             archive.unlink()
-        record = {path.name: path.stat().st_size for path in stage.iterdir()}
-        (stage / RECORD).write_text(json.dumps(record))
+        write_record(stage)
 
 
 def build_single_card(compiler: list[str], folder: Path) -> None:
     """Build `SINGLE_CARD_LIBRARIES` in `folder`. Raises EngineUnavailableError with the compiler's last line."""
     first, *others = (folder / name for name in SINGLE_CARD_LIBRARIES)
     command = [*compiler, "-O1", "-shared", "-fPIC", str(SINGLE_CARD_SOURCE), "-o", str(first)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = programs.run(command)
     if done.returncode != 0:
         reason = last_line(done.stderr, default=f"exit code {done.returncode}")
         raise EngineUnavailableError(f"{compiler[0]} cannot build {SINGLE_CARD_SOURCE.name}: {reason}")

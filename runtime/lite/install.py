@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import platform
 import shutil
 import stat
@@ -15,20 +14,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from synergy.runtime.directories import staged_directory
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.files import staged_directory
-from synergy.runtime.lite.build import build_shim, can_load, find_compiler
+from synergy.runtime.lite.build import build_shim, find_compiler, is_built
 from synergy.runtime.lite.locate import (
     INSTALL_HINT,
     RECORD,
     TEMPORARY_PREFIX,
     VERSION,
     LiteInstallation,
+    damaged_files,
     describe_installation,
     find_installation,
+    is_complete,
     lite_folder,
     wheel_root,
+    write_record,
 )
+from synergy.runtime.processes import programs
+from synergy.runtime.text import counted
 
 # Not needed, and the first cannot be loaded without CPython 3.7.
 _UNUSED_LIBRARIES = ("_c_lite_wrapper", "libdvpp_utils")
@@ -59,8 +63,8 @@ WHEELS = {
 def install(log: Callable[[str], None], wheel: Wheel | None = None) -> LiteInstallation:
     """Install MindSpore Lite if necessary: fetch the wheel, unpack it and build the binding.
 
-    With SYNERGY_LITE_HOME only the binding is built. Simultaneous installations wait for each other; an interrupted one
-    is repaired.
+    With SYNERGY_LITE_HOME only the binding is built. Simultaneous installations wait for each other; an interrupted or
+    damaged one is repaired.
 
     Args:
         log: Called with a line of text at each step.
@@ -72,6 +76,7 @@ def install(log: Callable[[str], None], wheel: Wheel | None = None) -> LiteInsta
     Raises:
         EngineUnavailableError: Something is missing; the message says what to install or set.
     """
+    require_intact(log, wheel_root())
     ready = _ready()
     if ready is None:
         if find_installation() is None and wheel is None:
@@ -89,11 +94,15 @@ def install(log: Callable[[str], None], wheel: Wheel | None = None) -> LiteInsta
 
 def _ready() -> LiteInstallation | None:
     installation = find_installation()
-    return (
-        installation
-        if installation is not None and installation.shim.is_file() and can_load(installation.shim)
-        else None
-    )
+    return installation if installation is not None and is_built(installation.shim) else None
+
+
+def require_intact(log: Callable[[str], None], root: Path) -> None:
+    """Mark the installation in `root` as incomplete if the content of a file has changed."""
+    damaged = damaged_files(root) if is_complete(root) else []
+    if damaged:
+        log(f"{counted(len(damaged), 'file')} in {root} changed since the installation: {damaged[0]}; installing again")
+        (root / RECORD).unlink(missing_ok=True)
 
 
 def _install(log: Callable[[str], None], wheel: Wheel | None) -> LiteInstallation:
@@ -166,12 +175,17 @@ def download(log: Callable[[str], None], wheel: Wheel, folder: Path) -> Path:
 def _run_pip(log: Callable[[str], None], command: list[str]) -> tuple[bool, list[str]]:
     """Whether pip succeeded, and the lines of its stderr; its first retry is reported at once."""
     errors: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
+    with programs.start(command, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
         assert pip.stderr is not None
-        for line in pip.stderr:
-            if "Retrying" in line and not any("Retrying" in earlier for earlier in errors):
-                log("the network does not answer, pip is retrying")
-            errors.append(line.strip())
+        try:
+            for line in pip.stderr:
+                if "Retrying" in line and not any("Retrying" in earlier for earlier in errors):
+                    log("the network does not answer, pip is retrying")
+                errors.append(line.strip())
+        except BaseException:
+            programs.kill(pip)
+            raise
+    programs.has_ended(pip)
     return pip.returncode == 0, errors
 
 
@@ -190,8 +204,7 @@ def unpack(archive: Path, target: Path) -> None:
                 bundle.extract(member, target)
     except zipfile.BadZipFile as error:
         raise EngineUnavailableError(f"{archive.name} is damaged ({error}): {INSTALL_HINT} again") from error
-    record = {member.filename: member.file_size for member in members}
-    (target / RECORD).write_text(json.dumps(record))
+    write_record(target)
 
 
 def _checked_path(member: zipfile.ZipInfo) -> PurePosixPath:

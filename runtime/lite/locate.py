@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +21,7 @@ from synergy.runtime.specs import Availability
 VERSION = "2.0.0"  # the newest release on the package index
 INSTALL_HINT = "run `synergy lite install`"
 GPU_LIBRARIES = "tensorrt-8.5.3.1"  # names the set of GPU libraries; change it when the set changes
-RECORD = "files.json"  # size in bytes of every unpacked file; written last, marks a complete installation
+RECORD = "files.json"  # size and SHA-256 of every unpacked file; written last, marks a complete installation
 TEMPORARY_PREFIX = "tmp-"  # prefix of temporary files and folders; an interrupted installation leaves them
 SHIM_SOURCE = Path(__file__).with_name("shim.cpp")
 # Lite's libraries find each other through DT_RPATH (--disable-new-dtags). Undefined symbols are allowed, because Lite's
@@ -145,9 +147,49 @@ def is_complete(root: Path) -> bool:
     """Whether every file that was unpacked to `root` still exists with its size."""
     try:
         record = json.loads((root / RECORD).read_text())
-        return all((root / name).stat().st_size == size for name, size in record.items())
+        return all((root / name).stat().st_size == _size(value) for name, value in record.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def write_record(root: Path) -> None:
+    """Mark the installation in `root` as complete."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    record = {path.relative_to(root).as_posix(): [path.stat().st_size, file_sha256(path)] for path in files}
+    (root / RECORD).write_text(json.dumps(record))
+
+
+def damaged_files(root: Path) -> list[str]:
+    """The files of a complete installation whose content has changed; all are read. Records that earlier versions wrote
+    have no hashes; those of the wheel are used instead."""
+    record = json.loads((root / RECORD).read_text())
+    hashes = _wheel_hashes(root) | {name: value[1] for name, value in record.items() if isinstance(value, list)}
+    return [name for name in record if name in hashes and file_sha256(root / name) != hashes[name]]
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _size(value: object) -> object:
+    """Of an entry of the record: a size and a hash, or in earlier versions only the size."""
+    return value[0] if isinstance(value, list) and len(value) == 2 else value
+
+
+def _wheel_hashes(root: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the wheel's own record lists."""
+    hashes = {}
+    for record in root.glob("*.dist-info/RECORD"):
+        for line in record.read_text(errors="replace").splitlines():
+            name, _, rest = line.partition(",sha256=")
+            with contextlib.suppress(ValueError):
+                hashes[name] = base64.urlsafe_b64decode(rest.partition(",")[0] + "=").hex()
+    return {name: value for name, value in hashes.items() if len(value) == 64}
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ context, config_path)`, tensors from `get_inputs()`. The arrays of output tensor
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from synergy.runtime.errors import EngineError, EngineUnavailableError
+from synergy.runtime.files import TemporaryFolder
 from synergy.runtime.lite.checks import check_arrays, check_process, check_request, open_failure
 from synergy.runtime.lite.config import NO_SETTINGS, LiteSettings, config_file_for
 from synergy.runtime.lite.locate import read_version
@@ -114,7 +114,7 @@ def _build(
 ) -> None:
     kind = lite.ModelType.MINDIR if model_type == "mindir" else lite.ModelType.MINDIR_LITE
     # The package loads from paths only. A private copy ensures that the verified bytes are loaded.
-    with tempfile.TemporaryDirectory(prefix="synergy-lite-") as folder, config_file_for(settings) as config:
+    with TemporaryFolder("synergy-lite-") as folder, config_file_for(settings) as config:
         path = Path(folder) / f"model.{model_type}"
         path.write_bytes(data)
         model.build_from_file(str(path), kind, _context(lite, device, threads, settings), config)

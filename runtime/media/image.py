@@ -53,7 +53,7 @@ def write_image(path: str | Path, image_bgr: np.ndarray) -> None:
         raise MediaError(
             f"cannot write {path}: unknown image format, or image too large for it; use a name ending in .png"
         )
-    write_file(path, data.tobytes())
+    write_file(path, data.tobytes(), durable=False)  # it can be made again
 
 
 def _decode_upright(data: bytes) -> np.ndarray:

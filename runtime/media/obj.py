@@ -31,7 +31,7 @@ def write_obj(
         if colours_rgb.shape != points.shape:
             raise ValueError(f"colours {colours_rgb.shape} do not match vertices {points.shape}")
         lines = _lines("v %.4f %.4f %.4f %.3f %.3f %.3f\n", np.hstack([points, colours_rgb / 255]))
-    write_file(Path(path), (lines + _lines("f %d %d %d\n", faces)).encode("ascii"))
+    write_file(Path(path), (lines + _lines("f %d %d %d\n", faces)).encode("ascii"), durable=False)
 
 
 def outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:

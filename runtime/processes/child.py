@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
 from synergy.runtime.errors import BundleError, ChildDiedError, EngineError, EngineUnavailableError
+from synergy.runtime.processes import programs
 from synergy.runtime.processes.sharing import call_after_fork
 from synergy.runtime.text import last_line
 
@@ -87,6 +89,7 @@ class Child:
         except (EOFError, OSError):
             raise ChildDiedError(self._exit_message()) from None
         except BaseException:  # e.g. Ctrl-C: the pending answer would be taken for that of the next request
+            self.kill()  # it may be busy for ever
             self.close()
             raise
         return result(error, value)
@@ -97,7 +100,7 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process, even during a request."""
-        self.process.kill()
+        programs.kill(self.process)
 
     def after_fork(self) -> None:
         """In a forked child: the process stays the parent's, and ends when all copies of the connection are closed."""
@@ -117,6 +120,7 @@ class Child:
 def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], spin_wait_s: float) -> None:
     """Main function of the child: answer requests until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
+    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
     handle = make_handler()
     with Connection(descriptor) as connection:
         while True:
@@ -126,6 +130,16 @@ def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], spi
                 return
             connection.send(answer(handle, request))
             _spin_wait(descriptor, spin_wait_s)
+
+
+def _end_with_parent(descriptor: int) -> None:
+    """End this process if the other end is closed during a request that does not return."""
+    if hasattr(select, "POLLRDHUP"):  # Linux
+        poller = select.poll()
+        poller.register(descriptor, select.POLLRDHUP)
+        poller.poll()
+        time.sleep(GRACE_S)
+        os._exit(1)
 
 
 def _spin_wait(descriptor: int, seconds: float) -> None:
@@ -160,14 +174,13 @@ def _start(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-I", "-c", code, str(theirs.fileno()), json.dumps(sys.path)]
-        process = subprocess.Popen(
+        process = programs.start(
             command,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
             pass_fds=[theirs.fileno(), *descriptors],
-            start_new_session=True,  # keeps Ctrl-C from the child, also before `serve` ignores it
         )
         return process, Connection(ours.detach())
 
@@ -178,8 +191,9 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, stderr: Binar
     try:
         process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        programs.kill(process)
         process.wait()
+    programs.has_ended(process)
     stderr.close()
 
 

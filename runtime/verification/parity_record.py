@@ -6,6 +6,7 @@ It needs no MindSpore: a device can read the result of a comparison that it cann
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -74,12 +75,18 @@ class Accuracy(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed"
 
 
 class ParityReport(msgspec.Struct, frozen=True, rename={"passed": "pass"}):
-    """All of `parity.json`; `failures` names what could not be run at all."""
+    """All of `parity.json`; `failures` names what could not be run at all.
+
+    sha256: of each file that was compared, by name; source_sha256: of the checkpoint. Reports of older versions lack
+    both and therefore may be about other files.
+    """
 
     passed: bool
     checks: tuple[Check, ...]
     accuracy: tuple[Accuracy, ...] = ()
     failures: tuple[str, ...] = ()
+    sha256: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    source_sha256: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ParityStatus(Enum):
@@ -88,6 +95,7 @@ class ParityStatus(Enum):
     PASSED = "passed"
     ACCEPTED_DRIFT = "passed with accepted drift"
     FAILED = "failed"
+    UNCHECKED = "unchecked"  # the report does not name the files that it is about
     ABSENT = "absent"
 
 
@@ -117,13 +125,22 @@ def read_parity(bundle: Bundle) -> ParityReport | None:
         raise BundleError(f"{path} is not a parity report: {error}. Export the bundle again") from None
 
 
+def file_hashes(manifest: Manifest) -> dict[str, str]:
+    """The SHA-256 of each file of a bundle, by name, without that of the parity report."""
+    return {entry.file: entry.sha256 for entry in manifest.files if entry is not manifest.parity}
+
+
 def parity_verdict(manifest: Manifest, report: ParityReport | None) -> ParityVerdict:
-    """Judge a report by its numbers, not only by its own result. Every artifact must be in it, and every check hold."""
+    """Judge a report by its numbers, not only by its own result. Every artifact must be in it, every check hold, and
+    the files be those that were compared."""
     if report is None:
         return ParityVerdict(ParityStatus.ABSENT, ("the bundle has no parity report",))
     reasons = _reasons(manifest, report)
     if reasons:
         return ParityVerdict(ParityStatus.FAILED, tuple(reasons))
+    if not report.sha256:
+        reason = "the parity report has no hashes, so it may be about other files: export the bundle again"
+        return ParityVerdict(ParityStatus.UNCHECKED, (reason,))
     drifts = [artifact.drift for artifact in manifest.artifacts]
     drifts += [each.drift for artifact in manifest.artifacts for each in artifact.compute_precisions]
     accepted = any(drift is not None and drift.accepted for drift in drifts)
@@ -138,8 +155,18 @@ def _reasons(manifest: Manifest, report: ParityReport) -> list[str]:
     wrong += [f"{row.artifact} on {row.where}: NME drifts by {row.nme_drift:.3g} points" for row in drifted]
     checked = {check.artifact for check in report.checks}
     wrong += [f"{each.file}: not in the parity report" for each in manifest.artifacts if each.file not in checked]
+    wrong += _other_files(manifest, report) if report.sha256 else ()
     wrong += report.failures
     return wrong or ([] if report.passed else ["the parity report says that it failed"])
+
+
+def _other_files(manifest: Manifest, report: ParityReport) -> Iterator[str]:
+    """The files of the bundle that are not those of the report."""
+    for name, sha256 in file_hashes(manifest).items():
+        if not report.sha256 or report.sha256.get(name) != sha256:
+            yield f"{name}: not the file that was compared, its sha256 differs from that in the parity report"
+    if report.source_sha256 != manifest.source.sha256:
+        yield f"{manifest.source.file}: not the checkpoint that the artifacts were compared with, its sha256 differs"
 
 
 def _disagreement(check: Check) -> str:

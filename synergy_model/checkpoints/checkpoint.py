@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
 from synergy.runtime.file_kinds import CHECKPOINT, HEAD_BYTES, file_kind, mismatch
-from synergy.runtime.files import whole_file
+from synergy.runtime.files import TemporaryFolder, whole_file, write_errors
 from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
 
@@ -63,8 +64,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "refiner": network.refiner is not None,
         "regressor": network.regressor is not None,
     }
-    with whole_file(path) as temporary:
-        ms.save_checkpoint(entries, str(temporary), append_dict=about)
+    write_parameters(path, entries, about)
+
+
+def write_parameters(path: Path, entries: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Write MindSpore's checkpoint file, whole or not at all. Raises FileWriteError."""
+    with write_errors(path), whole_file(path) as temporary:
+        with TemporaryFolder(".ckpt-", temporary.parent) as folder:  # MindSpore leaves its own temporary file there
+            saved = Path(folder) / f"new{SUFFIX}"
+            ms.save_checkpoint(entries, str(saved), append_dict=about)
+            saved.replace(temporary)
         temporary.chmod(0o644)
 
 

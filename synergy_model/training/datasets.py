@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context, parent_process
@@ -20,7 +22,7 @@ import cv2
 import numpy as np
 
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
-from synergy.runtime.files import read_file
+from synergy.runtime.files import read_file, whole_file, write_errors
 from synergy.runtime.npz import read_npy
 from synergy.synergy_model.checkpoints.array_files import read_arrays
 from synergy.synergy_model.checkpoints.morphable_files import read_morphable
@@ -96,7 +98,8 @@ class SyntheticSource:
     def _draw(self, missing: list[int]) -> None:
         chunks = [missing[start : start + RENDER_CHUNK] for start in range(0, len(missing), RENDER_CHUNK)]
         run = self._pool.map if self.workers else map
-        drawn = run(_render, [self.faces.seed] * len(chunks), chunks)
+        with _without_ctrl_c():
+            drawn = run(_render, [self.faces.seed] * len(chunks), chunks)
         for chunk, images in zip(chunks, drawn, strict=True):
             self._images[chunk] = images
             self._ready[chunk] = 1  # after the images: another process may read the same file
@@ -104,7 +107,7 @@ class SyntheticSource:
     def close(self) -> None:
         """Stop the rendering processes, if any were started."""
         if "_pool" in self.__dict__:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
@@ -195,6 +198,19 @@ def synthetic_validation(seed: int, count: int, workers: int = 0) -> Validation:
     return Validation(images, landmarks, np.stack([label.euler_deg for label in labels]))
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the block do not receive Ctrl-C: they end with this one, without tracebacks."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _end_with_parent() -> None:
     """End this rendering process when its parent is killed; otherwise it would wait for work forever."""
 
@@ -274,5 +290,8 @@ def _pick(values: Mapping[str, np.ndarray], names: tuple[str, ...], path: Path) 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not path.exists() or path.stat().st_size != int(np.prod(shape)):
-        return np.memmap(path, np.uint8, "w+", shape=shape)
+        with whole_file(path, durable=False) as temporary, write_errors(path), temporary.open("wb") as stream:
+            stream.truncate(int(np.prod(shape)))
+            if hasattr(os, "posix_fallocate"):  # otherwise a full disk kills the process later
+                os.posix_fallocate(stream.fileno(), 0, int(np.prod(shape)))
     return np.memmap(path, np.uint8, "r+", shape=shape)

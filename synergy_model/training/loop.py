@@ -150,7 +150,8 @@ def _batches(
     options: TrainOptions, source: FaceSource, arrays: MorphableArrays, first: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The batches from step `first` on; the next one is prepared while a step runs."""
-    with ThreadPoolExecutor(1) as loader:
+    loader = ThreadPoolExecutor(1)
+    try:
         steps = range(first, options.schedule.steps)
         coming = (loader.submit(_batch, options, source, arrays, step) for step in steps)
         waiting = deque(islice(coming, 1))
@@ -158,6 +159,8 @@ def _batches(
             batch = waiting.popleft().result()
             waiting.extend(islice(coming, 1))
             yield batch
+    finally:
+        loader.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a batch
 
 
 def _batch(

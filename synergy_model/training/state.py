@@ -12,9 +12,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
-from synergy.runtime.files import whole_file
 from synergy.runtime.text import first_line
-from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare
+from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare, write_parameters
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,7 @@ class TrainingState:
 def save_state(path: Path, state: TrainingState, parameters: Sequence[Parameter]) -> None:
     """Write a state to resume from; an earlier one is replaced only by a complete file."""
     entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
-    with whole_file(path) as temporary:
-        ms.save_checkpoint(entries, str(temporary), append_dict=_storable(state))
-        temporary.chmod(0o644)
+    write_parameters(path, entries, _storable(state))
 
 
 def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> TrainingState:
@@ -81,7 +78,7 @@ def _fill(parameters: Sequence[Parameter], stored: dict[str, Parameter], path: P
         parameter.set_data(Tensor(np.array(stored[parameter.name].asnumpy()), parameter.dtype))
 
 
-def _storable(state: TrainingState) -> dict[str, str | int]:
+def _storable(state: TrainingState) -> dict[str, Any]:
     return asdict(state) | {"best_nme": repr(state.best_nme)}  # as text: a checkpoint rounds numbers to float32
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from synergy.runtime import directories, files
+from synergy.runtime.directories import refuse_existing, staged_directory
 from synergy.runtime.errors import BundleError, EngineError, FileWriteError, MediaError
-from synergy.runtime.files import refuse_existing, staged_directory, whole_file, write_file
+from synergy.runtime.files import TemporaryFolder, delete_temporaries, whole_file, write_file
 from synergy.runtime.manifest import MANIFEST_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class StoppedError(Exception):
@@ -46,11 +53,55 @@ class TestFiles:
             os.umask(before)
         assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
 
-    def test_a_link_is_replaced_and_its_target_kept(self, tmp_path: Path) -> None:
-        (tmp_path / "target").write_bytes(b"old")
-        (tmp_path / "link").symlink_to(tmp_path / "target")
-        write_file(tmp_path / "link", b"new")
-        assert (tmp_path / "target").read_bytes() == b"old" and not (tmp_path / "link").is_symlink()
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_links_modes_and_the_file_behind_are_kept(self, tmp_path: Path, exists: bool) -> None:
+        target, link = tmp_path / "folder" / "target", tmp_path / "link"
+        if exists:
+            write_file(target, b"old")
+            target.chmod(0o604)
+        link.symlink_to("folder/target")
+        write_file(link, b"new")
+        assert link.is_symlink() and target.read_bytes() == b"new" and names(target.parent) == ["target"]
+        assert not exists or target.stat().st_mode & 0o777 == 0o604
+
+    def test_a_pipe_is_written_through(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            write_file(tmp_path / "pipe", b"new")
+            assert os.read(reader, 9) == b"new" and (tmp_path / "pipe").is_fifo() and names(tmp_path) == ["pipe"]
+        finally:
+            os.close(reader)
+
+    def test_a_descriptor_is_written_through(self, tmp_path: Path) -> None:
+        """A shell opened the file, so replacing it would lose what is written to the descriptor later."""
+        with (tmp_path / "log").open("wb") as stream:
+            stream.write(b"before ")
+            stream.flush()
+            write_file(Path(f"/proc/self/fd/{stream.fileno()}"), b"report")
+        assert (tmp_path / "log").read_bytes() == b"before report"
+
+    def test_a_socket_is_refused(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(tmp_path / "s"))
+            with pytest.raises(MediaError, match="it is a disk or a socket"):
+                write_file(tmp_path / "s", b"")
+
+    def test_data_are_on_the_disk_before_the_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        synced: list[tuple[str, bool]] = []
+        monkeypatch.setattr(files, "sync", lambda path: synced.append((path.name, (tmp_path / "a").exists())))
+        write_file(tmp_path / "a", b"new")
+        assert [known for _, known in synced] == [False, True] and synced[1][0] == tmp_path.name
+        write_file(tmp_path / "a", b"new", durable=False)
+        assert len(synced) == 2
+
+    def test_what_a_killed_process_would_leave_can_be_deleted(self, tmp_path: Path) -> None:
+        with whole_file(tmp_path / "a", stoppable=True) as temporary, staged_directory(tmp_path / "b", False) as stage:
+            temporary.write_bytes(b"half")
+            folder = TemporaryFolder(folder=tmp_path)
+            delete_temporaries()
+            assert names(tmp_path) == [] and not Path(folder.name).exists()
+            stage.mkdir(parents=True)
 
     def test_a_failure_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "a.bin"
@@ -153,19 +204,69 @@ def test_replacing(tmp_path: Path) -> None:
     assert (tmp_path / "b" / MANIFEST_NAME).read_text() == "new"
 
 
-def test_the_old_bundle_survives_a_failed_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
+def test_the_old_bundle_survives_a_failed_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    """On file systems that cannot exchange two directories."""
     make_bundle(tmp_path / "b")
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
         if self.name == "new":
-            raise OSError("disk trouble")
+            raise failure("stopped")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises((BundleError, OSError)), staged_directory(tmp_path / "b", replace=True) as stage:
+    monkeypatch.setattr(directories, "_exchange", lambda one, other: False)
+    with pytest.raises((BundleError, failure)), staged_directory(tmp_path / "b", replace=True) as stage:
         write(stage)
     assert names(tmp_path) == ["b"] and (tmp_path / "b" / MANIFEST_NAME).read_text() == "old"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from synergy.runtime import directories
+rename = Path.rename
+directories._exchange = lambda one, other: False
+Path.rename = lambda self, target: os._exit(9) if self.name == "new" else rename(self, target)
+with directories.staged_directory(Path(sys.argv[1]), replace=True) as stage:
+    (stage / "manifest.json").write_text("new")
+"""
+
+
+def test_a_bundle_whose_replacement_was_killed_comes_back(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "b")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "b")], cwd=ROOT, check=False)
+    assert done.returncode == 9 and not (tmp_path / "b").exists()
+    with pytest.raises(StoppedError), staged_directory(tmp_path / "b", replace=True) as stage:
+        assert (tmp_path / "b" / MANIFEST_NAME).read_text() == "old"
+        with pytest.raises(StoppedError), staged_directory(tmp_path / "b", replace=True):
+            assert stage.is_dir()  # that of a process that lives is kept
+            raise StoppedError
+        raise StoppedError
+    assert names(tmp_path) == ["b"]
+
+
+def test_one_of_two_bundles_is_always_there(tmp_path: Path) -> None:
+    """Another process sees a whole bundle at any time."""
+    target, stop, missing = make_bundle(tmp_path / "b"), threading.Event(), []
+    if not directories._exchange(target, make_bundle(tmp_path / "c", "new")):
+        pytest.skip("this file system cannot exchange directories")
+
+    def watch() -> None:
+        while not stop.is_set():
+            missing.extend([1] if not (target / MANIFEST_NAME).is_file() else [])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(15):
+        with staged_directory(target, replace=True) as stage:
+            write(stage)
+    stop.set()
+    watcher.join()
+    assert not missing
 
 
 def test_second_of_two_is_refused(tmp_path: Path) -> None:
@@ -229,7 +330,7 @@ def test_nothing_in_the_way(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "b", replace=True)
 
 
-@pytest.mark.parametrize("kind", ["bundle", "folder", "empty folder", "file", "dangling link"])
+@pytest.mark.parametrize("kind", ["bundle", "folder", "file", "dangling link"])
 def test_existing_target_is_refused(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "b"
     if kind == "bundle":
@@ -240,10 +341,18 @@ def test_existing_target_is_refused(tmp_path: Path, kind: str) -> None:
         target.symlink_to(tmp_path / "nowhere")
     else:
         target.mkdir()
-        if kind == "folder":
-            (target / "x").touch()
+        (target / "x").touch()
     with pytest.raises(BundleError, match="--force" if kind != "dangling link" else "exists"):
         refuse_existing(target, replace=False)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_an_empty_folder_is_taken(tmp_path: Path, replace: bool) -> None:
+    (tmp_path / "b").mkdir()
+    refuse_existing(tmp_path / "b", replace)
+    with staged_directory(tmp_path / "b", replace) as stage:
+        write(stage)
+    assert names(tmp_path / "b") == [MANIFEST_NAME]
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from html.parser import HTMLParser
 from pathlib import Path
@@ -94,7 +95,9 @@ def check(file: str = "model.onnx", **changes: object) -> Check:
 
 
 def parity(*checks: Check, **changes: object) -> ParityReport:
-    return ParityReport(**{"passed": True, "checks": checks or (check(), check("model.ms", engine="lite")), **changes})
+    values = {"passed": True, "checks": checks or (check(), check("model.ms", engine="lite"))}
+    hashes = dict.fromkeys(("model.onnx", "model.ms", "morphable.npz"), SHA)
+    return ParityReport(**{**values, "sha256": hashes, "source_sha256": "a" * 64, **changes})
 
 
 def row(engine: str, file: str, median: float, **changes: object) -> Row:
@@ -359,13 +362,28 @@ class TestPage:
             (parity(passed=False, failures=("model.ms was run on no engine",)), "model.ms was run on no engine"),
             (parity(passed=False), "the parity report says that it failed"),
             (None, "the bundle has no parity report"),
+            (
+                parity(sha256={"model.onnx": SHA, "model.ms": "1" * 64, "morphable.npz": SHA}),
+                "model.ms: not the file that was compared",
+            ),
+            (parity(sha256={"model.onnx": SHA, "model.ms": SHA}), "morphable.npz: not the file that was compared"),
+            (parity(source_sha256="b" * 64), "demo.ckpt: not the checkpoint"),
         ],
     )
     def test_bundle_that_is_not_verified(self, data: ReportData, proof: ParityReport | None, reason: str) -> None:
         found = page(data, parity=proof)
         assert found.all("div", "bad") and not found.all("div", "good")
         assert "Not verified" in found.text and reason in found.text and "agree with the Cell" not in found.text
-        assert parity_verdict(data.manifest, proof).reasons[0] == reason
+        assert parity_verdict(data.manifest, proof).reasons[0].startswith(reason)
+
+    def test_what_cannot_be_checked_is_unchecked(self, data: ReportData) -> None:
+        """A report of an older version has no hashes; and without an engine nothing was run for the page."""
+        old = parity(sha256=msgspec.UNSET, source_sha256=msgspec.UNSET)
+        verdict = parity_verdict(data.manifest, old)
+        assert verdict.status is ParityStatus.UNCHECKED and not verdict.verified and "no hashes" in verdict.reasons[0]
+        assert parity_verdict(data.manifest, parity(check(), sha256=msgspec.UNSET)).status is ParityStatus.FAILED
+        for found in (page(data, parity=old), page(data, runs=(), pictures=(), portrait_bgr=None, bench=None)):
+            assert not found.all("div", "good") and "Unchecked" in found.text and "✓ All" not in found.text
 
     def test_failed_check_is_marked(self, data: ReportData) -> None:
         found = page(data, parity=parity(check(max_abs=0.5), check("model.ms")))
@@ -527,7 +545,13 @@ class TestCollect:
     def test_bench_file(self, folder: Path, tmp_path: Path) -> None:
         expected = BenchReport(HOST, (row("onnx", "model.onnx", 1.0),))
         (tmp_path / "bench.json").write_bytes(msgspec.json.encode(expected))
-        assert read_bench(tmp_path / "bench.json", Bundle.open(folder)) == expected
+        bundle = Bundle.open(folder)
+        assert read_bench(tmp_path / "bench.json", bundle) == expected
+        hashes = {"model.onnx": bundle.manifest.artifacts[0].sha256}
+        for sha256, accepted in ((hashes, True), ({"model.onnx": SHA}, False)):
+            (tmp_path / "bench.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(expected, sha256=sha256)))
+            with nullcontext() if accepted else pytest.raises(ValueError, match="about another bundle"):
+                read_bench(tmp_path / "bench.json", bundle)
 
     def test_rows_of_other_libraries_are_left_out(self, folder: Path, tmp_path: Path) -> None:
         ours, theirs = row("onnx", "model.onnx", 1.0), row("openvino bf16 (bare)", "model.onnx", 0.5)

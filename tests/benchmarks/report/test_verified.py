@@ -17,7 +17,7 @@ from synergy.benchmarks.report.limits import limits
 from synergy.benchmarks.report.verified import read_verified, verified_failures, verified_rows
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.diagnostics.host import Host
-from synergy.runtime.verification.parity_record import Accuracy, Check
+from synergy.runtime.verification.parity_record import Accuracy, Check, file_hashes
 
 from .test_report import Page, data, faces, folder, page, render  # noqa: F401
 
@@ -49,6 +49,10 @@ def verified(**changes: object) -> VerifyReport:
         "latency": (VerifiedLatency("model.onnx", "onnx", 8, 1, 3.25),),
     }
     return VerifyReport(**{**values, **changes})
+
+
+def of_bundle(bundle: Bundle, **changes: object) -> VerifyReport:
+    return verified(sha256=file_hashes(bundle.manifest), **changes)
 
 
 def write(path: Path, report: VerifyReport) -> Path:
@@ -107,10 +111,18 @@ def test_reasons_that_may_name_folders_are_left_out(data: ReportData, reason: st
 
 def test_files_of_this_and_other_bundles(folder: Path, tmp_path: Path) -> None:  # noqa: F811
     bundle = Bundle.open(folder)
-    assert read_verified(write(tmp_path / "v.json", verified()), bundle) == verified()
+    report = of_bundle(bundle)
+    assert read_verified(write(tmp_path / "v.json", report), bundle) == report
+    scaled = {**report.sha256, "model.onnx": "b" * 64}
+    for sha256, words in (
+        (scaled, r"is about another bundle \(my-bundle\): model\.onnx differ"),
+        ({}, "has no hashes"),
+    ):
+        with pytest.raises(ValueError, match=rf"{words}.* run `synergy verify"):
+            read_verified(write(tmp_path / "v.json", verified(sha256=sha256)), bundle)
     with pytest.raises(ValueError, match=r"is about a bundle of another checkpoint .* run `synergy verify"):
         read_verified(write(tmp_path / "v.json", verified(source_sha256="b" * 64)), bundle)
-    other = verified(accuracy=(accuracy(artifact="model.ms"),))
+    other = of_bundle(bundle, accuracy=(accuracy(artifact="model.ms"),))
     with pytest.raises(ValueError, match=r"is about model\.ms, which .* does not contain: run `synergy verify"):
         read_verified(write(tmp_path / "v.json", other), bundle)
 
@@ -123,8 +135,10 @@ def test_files_of_another_form(folder: Path, tmp_path: Path, content: bytes) -> 
 
 
 def test_a_difference_that_is_not_a_number_is_read_as_a_failure(folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    broken = verified(passed=False, checks=(check(max_abs=float("nan"), passed=False),), failures=("params differs",))
-    read = read_verified(write(tmp_path / "v.json", broken), Bundle.open(folder))
+    bundle = Bundle.open(folder)
+    failed = (check(max_abs=float("nan"), passed=False),)
+    broken = of_bundle(bundle, passed=False, checks=failed, failures=("params differs",))
+    read = read_verified(write(tmp_path / "v.json", broken), bundle)
     assert [row.tolerance_used for row in verified_rows([read])] == [float("inf")] and not read.passed
 
 

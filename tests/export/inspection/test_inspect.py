@@ -21,7 +21,9 @@ from synergy.export.inspection.inspect import EngineInfo, InspectionError, Model
 from synergy.export.inspection.ms_file import OPERATORS, MsFileError, read_ms
 from synergy.runtime.errors import BundleError
 from synergy.runtime.lite.convert import convert
+from synergy.runtime.manifest import read_manifest
 from synergy.runtime.specs import Availability
+from synergy.runtime.verification.parity_record import file_hashes
 
 ROOT = Path(__file__).resolve().parents[3]
 KERNEL = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -340,7 +342,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
         "schema": 1,
         "arch": "mb05",
         "convention": "3ddfa_v2",
-        "inputs": [{"name": "images", "shape": [-1, 120, 120, 3], "dtype": "uint8", **tensor}],
+        "inputs": [{"name": "images", "shape": [-1, 120, 120, 3], "dtype": "uint8", **tensor, "layout": "NHWC"}],
         "outputs": [
             {"name": "params", "shape": [-1, 62], "dtype": "float32", **tensor},
             {"name": "landmarks", "shape": [-1, 3, 68], "dtype": "float32", **tensor},
@@ -371,9 +373,18 @@ def folder(tmp_path: Path) -> Path:
     path.mkdir()
     write_onnx(path / "model.onnx")
     (path / "morphable.npz").write_bytes(b"bases")
-    (path / "parity.json").write_text(PARITY)
-    write_manifest(path)
+    write_parity(path)
     return path
+
+
+def write_parity(folder: Path, **changes: str) -> None:
+    """A report about the files in `folder`, except for `changes`."""
+    (folder / "parity.json").write_text("-")
+    write_manifest(folder)
+    hashes = file_hashes(read_manifest(folder)) | changes
+    report = {**json.loads(PARITY), "sha256": hashes, "source_sha256": "0" * 64}
+    (folder / "parity.json").write_text(json.dumps(report))
+    write_manifest(folder)
 
 
 def test_bundle(folder: Path) -> None:
@@ -425,6 +436,24 @@ def test_other_parity_reports(folder: Path, text: str, proved: bool | None) -> N
     else:
         about = inspect_path(folder).bundle
         assert about is not None and about.proved is proved
+
+
+def test_a_parity_report_of_other_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> tuple[bool | None, str]:
+        about = inspect_path(folder).bundle
+        assert about is not None
+        return about.proved, about.parity
+
+    write_parity(folder, **{"model.onnx": "1" * 64})
+    assert found() == (False, "failed")
+    (folder / "parity.json").write_text(PARITY)  # an older version's has no hashes
+    write_manifest(folder)
+    assert found() == (None, "unchecked")
+    write_parity(folder)
+    assert found() == (True, "passed")
+    no_engine = inspection.EngineInfo("onnx", False, "onnxruntime is not installed")
+    monkeypatch.setattr(inspection, "_engine", lambda name, content: no_engine)
+    assert found() == (None, "passed")  # nothing can be checked here
 
 
 def test_an_artifact_of_another_format_than_promised(folder: Path, mindirs: Path) -> None:

@@ -118,10 +118,36 @@ def test_a_picture_with_an_incomplete_line_is_done_again(tmp_path: Path, picture
     assert len(written(tmp_path / "faces.json").images) == 4
 
 
+HEADER = b'{"key":"key"}\n'
+STAMP = b'"stamp":[1,1]'
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"\xff\x00\n", b'{"key":1}\n', b"[1]\n", b'{"key":"key"}\n{"path":1}\n']
+    ("content", "line"),
+    [
+        (b"\n", 1),
+        (b"precious notes", 1),
+        (b"\xff\x00\n", 1),
+        (b'{"key":1}\n', 1),
+        (b"[1]\n", 1),
+        (HEADER + b'{"path":1}\n', 2),
+        (HEADER + b"5\n", 2),
+        (HEADER + b'{"path":"a",' + STAMP + b',"record":5}\n', 2),
+        (HEADER + b'{"path":"a",' + STAMP + b',"record":{"path":"b","faces":[]}}\n', 2),
+        (HEADER + b'{"path":"a",' + STAMP + b',"record":{"path":"a","faces":[{"box_xyxy":"x"}]}}\n', 2),
+        (HEADER + b'{"path":"a",' + STAMP + b',"record":' + b"[" * 100_000 + b"}\n", 2),
+    ],
 )
-def test_a_partial_file_with_other_content_is_replaced(tmp_path: Path, pictures: list[Path], content: bytes) -> None:
+def test_a_damaged_partial_file_is_named(tmp_path: Path, pictures: list[Path], content: bytes, line: int) -> None:
+    partial = tmp_path / "faces.json.partial"
+    partial.write_bytes(content)
+    with pytest.raises(MediaError, match=rf"faces\.json\.partial.* is damaged in line {line} .*remove it"):
+        Journal(tmp_path / "faces.json", "key", pictures)
+    assert partial.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b'{"ke', b'{"key":"k', HEADER, HEADER + b'{"path":1'])
+def test_a_partial_file_without_a_record_is_replaced(tmp_path: Path, pictures: list[Path], content: bytes) -> None:
     (tmp_path / "faces.json.partial").write_bytes(content)
     with Journal(tmp_path / "faces.json", "key", pictures) as journal:
         assert not journal.done
@@ -129,6 +155,32 @@ def test_a_partial_file_with_other_content_is_replaced(tmp_path: Path, pictures:
             journal.add(record(path))
         journal.finish()
     assert len(written(tmp_path / "faces.json").images) == 4
+
+
+def test_a_partial_file_that_is_a_link_is_refused(tmp_path: Path, pictures: list[Path]) -> None:
+    (tmp_path / "mine").write_bytes(HEADER)
+    (tmp_path / "faces.json.partial").symlink_to("mine")
+    with pytest.raises(MediaError, match=r"faces\.json\.partial is not a file that an earlier run wrote"):
+        Journal(tmp_path / "faces.json", "key", pictures)
+    assert (tmp_path / "mine").read_bytes() == HEADER
+
+
+def test_a_target_that_is_a_link_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("faces.json")
+    with Journal(tmp_path / "link.json", "key", []) as journal:
+        journal.finish()
+    assert (tmp_path / "link.json").is_symlink() and written(tmp_path / "faces.json") == InferReport([])
+
+
+def test_a_second_run_is_refused(tmp_path: Path, pictures: list[Path]) -> None:
+    target = tmp_path / "faces.json"
+    with Journal(target, "key", pictures[:1]) as journal:
+        journal.add(record(pictures[0]))
+        with pytest.raises(MediaError, match=r"another run is writing .*faces\.json: wait"):
+            Journal(target, "other", pictures)
+        journal.finish()
+    with Journal(target, "key", pictures[:1]) as journal:
+        assert not journal.done
 
 
 def test_an_earlier_result_is_kept_until_the_next_is_complete(tmp_path: Path, pictures: list[Path]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import platform
 import re
 import shutil
@@ -118,7 +120,7 @@ def test_installs_headers_libraries_and_binding(site_with_pip: Site) -> None:
 def test_leaves_neither_wheel_nor_scratch(site: Site) -> None:
     installed = site.install()
     names = {path.name for path in (site.data / "lite").iterdir()}
-    assert names == {"lock", installed.root.name, installed.shim.name}
+    assert names == {"lock", installed.root.name, installed.shim.name, f"{installed.shim.stem}.sha256"}
 
 
 def test_again_does_nothing(site: Site) -> None:
@@ -143,6 +145,33 @@ def test_repairs_a_damaged_home(site: Site, damage: str) -> None:
         locate()
     assert site.install() == locate()
     assert library.read_text() == "runtime"
+
+
+@pytest.mark.parametrize("record", ["ours", "of an earlier version"])
+def test_repairs_other_bytes_of_the_same_size(site: Site, record: str) -> None:
+    installed = site.install()
+    library = installed.libraries[0]
+    if record != "ours":  # sizes only; the wheel has hashes too
+        sizes = {name: value[0] for name, value in json.loads((installed.root / home.RECORD).read_text()).items()}
+        name, digest = library.relative_to(installed.root).as_posix(), hashlib.sha256(b"runtime").digest()
+        listed = f"{name},sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')},7\n"
+        wheel_record = next(installed.root.glob("*.dist-info/RECORD"))
+        wheel_record.write_text(listed)
+        sizes[wheel_record.relative_to(installed.root).as_posix()] = len(listed)
+        (installed.root / home.RECORD).write_text(json.dumps(sizes))
+        site.install()
+        assert not site.says("changed since")
+    library.write_text("RUNTIME")
+    assert site.install() == locate() and site.says("1 file in") and site.says("unpacking")
+    assert library.read_text() == "runtime"
+
+
+def test_rebuilds_a_binding_with_other_bytes(site: Site) -> None:
+    shim = site.install().shim
+    content = shim.read_bytes()
+    shim.write_bytes(content + b"x")  # it can still be loaded
+    site.install()
+    assert shim.read_bytes() == content and not site.says("unpacking") and site.says("building")
 
 
 @pytest.mark.parametrize("damage", ["removed", "garbage"])

@@ -123,8 +123,9 @@ def test_is_complete(tmp_path: Path) -> None:
     assert not is_complete(tmp_path)
     (tmp_path / "lib.so").write_bytes(b"12345")
     record = tmp_path / home.RECORD
-    record.write_text(json.dumps({"lib.so": 5}))
-    assert is_complete(tmp_path)
+    for size in (5, [5, "0" * 64]):  # of an earlier version, and of this one
+        record.write_text(json.dumps({"lib.so": size}))
+        assert is_complete(tmp_path)
     (tmp_path / "lib.so").write_bytes(b"123")
     assert not is_complete(tmp_path)
     (tmp_path / "lib.so").unlink()
