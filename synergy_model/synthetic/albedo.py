@@ -8,15 +8,17 @@ import numpy as np
 
 from synergy.synergy_model.synthetic import texture
 from synergy.synergy_model.synthetic.appearance import BALD, CAP, Appearance
-from synergy.synergy_model.synthetic.head_mesh import EAR, EAR_CENTRE, EAR_HALF_SIZE, MOUTH, SKIN, TEETH
+from synergy.synergy_model.synthetic.head_mesh import EAR, EAR_CENTRE, EAR_HALF_SIZE, MOUTH, SKIN, SLIT_Y, TEETH
 from synergy.synergy_model.synthetic.props import BUST, CURTAIN, FRAME, LENS
 from synergy.synergy_model.synthetic.scene import FACE
 
 IRIS_RADIUS, PUPIL_RADIUS = 5.9, 2.3  # mm
 IRIS_XY = (31.2, 26.2)  # mm, when looking straight ahead
 SCLERA = np.array([0.50, 0.45, 0.43], dtype=np.float32)
-CAVITY, TOOTH = (0.10, 0.02, 0.018), (0.62, 0.56, 0.46)
+CAVITY, TOOTH, TONGUE = (0.10, 0.02, 0.018), (0.62, 0.56, 0.46), (0.42, 0.13, 0.12)
+MOUTH_FRONT_Z = 106.0  # mm: where the lips meet
 NOISE_ORIGIN = 512.0  # texels: keeps coordinates positive, and whole tiles away from 0
+CHEEK_HAIR_LENGTH = 100.0  # mm by which hair in front of the ears is longer
 SHAVEN_HAIR = 0.25  # opacity of the hair on a shaven head
 
 
@@ -31,10 +33,9 @@ def albedo(canonical: np.ndarray, parts: np.ndarray, appearance: Appearance) -> 
         here = slice(edges[part], edges[part + 1])
         colour[:, here], gloss[here] = paint(canonical[:, here], appearance)
     for part, rgb in (
-        (MOUTH, CAVITY),
         (TEETH, TOOTH),
         (FRAME, appearance.frame),
-        (LENS, appearance.frame * 0.3 + 0.01),
+        (LENS, appearance.details.lens_rgb or appearance.frame * 0.3 + 0.01),
     ):
         colour[:, edges[part] : edges[part + 1]] = np.reshape(rgb, (3, 1))
     return colour, gloss
@@ -46,6 +47,13 @@ def hair_depth(canonical: np.ndarray, appearance: Appearance) -> np.ndarray:
     front = y - appearance.hairline + 0.004 * x * x
     behind = 24.0 + 0.35 * (y - 20.0) - z
     nape = y + 48.0 - np.clip((z + 30.0) * 1.6, 0.0, 62.0)
+    details = appearance.details
+    if details.parting:
+        front += details.parting * x
+    if any(details.cheek_hair):
+        left, right = details.cheek_hair
+        behind += np.where(x < 0, left, right)
+        nape += CHEEK_HAIR_LENGTH
     return np.maximum(front, np.minimum(behind, nape))
 
 
@@ -156,7 +164,8 @@ def _long_hair(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarra
 
 
 def _hair_colour(strands: np.ndarray, appearance: Appearance) -> np.ndarray:
-    contrast = 0.1 if appearance.style == CAP else 0.55  # a cap's cloth shows no strands
+    cloth = appearance.style == CAP or appearance.details.scarf
+    contrast = 0.1 if cloth else 0.55  # cloth shows no strands
     return appearance.hair.astype(np.float32)[:, None] * (1 + contrast * strands)
 
 
@@ -182,6 +191,19 @@ def _ear(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, flo
     return _complexion(canonical, appearance)[0] * shade, appearance.gloss
 
 
+def _mouth(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, float]:
+    """The cavity; on its floor the tongue, and behind the lower lip the lower teeth."""
+    colour = np.repeat(np.array(CAVITY, dtype=np.float32)[:, None], canonical.shape[1], axis=1)
+    x, y, z = canonical
+    depth = np.float32(MOUTH_FRONT_Z) - 0.012 * x * x - z  # mm behind the closed lips
+    details, low = appearance.details, y < SLIT_Y - 3
+    tongue = np.flatnonzero(low & (depth > 8))
+    teeth = np.flatnonzero(low & (depth > 3.5) & (depth <= 8))
+    _paint(colour, tongue, np.full(len(tongue), details.tongue), np.array(TONGUE))
+    _paint(colour, teeth, np.full(len(teeth), details.lower_teeth), np.array(TOOTH))
+    return colour, appearance.gloss
+
+
 def _bust(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, float]:
     """Skin above the collar, cloth below."""
     x, y, z = canonical
@@ -195,6 +217,7 @@ PAINTERS: dict[int, Callable[[np.ndarray, Appearance], tuple[np.ndarray, np.ndar
     FACE: _face,
     SKIN: _scalp,
     EAR: _ear,
+    MOUTH: _mouth,
     BUST: _bust,
     CURTAIN: _long_hair,
 }

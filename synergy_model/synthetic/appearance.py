@@ -34,6 +34,44 @@ LIGHTS = 64  # directions in which the surrounding light is sampled
 
 
 @dataclass(frozen=True)
+class GlassesShape:
+    """Half width and half height of a lens in mm; `roundness` 1 is an ellipse, less is more rectangular."""
+
+    half_width: float = 23.0
+    half_height: float = 17.5
+    roundness: float = 0.7
+    drop: float = 0.0  # mm by which the lens hangs lower at its outer end
+    rim: float = 1.7  # half the width of the frame
+
+
+@dataclass(frozen=True)
+class Details:
+    """What only the wide distribution varies; the defaults are the standard faces.
+
+    Left and right are those of the image. `opening_left_right` are the hair's edges in radians from the middle of the
+    face (None: both `Appearance.opening`), `hair_width` and `hair_depth` scale long hair across and to the front,
+    `hair_end` is its lower end in mm, `hair_wave` the waves of its edge in radians; `cheek_hair` hair in front of the
+    ears, left and right, in mm; `parting` slopes the hairline (mm per mm); `beard_length` mm; `tongue` and
+    `lower_teeth` 0 to 1 are brightnesses.
+    """
+
+    opening_left_right: tuple[float, float] | None = None
+    hair_width: float = 1.0
+    hair_depth: float = 1.0
+    hair_end: float = -200.0
+    hair_wave: float = 0.0
+    cheek_hair: tuple[float, float] = (0.0, 0.0)
+    parting: float = 0.0
+    scarf: bool = False
+    brim: bool = False
+    beard_length: float = 0.0
+    glasses_shape: GlassesShape = GlassesShape()
+    lens_rgb: tuple[float, float, float] | None = None
+    tongue: float = 0.0
+    lower_teeth: float = 0.0
+
+
+@dataclass(frozen=True)
 class Appearance:
     """Colours are linear RGB (3,); lengths mm; shares 0 to 1. `light` (64, 3) is radiance per direction."""
 
@@ -62,6 +100,7 @@ class Appearance:
     light: np.ndarray
     key: np.ndarray
     key_rgb: np.ndarray
+    details: Details = Details()
 
 
 @cache
@@ -86,11 +125,11 @@ def draw_appearance(rng: np.random.Generator, rotation: np.ndarray) -> Appearanc
     man = style != LONG and rng.random() < 0.7
     return Appearance(
         skin=skin,
-        hair=_draw_cloth(rng) if style == CAP else hair,
+        hair=draw_cloth(rng) if style == CAP else hair,
         iris=IRIS_TONES[rng.integers(len(IRIS_TONES))] * rng.uniform(0.7, 1.4),
         lips=_draw_lips(rng, skin, made_up=not man and rng.random() < 0.5),
-        cloth=_draw_cloth(rng),
-        frame=_draw_cloth(rng) * 0.4,
+        cloth=draw_cloth(rng),
+        frame=draw_cloth(rng) * 0.4,
         style=style,
         glasses=_choice(rng, GLASSES_SHARES),
         hairline=float(rng.normal(80, 9)) - (14 if style == CAP else 0),
@@ -131,7 +170,8 @@ def _draw_lips(rng: np.random.Generator, skin: np.ndarray, made_up: bool) -> np.
     return skin * np.array([rng.uniform(0.7, 0.95), rng.uniform(0.45, 0.65), rng.uniform(0.5, 0.75)])
 
 
-def _draw_cloth(rng: np.random.Generator) -> np.ndarray:
+def draw_cloth(rng: np.random.Generator) -> np.ndarray:
+    """Linear RGB (3,) of clothes, frames and caps."""
     grey = rng.uniform(0.01, 0.7) ** 1.5
     return np.clip(grey + rng.normal(0, 0.12, 3) * rng.random(), 0.005, 0.9)
 

@@ -84,6 +84,24 @@ def occlude(rng: np.random.Generator, picture: np.ndarray) -> None:
     picture += mask * (patch - picture)
 
 
+def occlude_by_hand(rng: np.random.Generator, picture: np.ndarray, skin: np.ndarray) -> None:
+    """Put a few fingers of colour `skin` (3,) over the linear picture from below or from a side, in place."""
+    side = picture.shape[0]
+    tip = rng.uniform(0.2, 0.8, 2) * side
+    towards = rng.uniform(-0.2, np.pi + 0.2)  # the hand comes from below, roughly
+    along = np.array([np.cos(towards), np.sin(towards)])
+    across = np.array([-along[1], along[0]])
+    width = rng.uniform(0.05, 0.09) * side
+    colour = skin * rng.uniform(0.5, 1.2)
+    for finger in range(int(rng.integers(1, 5))):
+        start = tip + across * (width * 1.05 * finger) + along * rng.uniform(0, width)
+        stop = start + along * side
+        ends = [tuple(int(v) for v in point * 16) for point in (start, stop)]
+        for share, shade in ((1.0, 0.55), (0.8, 1.0), (0.4, 1.1)):
+            rgb = tuple(float(v) for v in colour * shade)
+            cv2.line(picture, ends[0], ends[1], rgb, max(1, round(width * share)), cv2.LINE_AA, 4)
+
+
 def develop(rng: np.random.Generator, linear: np.ndarray) -> np.ndarray:
     """Linear RGB (side, side, 3) -> BGR uint8 with a camera's exposure, tone curve, blur, noise and compression."""
     middle = float(np.mean(linear)) + 1e-3

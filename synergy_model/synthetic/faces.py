@@ -16,13 +16,13 @@ from synergy.runtime.decode import (
     SYNERGYNET_FRAME,
     SYNERGYNET_POSE,
     euler_deg,
-    euler_deg_to_rotation,
     model_points,
     vertices,
 )
 from synergy.runtime.media.rasterizer import product
 from synergy.synergy_model.synthetic.appearance import draw_appearance
-from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude
+from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude, occlude_by_hand
+from synergy.synergy_model.synthetic.distribution import STANDARD, Distribution
 from synergy.synergy_model.synthetic.morphable_bases import (
     CAMERA_DIM,
     MICROMETRES,
@@ -38,28 +38,9 @@ HEADS_AT_ONCE = 8
 FLIP = SYNERGYNET_FRAME.y_from  # y = 121 - y: the official data's y axis points up from a 1-based bottom row
 CROP_FACTOR = np.sqrt(2)  # crop side over the longer side of the landmarks' box, as the training crops are cut
 SHAPE_LIMIT = 2.5  # standard deviations
-MAX_YAW, MAX_PITCH, MAX_ROLL = 88.0, 35.0, 30.0  # degrees; at yaw 90 pitch and roll are no longer defined
-YAW_STD, PITCH_STD, ROLL_STD = 27.0, 11.0, 9.0
-NEAR_FRONTAL = 0.5  # share of faces drawn around yaw 0; the rest is uniform
-PITCH_ROLL_KEPT_IN_PROFILE = 0.3  # share of pitch and roll at yaw 90, where Euler angles are ill-defined
 HEAD_CENTRE_Z = 60.0  # mm: the depth that the camera's offset puts at z = 0
-# Per expression: chance to be neutral, then mean, standard deviation, lowest and highest coefficient.
-EXPRESSIONS = np.array(
-    [
-        [0.45, 0.35, 0.5, 0.0, 1.7],  # jaw_open
-        [0.35, 0.4, 0.5, -0.2, 1.4],  # smile
-        [0.75, 0.4, 0.4, 0.0, 1.2],  # pucker
-        [0.40, 0.1, 0.5, -0.6, 1.4],  # brow_raise
-        [0.60, 0.2, 0.5, -0.3, 1.3],  # frown
-        [0.30, 0.1, 0.18, -0.15, 1.0],  # blink; CLOSED_SHARE of faces have their eyes shut
-        [0.70, 0.0, 0.5, -1.2, 1.2],  # jaw_sideways
-        [0.65, 0.25, 0.35, 0.0, 1.2],  # upper_lip_raise
-        [0.65, 0.25, 0.35, -0.3, 1.2],  # corners_down
-        [0.70, 0.0, 0.45, -1.2, 1.2],  # mouth_sideways
-    ]
-)
-BLINK, CLOSED_SHARE = 5, 0.07
 OCCLUDED_SHARE = 0.25
+HAND_SHARE = 0.12  # of the wide distribution
 WHITENING_SEED, WHITENING_DRAWS = 2024, 4000
 
 
@@ -87,9 +68,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class SyntheticFaces:
-    """An unlimited set of faces, numbered from 0, determined by `seed`."""
+    """An unlimited set of faces, numbered from 0, determined by `seed` and `distribution`."""
 
     seed: int
+    distribution: Distribution = STANDARD
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -97,11 +79,11 @@ class SyntheticFaces:
 
     def labels(self, index: int) -> Labels:
         """The label of face `index` without rendering the image."""
-        return draw_labels(self._rng(index, 0))
+        return draw_labels(self._rng(index, 0), self.distribution)
 
     def image(self, index: int) -> np.ndarray:
         """Face `index`: (120, 120, 3) uint8 BGR."""
-        return render(self.labels(index).params, self._rng(index, 1))
+        return render(self.labels(index).params, self._rng(index, 1), self.distribution)
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """Images and labels of the faces `indices`. Raises ValueError when there are none."""
@@ -110,8 +92,10 @@ class SyntheticFaces:
             raise ValueError("indices are empty: give at least one")
         labels = [self.labels(index) for index in chosen]
         params = np.stack([label.params for label in labels])
-        appearance_rngs = [self._rng(index, 1) for index in chosen]
-        images = [_render(*one) for one in zip(_heads(params), params, appearance_rngs, strict=True)]
+        images = [
+            _render(head, one, self._rng(index, 1), self.distribution)
+            for head, one, index in zip(_heads(params), params, chosen, strict=True)
+        ]
         return Batch(
             images=np.stack(images),
             params=params,
@@ -125,35 +109,17 @@ class SyntheticFaces:
         return np.random.Generator(np.random.PCG64([self.seed, index, stream]))
 
 
-def draw_labels(rng: np.random.Generator) -> Labels:
+def draw_labels(rng: np.random.Generator, distribution: Distribution = STANDARD) -> Labels:
     """One random face: identity, expression, pose, framing."""
     shape = np.clip(rng.standard_normal(SHAPE_DIM), -SHAPE_LIMIT, SHAPE_LIMIT)
-    expression = _draw_expression(rng)
-    rotation = euler_deg_to_rotation(_draw_pose(rng)[None])[0]
+    expression = distribution.draw_expression(rng)
+    rotation = distribution.draw_rotation(rng)
     params = np.concatenate([np.zeros(CAMERA_DIM), shape, expression])
     params[:CAMERA_DIM] = _frame(rng, params, rotation).ravel()
     rounded = params.astype(np.float32)
     exact = rounded[None].astype(np.float64)
     landmarks = vertices(exact, *_sparse(), SYNERGYNET_FRAME)[0]
     return Labels(rounded, landmarks, euler_deg(exact, SYNERGYNET_POSE)[0].astype(np.float32))
-
-
-def _draw_expression(rng: np.random.Generator) -> np.ndarray:
-    neutral, mean, std, low, high = EXPRESSIONS.T
-    values = np.clip(mean + std * rng.standard_normal(len(EXPRESSIONS)), low, high)
-    values = np.where(rng.random(len(EXPRESSIONS)) < neutral, 0.0, values)
-    if rng.random() < CLOSED_SHARE:
-        values[BLINK] = rng.uniform(0.85, 1.0)
-    return values
-
-
-def _draw_pose(rng: np.random.Generator) -> np.ndarray:
-    near, wide = rng.normal(0, YAW_STD), rng.uniform(-MAX_YAW, MAX_YAW)
-    yaw = np.clip(near if rng.random() < NEAR_FRONTAL else wide, -MAX_YAW, MAX_YAW)
-    steady = PITCH_ROLL_KEPT_IN_PROFILE + (1 - PITCH_ROLL_KEPT_IN_PROFILE) * np.cos(np.radians(yaw))
-    pitch = np.clip(rng.normal(0, PITCH_STD), -MAX_PITCH, MAX_PITCH) * steady
-    roll = np.clip(rng.normal(0, ROLL_STD), -MAX_ROLL, MAX_ROLL) * steady
-    return np.array([yaw, pitch, roll])
 
 
 def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -> np.ndarray:
@@ -169,14 +135,14 @@ def _frame(rng: np.random.Generator, params: np.ndarray, rotation: np.ndarray) -
     return np.column_stack([scale * rotation, [x, y, -scale * HEAD_CENTRE_Z * MICROMETRES]])
 
 
-def render(params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def render(params: np.ndarray, rng: np.random.Generator, distribution: Distribution = STANDARD) -> np.ndarray:
     """Render the face of unwhitened `params` (62,) with a random look: (120, 120, 3) uint8 BGR.
 
     Raises ValueError for parameters of another shape.
     """
     if params.shape != (PARAM_DIM,):
         raise ValueError(f"params are of shape {params.shape}: give one face's ({PARAM_DIM},), unwhitened")
-    return _render(next(_heads(params[None])), params, rng)
+    return _render(next(_heads(params[None])), params, rng, distribution)
 
 
 def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
@@ -195,11 +161,12 @@ def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
         yield from heads.reshape(len(chunk), -1, 3)
 
 
-def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator, distribution: Distribution) -> np.ndarray:
     camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
     rotation = camera[:, :3] / np.cbrt(np.linalg.det(camera[:, :3]))
     side = round(SIDE * SUPERSAMPLING)
-    pixel, colour = draw(head, rotation, _to_pixels(camera), draw_appearance(rng, rotation), side)
+    appearance = distribution.vary(draw_appearance(rng, rotation), rng)
+    pixel, colour = draw(head, rotation, _to_pixels(camera), appearance, side)
     behind = background(rng, SIDE)
     picture = cv2.resize(behind, (side, side), interpolation=cv2.INTER_LINEAR)
     for channel, values in zip(picture.reshape(-1, 3).T, colour, strict=True):
@@ -207,6 +174,8 @@ def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator) -> n
     picture = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     if rng.random() < OCCLUDED_SHARE:
         occlude(rng, picture)
+    if distribution.wide and rng.random() < HAND_SHARE:
+        occlude_by_hand(rng, picture, appearance.skin)
     return develop(rng, picture)
 
 

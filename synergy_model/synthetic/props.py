@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synergy.synergy_model.synthetic.appearance import Details, GlassesShape
+
 BUST, CURTAIN, FRAME, LENS = range(10, 14)  # parts of triangles; the head's own are below 10
 # The bust's cross-sections: y, half width, half depth, centre z.
 BUST_RINGS = (
@@ -19,8 +21,10 @@ CURTAIN_RINGS = (
     (-36, 87, 92, -12), (-72, 90, 86, -14), (-110, 96, 84, -16), (-150, 102, 84, -18), (-200, 108, 84, -18),
 )  # fmt: skip
 CURTAIN_SPOKES = 40
-GLASS_CENTRE, GLASS_HALF = (31.5, 23.5, 104.0), (23.0, 17.5)
-GLASS_SPOKES, RIM = 20, 1.7
+CURTAIN_WAVES = 0.07  # radians per mm, of a wavy edge
+GLASS_CENTRE, GLASS_GAP = (31.5, 23.5, 104.0), 4.0  # mm; the gap is between the middle and the lens
+GLASS_SPOKES = 20
+BRIM_REACH, BRIM_HALF_ANGLE = 58.0, 1.15  # mm to the front, radians
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,34 @@ def bust() -> Prop:
     return _sheet(grid, BUST)
 
 
-def curtain(opening: float) -> Prop:
-    """Long hair seen from outside, open in front by `opening` radians to either side of z; visible from both sides."""
-    angle = np.linspace(opening, 2 * np.pi - opening, CURTAIN_SPOKES + 1)
-    grid = np.stack([_ring(ring, angle) for ring in CURTAIN_RINGS])
-    return _two_sided(_sheet(grid, CURTAIN))
+def curtain(opening: float, details: Details = Details()) -> Prop:
+    """Long hair seen from outside, open in front by `opening` radians to either side of z, unless `details` has other
+    edges; visible from both sides.
+    """
+    left, right = details.opening_left_right or (opening, opening)
+    rings = []
+    for y, width, depth, z in CURTAIN_RINGS:
+        wave = details.hair_wave * np.sin(CURTAIN_WAVES * y + 10 * left)
+        angle = np.linspace(right + wave, 2 * np.pi - left - wave, CURTAIN_SPOKES + 1)
+        low = max(y, details.hair_end)
+        rings.append(_ring((low, width * details.hair_width, depth * details.hair_depth, z), angle))
+    return _two_sided(_sheet(np.stack(rings), CURTAIN))
 
 
-def glasses() -> Prop:
+def brim(hairline: float) -> Prop:
+    """The visor of a cap, above the hairline's middle; painted like the cap."""
+    angle = np.linspace(-BRIM_HALF_ANGLE, BRIM_HALF_ANGLE, CURTAIN_SPOKES + 1)
+    inner = np.stack([np.sin(angle) * 66, np.full(len(angle), hairline), np.cos(angle) * 92], axis=1)
+    reach = np.cos(angle * (np.pi / 2 / BRIM_HALF_ANGLE)) ** 0.6
+    outer = inner + np.stack([0 * reach, -0.22 * BRIM_REACH * reach, BRIM_REACH * reach], axis=1)
+    return _two_sided(_sheet(np.stack([inner, outer]), CURTAIN))
+
+
+def glasses(shape: GlassesShape = GlassesShape()) -> Prop:
     """Rims, bridge, temples and lenses."""
-    rim = _join([_rim(side) for side in (1.0, -1.0)])
+    rim = _join([_rim(side, shape) for side in (1.0, -1.0)])
     bars = _join([_bar((-9, 26, 106), (9, 26, 106), 1.3)] + [_temple(side) for side in (1.0, -1.0)])
-    lenses = _join([_lens(side) for side in (1.0, -1.0)])
+    lenses = _join([_lens(side, shape) for side in (1.0, -1.0)])
     return _join([_two_sided(rim), _two_sided(bars), _two_sided(lenses)])
 
 
@@ -79,22 +99,22 @@ def _join(props: list[Prop]) -> Prop:
     return Prop(np.concatenate(vertices), np.concatenate(triangles), np.concatenate(parts))
 
 
-def _oval(side: float, inset: float) -> np.ndarray:
+def _oval(side: float, inset: float, shape: GlassesShape) -> np.ndarray:
     """A rounded rectangle around the eye, wrapping back at the temple."""
     angle = np.linspace(0, 2 * np.pi, GLASS_SPOKES + 1)
-    reach = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.7
-    height = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** 0.7
-    x = GLASS_CENTRE[0] + reach * (GLASS_HALF[0] - inset)
-    y = GLASS_CENTRE[1] + height * (GLASS_HALF[1] - inset)
+    reach = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** shape.roundness
+    height = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** shape.roundness
+    x = max(GLASS_CENTRE[0], shape.half_width + GLASS_GAP) + reach * (shape.half_width - inset)
+    y = GLASS_CENTRE[1] + height * (shape.half_height - inset) - shape.drop * reach
     return np.stack([side * x, y, GLASS_CENTRE[2] - 0.006 * np.clip(x - 10, 0, None) ** 2], axis=1)
 
 
-def _rim(side: float) -> Prop:
-    return _sheet(np.stack([_oval(side, -RIM), _oval(side, RIM)]), FRAME)
+def _rim(side: float, shape: GlassesShape) -> Prop:
+    return _sheet(np.stack([_oval(side, -shape.rim, shape), _oval(side, shape.rim, shape)]), FRAME)
 
 
-def _lens(side: float) -> Prop:
-    edge = _oval(side, RIM)
+def _lens(side: float, shape: GlassesShape) -> Prop:
+    edge = _oval(side, shape.rim, shape)
     return _sheet(np.stack([edge, np.broadcast_to(edge.mean(axis=0), edge.shape)]), LENS)
 
 

@@ -11,8 +11,16 @@ import numpy as np
 from synergy.runtime.media.rasterizer import product, rasterize
 from synergy.synergy_model.synthetic import texture
 from synergy.synergy_model.synthetic.albedo import NOISE_ORIGIN, albedo, hair_depth
-from synergy.synergy_model.synthetic.appearance import CLEAR_GLASSES, LIGHTS, LONG, NO_GLASSES, Appearance
-from synergy.synergy_model.synthetic.props import FRAME, Prop, curtain, glasses
+from synergy.synergy_model.synthetic.appearance import (
+    CLEAR_GLASSES,
+    LIGHTS,
+    LONG,
+    NO_GLASSES,
+    Appearance,
+    Details,
+    GlassesShape,
+)
+from synergy.synergy_model.synthetic.props import FRAME, Prop, brim, curtain, glasses
 from synergy.synergy_model.synthetic.scene import irradiance, scene, vertex_normals
 
 NECK_PIVOT = np.array([0.0, -70.0, 0.0], dtype=np.float32)
@@ -21,6 +29,7 @@ CROWN_CENTRE = np.array([0.0, 30.0, 0.0], dtype=np.float32)  # hair is displaced
 FULL_HAIR = 14.0  # mm inside the hairline at which hair has its full volume
 PROP_LIGHT = 0.8  # share of light at props, whose shadows are not computed
 SHINE_SHARPNESS = 24
+PLAIN = Details()
 
 
 def draw(
@@ -31,8 +40,9 @@ def draw(
 
     Returns flat `pixel` (M,) of a `side` x `side` picture and its linear RGB (3, M) float32.
     """
-    vertices = np.concatenate([_with_hair(head, appearance), _turned_bust(rotation, appearance)]).astype(np.float32)
-    figure = _figure(round(appearance.opening, 1) if appearance.style == LONG else None, appearance.glasses)
+    grown = _with_beard(_with_hair(head, appearance), appearance)
+    vertices = np.concatenate([grown, _turned_bust(rotation, appearance)]).astype(np.float32)
+    figure = _figure_of(appearance)
     points = np.concatenate([vertices, *(prop.vertices for prop in figure.props)])
     on_picture = product(points, camera[:, :3].T) + camera[:, 3].astype(np.float32)
     fragments = rasterize(on_picture, figure.triangles, (side, side))
@@ -53,12 +63,28 @@ class _Figure:
     parts: np.ndarray
 
 
+def _figure_of(appearance: Appearance) -> _Figure:
+    details = appearance.details
+    if details == PLAIN:
+        return _standard_figure(round(appearance.opening, 1) if appearance.style == LONG else None, appearance.glasses)
+    props = [curtain(appearance.opening, details)] if appearance.style == LONG else []
+    if details.brim:
+        props.append(brim(appearance.hairline))
+    if appearance.glasses != NO_GLASSES:
+        props.append(_glasses(appearance.glasses == CLEAR_GLASSES, details.glasses_shape))
+    return _figure(props)
+
+
 @lru_cache(maxsize=32)
-def _figure(hair_opening: float | None, glasses: int) -> _Figure:
+def _standard_figure(hair_opening: float | None, glasses: int) -> _Figure:
     """The figure with or without long hair and glasses."""
     props = [] if hair_opening is None else [curtain(hair_opening)]
     if glasses != NO_GLASSES:
-        props.append(_glasses(glasses == CLEAR_GLASSES))
+        props.append(_glasses(glasses == CLEAR_GLASSES, PLAIN.glasses_shape))
+    return _figure(props)
+
+
+def _figure(props: list[Prop]) -> _Figure:
     fixed = scene()
     starts = np.cumsum([len(fixed.canonical), *(len(prop.vertices) for prop in props)])
     moved = [prop.triangles + start for prop, start in zip(props, starts[:-1], strict=True)]
@@ -165,8 +191,26 @@ def _yaw_only(rotation: np.ndarray, share: float) -> np.ndarray:
     return np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
 
 
+def _with_beard(head: np.ndarray, appearance: Appearance) -> np.ndarray:
+    """The head (V, 3), displaced by the volume of its beard, most below the chin."""
+    if appearance.details.beard_length == 0:
+        return head
+    return head + _beard_growth() * np.float32(appearance.details.beard_length)
+
+
 @cache
-def _glasses(clear: bool) -> Prop:
-    whole = glasses()
+def _beard_growth() -> np.ndarray:
+    """(V, 3) displacement in mm per mm of the beard's length; 0 at the lips and above."""
+    x, y, z = _head_axes()
+    cover = texture.face_masks()[texture.mask_rows(_head_axes()), texture.BEARD]
+    share = cover * np.clip((-52 - y) / 16, 0, 1) * np.clip((z - texture.MASKED_Z) / 30, 0, 1)
+    share = np.where(scene().scalp[: scene().head] > 0, 0.0, share)
+    outward = np.stack([x, y + 20, z - 30], axis=1) + np.array([0.0, -30.0, 0.0])
+    return np.asarray(share[:, None] * outward / np.linalg.norm(outward, axis=1, keepdims=True))
+
+
+@cache
+def _glasses(clear: bool, shape: GlassesShape) -> Prop:
+    whole = glasses(shape)
     shown = whole.parts == FRAME if clear else slice(None)
     return Prop(whole.vertices, whole.triangles[shown], whole.parts[shown])
