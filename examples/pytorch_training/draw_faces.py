@@ -1,6 +1,6 @@
 """Draw synthetic faces with all processor cores into files that `train.py` reads meanwhile.
 
-    python draw_faces.py faces --count 600000 --seed 1
+    python draw_faces.py faces --count 600000 --seed 1 --wide 0.5
 
 Writes FOLDER/images.u8 (count,120,120,3) uint8 BGR, FOLDER/params.f32 (count,62) float32 unwhitened and FOLDER/ready.u8
 (count,) uint8, 1 where a face is complete. A stopped call goes on where it ended. PyTorch is not needed.
@@ -21,18 +21,24 @@ from pathlib import Path
 import cv2
 from face_files import create_files, open_files
 
+from synergy.synergy_model.synthetic.distribution import STANDARD, WIDE
 from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SyntheticFaces
 
 
-def draw_share(folder: Path, seed: int, worker: int, workers: int) -> None:
-    """Every `workers`-th group of faces, from group `worker` on; groups that are complete already are skipped."""
+def draw_share(folder: Path, seed: int, wide: float, worker: int, workers: int) -> None:
+    """Every `workers`-th group of faces, from group `worker` on; groups that are complete already are skipped.
+
+    A share `wide` of the groups, evenly spread, is of the wide distribution.
+    """
     cv2.setNumThreads(1)
-    faces, files = SyntheticFaces(seed), open_files(folder, "r+")
+    files = open_files(folder, "r+")
     for start in range(worker * HEADS_AT_ONCE, len(files.ready), workers * HEADS_AT_ONCE):
         group = slice(start, min(start + HEADS_AT_ONCE, len(files.ready)))
         if files.ready[group].all():
             continue
-        drawn = faces.batch(range(group.start, group.stop))
+        number = start // HEADS_AT_ONCE
+        distribution = WIDE if int((number + 1) * wide) > int(number * wide) else STANDARD
+        drawn = SyntheticFaces(seed, distribution).batch(range(group.start, group.stop))
         files.images[group], files.params[group] = drawn.images, drawn.params
         files.ready[group] = 1  # last: the training process may read at any time
 
@@ -43,15 +49,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder for the files; 43 kB per face")
     parser.add_argument("--count", type=int, default=600_000, help="number of faces (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the faces (default: %(default)s)")
+    parser.add_argument("--wide", type=float, default=0.0, help="share of more difficult faces (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     chosen = parser.parse_args()
     try:
-        files = create_files(chosen.folder, chosen.count, chosen.seed)
+        files = create_files(chosen.folder, chosen.count, chosen.seed, chosen.wide)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     context = get_context("spawn")
     processes = [
-        context.Process(target=draw_share, args=(chosen.folder, chosen.seed, worker, chosen.workers))
+        context.Process(target=draw_share, args=(chosen.folder, chosen.seed, chosen.wide, worker, chosen.workers))
         for worker in range(chosen.workers)
     ]
     for process in processes:

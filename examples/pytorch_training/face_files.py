@@ -22,9 +22,9 @@ class FaceFiles:
     ready: np.ndarray
 
 
-def create_files(folder: Path, count: int, seed: int) -> FaceFiles:
+def create_files(folder: Path, count: int, seed: int, wide: float) -> FaceFiles:
     """New files full of zeros, or those of an earlier call. Raises ValueError if they hold other faces."""
-    wanted = {"count": count, "seed": seed}
+    wanted = {"count": count, "seed": seed, "wide": wide}
     description = folder / DESCRIPTION
     folder.mkdir(parents=True, exist_ok=True)
     if not description.exists():

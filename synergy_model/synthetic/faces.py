@@ -20,7 +20,7 @@ from synergy.runtime.decode import (
     vertices,
 )
 from synergy.runtime.media.rasterizer import product
-from synergy.synergy_model.synthetic.appearance import draw_appearance
+from synergy.synergy_model.synthetic.appearance import Appearance, draw_appearance
 from synergy.synergy_model.synthetic.camera_effects import background, develop, occlude, occlude_by_hand
 from synergy.synergy_model.synthetic.distribution import STANDARD, Distribution
 from synergy.synergy_model.synthetic.morphable_bases import (
@@ -84,6 +84,11 @@ class SyntheticFaces:
     def image(self, index: int) -> np.ndarray:
         """Face `index`: (120, 120, 3) uint8 BGR."""
         return render(self.labels(index).params, self._rng(index, 1), self.distribution)
+
+    def appearance(self, index: int) -> Appearance:
+        """The appearance in which face `index` is rendered."""
+        rotation = _rotation(self.labels(index).params)
+        return _draw_appearance(rotation, self._rng(index, 1), self.distribution)
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """Images and labels of the faces `indices`. Raises ValueError when there are none."""
@@ -163,9 +168,9 @@ def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
 
 def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator, distribution: Distribution) -> np.ndarray:
     camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
-    rotation = camera[:, :3] / np.cbrt(np.linalg.det(camera[:, :3]))
+    rotation = _rotation(params)
     side = round(SIDE * SUPERSAMPLING)
-    appearance = distribution.vary(draw_appearance(rng, rotation), rng)
+    appearance = _draw_appearance(rotation, rng, distribution)
     pixel, colour = draw(head, rotation, _to_pixels(camera), appearance, side)
     behind = background(rng, SIDE)
     picture = cv2.resize(behind, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -177,6 +182,16 @@ def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator, dist
     if distribution.wide and rng.random() < HAND_SHARE:
         occlude_by_hand(rng, picture, appearance.skin)
     return develop(rng, picture)
+
+
+def _rotation(params: np.ndarray) -> np.ndarray:
+    """(62,) unwhitened -> (3, 3) from the head's axes to the camera's."""
+    scaled = params[:CAMERA_DIM].reshape(3, 4)[:, :3].astype(np.float64)
+    return np.asarray(scaled / np.cbrt(np.linalg.det(scaled)))
+
+
+def _draw_appearance(rotation: np.ndarray, rng: np.random.Generator, distribution: Distribution) -> Appearance:
+    return distribution.vary(draw_appearance(rng, rotation), rng)
 
 
 def _to_pixels(camera: np.ndarray) -> np.ndarray:

@@ -43,9 +43,9 @@ def bust() -> Prop:
     return _sheet(grid, BUST)
 
 
-def curtain(opening: float, details: Details = Details()) -> Prop:
-    """Long hair seen from outside, open in front by `opening` radians to either side of z, unless `details` has other
-    edges; visible from both sides.
+def curtain(opening: float, details: Details) -> Prop:
+    """Long hair, open in front by `opening` radians to either side of z or as `details` says; visible from both
+    sides.
     """
     left, right = details.opening_left_right or (opening, opening)
     rings = []
@@ -66,7 +66,7 @@ def brim(hairline: float) -> Prop:
     return _two_sided(_sheet(np.stack([inner, outer]), CURTAIN))
 
 
-def glasses(shape: GlassesShape = GlassesShape()) -> Prop:
+def glasses(shape: GlassesShape) -> Prop:
     """Rims, bridge, temples and lenses."""
     rim = _join([_rim(side, shape) for side in (1.0, -1.0)])
     bars = _join([_bar((-9, 26, 106), (9, 26, 106), 1.3)] + [_temple(side) for side in (1.0, -1.0)])

@@ -29,7 +29,6 @@ CROWN_CENTRE = np.array([0.0, 30.0, 0.0], dtype=np.float32)  # hair is displaced
 FULL_HAIR = 14.0  # mm inside the hairline at which hair has its full volume
 PROP_LIGHT = 0.8  # share of light at props, whose shadows are not computed
 SHINE_SHARPNESS = 24
-PLAIN = Details()
 
 
 def draw(
@@ -64,27 +63,19 @@ class _Figure:
 
 
 def _figure_of(appearance: Appearance) -> _Figure:
-    details = appearance.details
-    if details == PLAIN:
-        return _standard_figure(round(appearance.opening, 1) if appearance.style == LONG else None, appearance.glasses)
-    props = [curtain(appearance.opening, details)] if appearance.style == LONG else []
-    if details.brim:
-        props.append(brim(appearance.hairline))
-    if appearance.glasses != NO_GLASSES:
-        props.append(_glasses(appearance.glasses == CLEAR_GLASSES, details.glasses_shape))
-    return _figure(props)
+    opening = round(appearance.opening, 1) if appearance.style == LONG else None
+    brim_y = appearance.hairline if appearance.details.brim else None
+    return _figure(opening, brim_y, appearance.glasses, appearance.details)
 
 
 @lru_cache(maxsize=32)
-def _standard_figure(hair_opening: float | None, glasses: int) -> _Figure:
-    """The figure with or without long hair and glasses."""
-    props = [] if hair_opening is None else [curtain(hair_opening)]
-    if glasses != NO_GLASSES:
-        props.append(_glasses(glasses == CLEAR_GLASSES, PLAIN.glasses_shape))
-    return _figure(props)
-
-
-def _figure(props: list[Prop]) -> _Figure:
+def _figure(hair_opening: float | None, brim_y: float | None, kind: int, details: Details) -> _Figure:
+    """The figure with or without long hair, a cap's brim and glasses of a kind."""
+    props = [] if hair_opening is None else [curtain(hair_opening, details)]
+    if brim_y is not None:
+        props.append(brim(brim_y))
+    if kind != NO_GLASSES:
+        props.append(_glasses(kind == CLEAR_GLASSES, details.glasses_shape))
     fixed = scene()
     starts = np.cumsum([len(fixed.canonical), *(len(prop.vertices) for prop in props)])
     moved = [prop.triangles + start for prop, start in zip(props, starts[:-1], strict=True)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synergy.synergy_model.synthetic.distribution import WIDE
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,15 +27,16 @@ def _run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.e2e
 def test_drawn_faces_are_those_of_the_seed_and_a_folder_of_others_is_refused(tmp_path: Path) -> None:
-    done = _run("draw_faces.py", tmp_path, "--count", COUNT, "--seed", SEED, "--workers", 1)
+    done = _run("draw_faces.py", tmp_path, "--count", COUNT, "--seed", SEED, "--wide", 0.5, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert f"{COUNT} of {COUNT} faces" in done.stdout
     images = np.fromfile(tmp_path / "images.u8", np.uint8).reshape(COUNT, 120, 120, 3)
     params = np.fromfile(tmp_path / "params.f32", np.float32).reshape(COUNT, 62)
-    faces = SyntheticFaces(SEED)
-    assert (images[-1] == faces.image(COUNT - 1)).all()
-    assert (params == np.stack([faces.labels(index).params for index in range(COUNT)])).all()
-    assert json.loads((tmp_path / "faces.json").read_text()) == {"count": COUNT, "seed": SEED}
+    standard, wide = SyntheticFaces(SEED), SyntheticFaces(SEED, WIDE)
+    assert (images[0] == standard.image(0)).all() and (images[-1] == wide.image(COUNT - 1)).all()
+    labels = [*(standard.labels(index) for index in range(COUNT - 1)), wide.labels(COUNT - 1)]
+    assert (params == np.stack([label.params for label in labels])).all()
+    assert json.loads((tmp_path / "faces.json").read_text()) == {"count": COUNT, "seed": SEED, "wide": 0.5}
     other = _run("draw_faces.py", tmp_path, "--count", COUNT, "--seed", SEED + 1, "--workers", 1)
     assert other.returncode != 0 and "another folder" in other.stderr
 
