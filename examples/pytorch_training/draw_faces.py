@@ -9,6 +9,7 @@ Writes FOLDER/images.u8 (count,120,120,3) uint8 BGR, FOLDER/params.f32 (count,62
 from __future__ import annotations
 
 import argparse
+import math
 import os
 
 # One thread per process, set before NumPy is imported: there is one process per core.
@@ -21,26 +22,28 @@ from pathlib import Path
 import cv2
 from face_files import create_files, open_files
 
-from synergy.synergy_model.synthetic.distribution import STANDARD, WIDE
+from synergy.synergy_model.synthetic.distribution import STANDARD, WIDE, Distribution
 from synergy.synergy_model.synthetic.faces import HEADS_AT_ONCE, SyntheticFaces
 
 
 def draw_share(folder: Path, seed: int, wide: float, worker: int, workers: int) -> None:
-    """Every `workers`-th group of faces, from group `worker` on; groups that are complete already are skipped.
-
-    A share `wide` of the groups, evenly spread, is of the wide distribution.
-    """
+    """Every `workers`-th group of faces, from group `worker` on; groups that are complete already are skipped."""
     cv2.setNumThreads(1)
     files = open_files(folder, "r+")
     for start in range(worker * HEADS_AT_ONCE, len(files.ready), workers * HEADS_AT_ONCE):
         group = slice(start, min(start + HEADS_AT_ONCE, len(files.ready)))
         if files.ready[group].all():
             continue
-        number = start // HEADS_AT_ONCE
-        distribution = WIDE if int((number + 1) * wide) > int(number * wide) else STANDARD
-        drawn = SyntheticFaces(seed, distribution).batch(range(group.start, group.stop))
+        faces = SyntheticFaces(seed, distribution_of(start, wide))
+        drawn = faces.batch(range(group.start, group.stop))
         files.images[group], files.params[group] = drawn.images, drawn.params
         files.ready[group] = 1  # last: the training process may read at any time
+
+
+def distribution_of(index: int, wide: float) -> Distribution:
+    """The distribution of face `index` where a share `wide` of the groups is of the wide one."""
+    group = index // HEADS_AT_ONCE
+    return WIDE if math.ceil((group + 1) * wide) > math.ceil(group * wide) else STANDARD
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ def test_drawn_faces_are_those_of_the_seed_and_a_folder_of_others_is_refused(tmp
     assert f"{COUNT} of {COUNT} faces" in done.stdout
     images = np.fromfile(tmp_path / "images.u8", np.uint8).reshape(COUNT, 120, 120, 3)
     params = np.fromfile(tmp_path / "params.f32", np.float32).reshape(COUNT, 62)
-    standard, wide = SyntheticFaces(SEED), SyntheticFaces(SEED, WIDE)
-    assert (images[0] == standard.image(0)).all() and (images[-1] == wide.image(COUNT - 1)).all()
-    labels = [*(standard.labels(index) for index in range(COUNT - 1)), wide.labels(COUNT - 1)]
+    wide, standard = SyntheticFaces(SEED, WIDE), SyntheticFaces(SEED)
+    assert (images[0] == wide.image(0)).all() and (images[-1] == standard.image(COUNT - 1)).all()
+    labels = [*(wide.labels(index) for index in range(COUNT - 1)), standard.labels(COUNT - 1)]
     assert (params == np.stack([label.params for label in labels])).all()
     assert json.loads((tmp_path / "faces.json").read_text()) == {"count": COUNT, "seed": SEED, "wide": 0.5}
     other = _run("draw_faces.py", tmp_path, "--count", COUNT, "--seed", SEED + 1, "--workers", 1)

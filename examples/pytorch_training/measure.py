@@ -1,29 +1,33 @@
-"""Measure the built-in network on synthetic faces that are difficult in a known way, and draw where it fails.
+"""Measure a network on faces of `draw_faces.py` that are difficult in a known way, and draw where it fails.
 
-    python examples/difficult_faces.py failures.jpg
+    python draw_faces.py held-out --count 1384 --seed 1001 --wide 0.75
+    python measure.py held-out failures.jpg
 
-Faces are those of the wide distribution. The table has one row per difficulty. The picture has one column per
-difficulty, from the median error at the top to the largest at the bottom: labels green, predictions red.
+The table has one row per difficulty. The picture has one column per difficulty, from the median error at the top to the
+largest at the bottom: labels green, predictions red. PyTorch is not needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from draw_faces import distribution_of
+from face_files import DESCRIPTION, open_files
 
 from synergy import FaceAligner
+from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, euler_deg, vertices
 from synergy.synergy_model.metrics import nme_percent
 from synergy.synergy_model.synthetic.appearance import LONG, SUNGLASSES, Appearance
-from synergy.synergy_model.synthetic.distribution import WIDE
+from synergy.synergy_model.synthetic.distribution import STANDARD, WIDE, Distribution
 from synergy.synergy_model.synthetic.faces import SyntheticFaces
-from synergy.synergy_model.synthetic.morphable_bases import CAMERA_DIM, SHAPE_DIM
+from synergy.synergy_model.synthetic.morphable_bases import CAMERA_DIM, SHAPE_DIM, procedural_morphable
 
-SEED = 1001
 JAW_OPEN = CAMERA_DIM + SHAPE_DIM  # index of the coefficient in the parameters
 JAW, CHIN = slice(0, 17), 8  # iBUG indices
 WIDE_OPEN, LONG_BEARD_MM, CHEEK_HAIR_MM, NARROW_OPENING = 1.2, 8.0, 15.0, 0.75
@@ -36,6 +40,7 @@ LABEL_BGR, PREDICTED_BGR = (0, 220, 0), (30, 30, 255)
 class Face:
     """What decides the difficulties of a face."""
 
+    distribution: Distribution
     yaw: float
     pitch: float
     jaw_open: float
@@ -70,7 +75,8 @@ class Face:
 
 # Appearance is judged on faces that are nearly frontal, so that pose does not add to it.
 CASES: dict[str, Callable[[Face], bool]] = {
-    "all faces": lambda face: True,
+    "standard distribution": lambda face: face.distribution == STANDARD,
+    "wide distribution": lambda face: face.distribution == WIDE,
     "nearly frontal, none of the below": lambda face: not face.steep and face.plain,
     "yaw of 60 to 90 degrees": lambda face: abs(face.yaw) > 60,
     "seen from below, pitch over 20": lambda face: face.pitch > 20 and abs(face.yaw) <= 60,
@@ -82,13 +88,16 @@ CASES: dict[str, Callable[[Face], bool]] = {
 }
 
 
-def describe(faces: SyntheticFaces, count: int) -> list[Face]:
-    """Faces 0 to `count` of `faces`, without their images."""
-    labels = [faces.labels(index) for index in range(count)]
-    return [
-        Face(*map(float, label.euler_deg[:2]), float(label.params[JAW_OPEN]), faces.appearance(index))
-        for index, label in enumerate(labels)
-    ]
+def describe(folder: Path, count: int) -> list[Face]:
+    """What the first `count` faces of `folder` show."""
+    drawn = json.loads((folder / DESCRIPTION).read_text())
+    faces = []
+    for index in range(count):
+        source = SyntheticFaces(drawn["seed"], distribution_of(index, drawn["wide"]))
+        label = source.labels(index)
+        yaw, pitch, _ = map(float, label.euler_deg)
+        faces.append(Face(source.distribution, yaw, pitch, float(label.params[JAW_OPEN]), source.appearance(index)))
+    return faces
 
 
 def report(faces: list[Face], predicted: np.ndarray, truth: np.ndarray, pose_error: np.ndarray) -> str:
@@ -119,7 +128,7 @@ def draw_sheet(faces: list[Face], images: np.ndarray, predicted: np.ndarray, tru
     """One column per difficulty that occurs, one row per percentile of its NME."""
     nme = nme_percent(predicted, truth)
     columns = []
-    for belongs in list(CASES.values())[2:]:
+    for belongs in list(CASES.values())[3:]:
         rows = np.flatnonzero([belongs(face) for face in faces])
         if len(rows):
             ranked = rows[np.argsort(nme[rows])]
@@ -138,19 +147,23 @@ def _tile(image: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.nda
 
 
 def main() -> None:
-    """Draw the faces, run the network, print the table, write the picture."""
+    """Run the network on all complete faces, print the table, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of draw_faces.py")
     parser.add_argument("picture", type=Path, help="file to write, .jpg")
     parser.add_argument("--bundle", type=Path, help="bundle to measure (default: the built-in one)")
-    parser.add_argument("--count", type=int, default=1024, help="number of faces (default: %(default)s)")
     chosen = parser.parse_args()
-    source = SyntheticFaces(SEED, WIDE)
-    drawn, faces = source.batch(range(chosen.count)), describe(source, chosen.count)
+    files = open_files(chosen.folder, "r")
+    count = int(np.argmin(files.ready)) if not files.ready.all() else len(files.ready)
+    images, params = np.array(files.images[:count]), np.array(files.params[:count])
+    bases = procedural_morphable().sparse()
+    truth = vertices(params, bases.u_base, bases.w_shp_base, bases.w_exp_base, SYNERGYNET_FRAME)
     with FaceAligner.load(chosen.bundle) as aligner:
-        found = aligner.predict(drawn.images)
-    pose_error = np.abs(found.euler_deg - drawn.euler_deg).mean(axis=1)
-    print(report(faces, found.landmarks, drawn.landmarks, pose_error))
-    sheet = draw_sheet(faces, drawn.images, found.landmarks, drawn.landmarks)
+        found = aligner.predict(images)
+    pose_error = np.abs(found.euler_deg - euler_deg(params.astype(np.float64), SYNERGYNET_POSE)).mean(axis=1)
+    faces = describe(chosen.folder, count)
+    print(report(faces, found.landmarks, truth, pose_error))
+    sheet = draw_sheet(faces, images, found.landmarks, truth)
     cv2.imwrite(str(chosen.picture), sheet, [cv2.IMWRITE_JPEG_QUALITY, 80])
 
 
