@@ -195,7 +195,6 @@ def _beard_growth() -> np.ndarray:
     x, y, z = _head_axes()
     cover = texture.face_masks()[texture.mask_rows(_head_axes()), texture.BEARD]
     share = cover * np.clip((-52 - y) / 16, 0, 1) * np.clip((z - texture.MASKED_Z) / 30, 0, 1)
-    share = np.where(scene().scalp[: scene().head] > 0, 0.0, share)
     outward = np.stack([x, y + 20, z - 30], axis=1) + np.array([0.0, -30.0, 0.0])
     return np.asarray(share[:, None] * outward / np.linalg.norm(outward, axis=1, keepdims=True))
 
