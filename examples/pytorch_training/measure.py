@@ -32,7 +32,7 @@ JAW_OPEN = CAMERA_DIM + SHAPE_DIM  # index of the coefficient in the parameters
 JAW, CHIN = slice(0, 17), 8  # iBUG indices
 WIDE_OPEN, LONG_BEARD_MM, CHEEK_HAIR_MM, NARROW_OPENING = 1.2, 8.0, 15.0, 0.75
 SHOWN_PERCENTILES = (50, 75, 90, 100)
-TILE = 156  # px
+TILE = 128  # px
 LABEL_BGR, PREDICTED_BGR = (0, 220, 0), (30, 30, 255)
 
 
@@ -164,7 +164,7 @@ def main() -> None:
     faces = describe(chosen.folder, count)
     print(report(faces, found.landmarks, truth, pose_error))
     sheet = draw_sheet(faces, images, found.landmarks, truth)
-    cv2.imwrite(str(chosen.picture), sheet, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    cv2.imwrite(str(chosen.picture), sheet, [cv2.IMWRITE_JPEG_QUALITY, 76])
 
 
 if __name__ == "__main__":

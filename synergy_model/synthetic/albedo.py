@@ -16,7 +16,7 @@ IRIS_RADIUS, PUPIL_RADIUS = 5.9, 2.3  # mm
 IRIS_XY = (31.2, 26.2)  # mm, when looking straight ahead
 SCLERA = np.array([0.50, 0.45, 0.43], dtype=np.float32)
 CAVITY, TOOTH, TONGUE = (0.10, 0.02, 0.018), (0.62, 0.56, 0.46), (0.42, 0.13, 0.12)
-MOUTH_FRONT_Z = 106.0  # mm: where the lips meet
+TONGUE_BELOW, LOWER_TEETH_BELOW = 4.5, 7.6  # mm under the closed mouth's line
 NOISE_ORIGIN = 512.0  # texels: keeps coordinates positive, and whole tiles away from 0
 CHEEK_HAIR_LENGTH = 100.0  # mm by which hair in front of the ears is longer
 SHAVEN_HAIR = 0.25  # opacity of the hair on a shaven head
@@ -192,13 +192,11 @@ def _ear(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, flo
 
 
 def _mouth(canonical: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, float]:
-    """The cavity; on its floor the tongue, and behind the lower lip the lower teeth."""
+    """The cavity; low in it the tongue, below that the lower teeth."""
     colour = np.repeat(np.array(CAVITY, dtype=np.float32)[:, None], canonical.shape[1], axis=1)
-    x, y, z = canonical
-    depth = np.float32(MOUTH_FRONT_Z) - 0.012 * x * x - z  # mm behind the closed lips
-    details, low = appearance.details, y < SLIT_Y - 3
-    tongue = np.flatnonzero(low & (depth > 8))
-    teeth = np.flatnonzero(low & (depth > 3.5) & (depth <= 8))
+    below, details = SLIT_Y - canonical[1], appearance.details
+    tongue = np.flatnonzero(below > TONGUE_BELOW)
+    teeth = np.flatnonzero(below > LOWER_TEETH_BELOW)
     _paint(colour, tongue, np.full(len(tongue), details.tongue), np.array(TONGUE))
     _paint(colour, teeth, np.full(len(teeth), details.lower_teeth), np.array(TOOTH))
     return colour, appearance.gloss

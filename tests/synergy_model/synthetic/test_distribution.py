@@ -9,7 +9,7 @@ import pytest
 
 from synergy.synergy_model.synthetic.appearance import CAP, FULL, LONG, SUNGLASSES, Appearance, Details, GlassesShape
 from synergy.synergy_model.synthetic.distribution import MAX_WIDE_TILT, WIDE
-from synergy.synergy_model.synthetic.faces import SIDE, SyntheticFaces, _heads, _rotation, _to_pixels
+from synergy.synergy_model.synthetic.faces import SIDE, SUPERSAMPLING, SyntheticFaces, _heads, _rotation, _to_pixels
 from synergy.synergy_model.synthetic.shading import draw
 
 FACES = SyntheticFaces(5, WIDE)
@@ -17,10 +17,11 @@ JAW_OPEN = 52  # of the 62 parameters
 
 
 def _picture(params: np.ndarray, appearance: Appearance) -> np.ndarray:
-    """(SIDE * SIDE, 3) linear RGB without background."""
+    """(N, 3) linear RGB of a square picture without background."""
+    side = round(SIDE * SUPERSAMPLING)
     camera = params[:12].reshape(3, 4).astype(np.float64)
-    pixel, colour = draw(next(_heads(params[None])), _rotation(params), _to_pixels(camera), appearance, SIDE)
-    picture = np.zeros((SIDE * SIDE, 3))
+    pixel, colour = draw(next(_heads(params[None])), _rotation(params), _to_pixels(camera), appearance, side)
+    picture = np.zeros((side * side, 3))
     picture[pixel] = colour.T
     return picture
 
