@@ -155,6 +155,8 @@ def main() -> None:
     chosen = parser.parse_args()
     files = open_files(chosen.folder, "r")
     count = int(np.argmin(files.ready)) if not files.ready.all() else len(files.ready)
+    if count == 0:
+        raise SystemExit(f"{chosen.folder} has no complete faces: wait for draw_faces.py")
     images, params = np.array(files.images[:count]), np.array(files.params[:count])
     bases = procedural_morphable().sparse()
     truth = vertices(params, bases.u_base, bases.w_shp_base, bases.w_exp_base, SYNERGYNET_FRAME)

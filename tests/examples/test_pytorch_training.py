@@ -37,6 +37,9 @@ def test_drawn_faces_are_those_of_the_seed_and_a_folder_of_others_is_refused(tmp
     labels = [*(wide.labels(index) for index in range(COUNT - 1)), standard.labels(COUNT - 1)]
     assert (params == np.stack([label.params for label in labels])).all()
     assert json.loads((tmp_path / "faces.json").read_text()) == {"count": COUNT, "seed": SEED, "wide": 0.5}
+    measured = _run("measure.py", tmp_path, tmp_path / "sheet.png")
+    assert measured.returncode == 0, measured.stderr
+    assert "| wide distribution | 8 |" in measured.stdout and (tmp_path / "sheet.png").stat().st_size > 1000
     other = _run("draw_faces.py", tmp_path, "--count", COUNT, "--seed", SEED + 1, "--workers", 1)
     assert other.returncode != 0 and "another folder" in other.stderr
 
