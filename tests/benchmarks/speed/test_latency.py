@@ -293,7 +293,7 @@ def test_wrong_options(wrong: dict, message: str) -> None:
 def test_json_is_the_contract(sessions: FakeSessions, tmp_path: Path) -> None:
     report = bench_bundle(write_bundle(tmp_path / "b"), BenchOptions(threads=(1,), batches=(1,), rounds=1))
     decoded = msgspec.json.decode(msgspec.json.encode(report))
-    assert list(decoded) == ["host", "rows", "failures"]
+    assert list(decoded) == ["host", "rows", "failures", "sha256"]
     assert " ".join(decoded["rows"][0]) == (
         "engine artifact device threads batch median_ms p95_ms fps cold_start_s rss_mb ratio_to_onnxruntime"
     )
