@@ -97,7 +97,10 @@ def main() -> None:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-        return f"{error.name} is not installed: pip install 'synergy-mindir[{EXTRAS[error.name]}]'"
+        from synergy.runtime.engines.mindspore import install_hint
+
+        hint = f"pip install 'synergy-mindir[{EXTRAS[error.name]}]'"
+        return f"{error.name} is not installed: {install_hint() if error.name == 'mindspore' else hint}"
     if type(error) is not FileWriteError and isinstance(error, OSError) and error.strerror:
         path = error.filename2 or error.filename
         return f"{error.strerror}: {path}" if path else error.strerror

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
-from synergy.runtime.crop import check_boxes, check_image, crop_resize, roi_from_box, roi_to_image
+from synergy.runtime.crop import check_image, roi_to_image
+from synergy.runtime.cutting import cut_faces, cut_regions
 from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
+from synergy.runtime.detection.limits import check_limits
 from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Prediction, detections_from_boxes, make_faces
 from synergy.runtime.inference.predictor import CropPredictor
+from synergy.runtime.levelling import turn_back
 from synergy.runtime.manifest import Artifact
 from synergy.runtime.processes.sharing import ProcessBound
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions
+from synergy.runtime.stability import judged
 
 if TYPE_CHECKING:
     from synergy.runtime.detection.detector import Detector
@@ -59,11 +63,13 @@ class FaceAligner(ProcessBound):
         engine: Engine,
         detector: Detector | None = None,
         angles: str = "common",
+        detector_limits: tuple[float | None, int | None] = (None, None),
     ) -> None:
         self.bundle = bundle
         self.artifact = artifact
         self.engine = engine
         self.detector = detector
+        self._detector_limits = detector_limits  # min_score, max_faces of the detector that `detect` makes
         self.predictor = CropPredictor(bundle, engine, angles)
         self.morphable = self.predictor.morphable
         self.pose = self.predictor.pose
@@ -82,6 +88,8 @@ class FaceAligner(ProcessBound):
         options: EngineOptions = DEFAULT_OPTIONS,
         verify: bool | None = None,
         angles: str = "common",
+        min_score: float | None = None,
+        max_faces: int | None = None,
     ) -> FaceAligner:
         """Open the bundle in `folder`; without one, the built-in bundle.
 
@@ -100,6 +108,8 @@ class FaceAligner(ProcessBound):
                 bundle without golden values is refused there. False: never; `unverified` is then True.
             angles: "common" for yaw, pitch and roll with the same signs for every bundle, those of SynergyNet's code;
                 "official" for those of the official code of the network, SynergyNet or 3DDFA_V2.
+            min_score: Drop detected faces with a lower score, 0 to 1; None for the default of the detector.
+            max_faces: Keep only so many detected faces of an image, those with the highest scores; None for all.
 
         Returns:
             An open aligner.
@@ -108,8 +118,9 @@ class FaceAligner(ProcessBound):
             BundleError: The folder is no bundle, or a file in it was changed.
             EngineUnavailableError: The engine or the device is not available; the message says how to install it.
             EngineError: The engine cannot run the model, or its results differ from the golden values.
-            ValueError: The engine, the device, the artifact or `angles` is unknown.
+            ValueError: The engine, the device, the artifact or `angles` is unknown, or a limit is out of range.
         """
+        check_limits(min_score, max_faces, detector)
         bundle = Bundle.open(BUILTIN if folder is None else folder)
         choose_pose_rule(angles, bundle.manifest.pose)  # refuses an unknown name before the engine is opened
         where = Device.parse(device)
@@ -125,7 +136,7 @@ class FaceAligner(ProcessBound):
             load_library(engine)  # while the model is hashed
         opened = open_engine(engine, model(), where, threads, isolated, options)
         try:
-            aligner = cls(bundle, chosen, opened, detector, angles)
+            aligner = cls(bundle, chosen, opened, detector, angles, (min_score, max_faces))
             is_card = where.kind != "cpu"
             if verify or (verify is None and is_card):
                 from synergy.runtime.verification.replay import require_golden_answers  # CPUs are not checked each time
@@ -137,11 +148,12 @@ class FaceAligner(ProcessBound):
             opened.close()
             raise
 
-    def __call__(self, image: np.ndarray | str | Path) -> list[Face]:
+    def __call__(self, image: np.ndarray | str | Path, confidence: bool = False) -> list[Face]:
         """Detect and align all faces of an image.
 
         Args:
             image: Image (H,W,3) uint8, BGR, or the path of an image file.
+            confidence: As for `align`.
 
         Returns:
             The faces, best detection first; an empty list if there are none.
@@ -157,7 +169,7 @@ class FaceAligner(ProcessBound):
             image_bgr = read_image(image)
         else:
             image_bgr = image
-        return self.align_crops([self.cut(image_bgr, self.detect(image_bgr))])[0]
+        return self.align_crops([self.cut(image_bgr, self.detect(image_bgr), confidence)])[0]
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
         """Detect faces with the detector that was given, else with YuNet if it is installed, else OpenCV's cascades.
@@ -175,25 +187,29 @@ class FaceAligner(ProcessBound):
         if self.detector is None:
             from synergy.runtime.detection.detector import make_detector  # known boxes and ready crops need none
 
-            self.detector = make_detector()
+            self.detector = make_detector("auto", None, *self._detector_limits)
         return self.detector.detect(image_bgr)
 
-    def align(self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
+    def align(
+        self, image_bgr: np.ndarray, boxes_xyxy: Sequence[Sequence[float]] | np.ndarray, confidence: bool = False
+    ) -> list[Face]:
         """Align faces whose boxes are known.
 
         Args:
             image_bgr: Image (H,W,3) uint8, BGR.
             boxes_xyxy: Boxes (F,4) x1, y1, x2, y2 in image pixels, tight around the face. A fifth column (score) is
                 ignored.
+            confidence: Compute `Face.confidence`, which takes one more run of the network per face.
 
         Returns:
             One face per box, in the same order.
 
         Raises:
-            ValueError: The image or the boxes have another shape, or a box is empty or not finite.
+            ValueError: The image or the boxes have another shape, or a box is empty, not finite or entirely outside
+                the image.
             EngineError: The engine failed.
         """
-        return self.align_crops([self.cut(image_bgr, detections_from_boxes(boxes_xyxy))])[0]
+        return self.align_crops([self.cut(image_bgr, detections_from_boxes(boxes_xyxy), confidence)])[0]
 
     def align_rois(self, image_bgr: np.ndarray, rois_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Face]:
         """Align faces whose crop regions are known.
@@ -207,17 +223,11 @@ class FaceAligner(ProcessBound):
             One face per region, in the same order.
 
         Raises:
-            ValueError: The image or the regions have another shape, or a region is empty or not finite.
+            ValueError: The image or the regions have another shape, or a region is empty, not finite or entirely
+                outside the image.
             EngineError: The engine failed.
         """
-        check_image(image_bgr)
-        rois = np.array(rois_xyxy, np.float64)
-        if rois.size == 0:
-            return []
-        if rois.ndim != 2:
-            raise ValueError(f"regions must be (F, 4) as x1, y1, x2, y2, not {rois.shape}")
-        rois = check_boxes(rois)
-        return self.align_crops([self._cut(image_bgr, rois, [Detection(roi, 1.0) for roi in rois])])[0]
+        return self.align_crops([cut_regions(image_bgr, rois_xyxy, self.bundle.manifest)])[0]
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
         """Run the network on face crops.
@@ -274,26 +284,17 @@ class FaceAligner(ProcessBound):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def cut(self, image_bgr: np.ndarray, detections: Sequence[Detection]) -> FaceCrops:
-        """Cut detected faces out of an image, for `align_crops`. Raises ValueError for an unfit image or box."""
-        check_image(image_bgr)
-        boxes = np.array([detection.box_xyxy for detection in detections], np.float64).reshape(-1, 4)
-        return self._cut(image_bgr, roi_from_box(boxes, self.bundle.manifest.crop), detections)
+    def cut(self, image_bgr: np.ndarray, detections: Sequence[Detection], confidence: bool = False) -> FaceCrops:
+        """Cut detected faces out of an image, for `align_crops`. Raises ValueError as `align`."""
+        return cut_faces(image_bgr, detections, self.bundle.manifest, confidence)
 
     def align_crops(self, face_crops: Sequence[FaceCrops]) -> list[list[Face]]:
         """The faces of several images, all through the engine together, image by image."""
         crops = [cut.crops_bgr for cut in face_crops if len(cut.crops_bgr)]
         if not crops:
             return [[] for _ in face_crops]
-        prediction = self.predict(np.concatenate(crops))
         rois = np.concatenate([cut.rois_xyxy for cut in face_crops])
         detections = [detection for cut in face_crops for detection in cut.detections]
+        prediction = turn_back(self.predict(np.concatenate(crops)), detections, self.bundle.manifest)
         faces = iter(make_faces(prediction, rois, detections, self.unverified))
-        return [list(itertools.islice(faces, len(cut.detections))) for cut in face_crops]
-
-    def _cut(self, image_bgr: np.ndarray, rois: np.ndarray, detections: Sequence[Detection]) -> FaceCrops:
-        size, interpolation = self.bundle.manifest.preprocessing.size, self.bundle.manifest.crop.interpolation
-        crops = np.empty((len(rois), size, size, 3), np.uint8)
-        for crop, roi in zip(crops, rois, strict=True):
-            crop[:] = crop_resize(image_bgr, roi, size, interpolation)
-        return FaceCrops(crops, rois, tuple(detections))
+        return [judged(list(itertools.islice(faces, len(cut.detections))), cut) for cut in face_crops]

@@ -12,11 +12,12 @@ import numpy as np
 from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
 from synergy.runtime.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
-from synergy.runtime.manifest import Artifact, FileEntry, Manifest, read_manifest
+from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.npz import read_npz
 from synergy.runtime.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
+from synergy.runtime.text import is_url
 
 
 class DenseBasis(msgspec.Struct, frozen=True, eq=False):
@@ -90,6 +91,10 @@ class Bundle:
             BundleError: `folder` is not a directory, or its manifest is missing or invalid.
         """
         folder = Path(folder)
+        if is_url(str(folder)):
+            raise BundleError(f"{folder} is a URL: download the folder of the bundle first")
+        if folder.is_file() and (folder.parent / MANIFEST_NAME).is_file():
+            raise BundleError(f"{folder} is a file of a bundle: give the bundle, which is the folder {folder.parent}")
         if not folder.is_dir():
             raise BundleError(f"no bundle at {folder}: make one with `synergy export CKPT {folder}`")
         return cls(folder, read_manifest(folder))

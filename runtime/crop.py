@@ -86,8 +86,22 @@ def check_boxes(box_xyxy: np.ndarray) -> np.ndarray:
     return boxes
 
 
+def check_inside(boxes_xyxy: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+    """The share (N,) of each box (N,4) that is inside the image. Raises ValueError for one that is entirely outside."""
+    inside = boxes_xyxy.clip(0, np.tile(image_shape[1::-1], 2))
+    shares = (inside[:, 2:] - inside[:, :2]).prod(axis=1) / (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+    if not shares.all():
+        height, width = image_shape[:2]
+        box = boxes_xyxy[shares == 0][0].tolist()
+        raise ValueError(f"box {box} is outside the image of {width}x{height} pixels: boxes are x1, y1, x2, y2 in it")
+    return shares
+
+
 def check_image(image_bgr: np.ndarray) -> None:
     """Raises ValueError unless the image is a non-empty (H,W,3) uint8 array."""
+    if image_bgr is None:
+        cause = "cv2.imread gives None for a file that is missing or that it cannot read"
+        raise ValueError(f"the image must be a (H, W, 3) uint8 array, not None: {cause}")
     if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8 or image_bgr.ndim != 3:
         raise ValueError("the image must be a (H, W, 3) uint8 array in BGR order, as cv2.imread gives")
     if image_bgr.shape[2] != 3 or 0 in image_bgr.shape:
@@ -106,7 +120,7 @@ def crop_resize(
         raise ValueError(f"unknown interpolation {interpolation!r}: use {' or '.join(INTERPOLATIONS)}")
     from synergy.runtime.opencv import cv2  # not at the top: processes that only read the rules do not load OpenCV
 
-    region = _cut(image_bgr, _rounded(roi_xyxy))
+    region = _cut(image_bgr, rounded_roi(roi_xyxy))
     if region is None:
         return np.zeros((size, size, image_bgr.shape[2]), image_bgr.dtype)
     if OPENCV_ROUNDS_DIFFERENTLY and interpolation == "linear":
@@ -129,7 +143,8 @@ def roi_to_image(points: np.ndarray, roi_xyxy: np.ndarray, size: int = CROP_SIZE
     return placed.astype(np.result_type(points.dtype, np.float32))
 
 
-def _rounded(roi_xyxy: np.ndarray) -> tuple[int, int, int, int]:
+def rounded_roi(roi_xyxy: np.ndarray) -> tuple[int, int, int, int]:
+    """The corners of an ROI (4,) as pixels, rounded half to even. Raises ValueError as `crop_resize`."""
     roi = check_boxes(roi_xyxy)
     if roi.shape != (4,):
         raise ValueError(f"one ROI is x1, y1, x2, y2, not an array of shape {roi.shape}")

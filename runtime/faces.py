@@ -19,10 +19,12 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         box_xyxy: (4,) float64 x1, y1, x2, y2 in image pixels.
         score: Confidence of the detector, 0 to 1.
+        roll_deg: How far the head is tilted, positive clockwise; its crop is turned upright. 0 for a crop as it is.
     """
 
     box_xyxy: np.ndarray
     score: float
+    roll_deg: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,15 @@ class Face:
         pose: Head pose in degrees, computed from `rotation`.
         rotation: (3,3) float64; rows are the image's x, y (up) and z axes in the head's frame.
         box_xyxy: Face box (4,) float64 in image pixels, detected or given by the caller.
-        roi_xyxy: The square (4,) float64 in image pixels that was cropped for the network.
+        roi_xyxy: The square (4,) float64 in image pixels that was cropped for the network. It was turned upright about
+            its centre if the detector found the head tilted; the other fields are those of the image as it is.
         score: Confidence of the detector, 0 to 1; 1.0 for boxes given by the caller.
         params: Whitened 3DMM parameters (62,) float32.
         refined_landmarks: As `landmarks`, (68,3), if the bundle's head computes them.
         vertices: Mesh vertices (V,3) float32 in image pixels, if the bundle's head computes them.
+        inside: Share of the box that is inside the image, 0 to 1.
+        confidence: How sure it is that this is a face, 0 to 1, if that was requested: the landmarks stay in place when
+            the crop moves. Unlike `score` it does not come from the detector.
         unverified: Computed on a GPU or NPU whose results were not compared with the bundle's golden values.
     """
 
@@ -112,20 +118,24 @@ class Face:
     refined_landmarks: np.ndarray | None = None
     vertices: np.ndarray | None = None
     unverified: bool = False
+    inside: float = 1.0
+    confidence: float | None = None
 
 
 class FaceCrops(msgspec.Struct, frozen=True, eq=False):
-    """Face crops of one image.
+    """Face crops of one image. If the confidence is requested, the shifted crops of all faces follow: F is 2N then.
 
     Attributes:
         crops_bgr: (F,120,120,3) uint8.
         rois_xyxy: The squares (F,4) float64 in image pixels that were cropped.
         detections: The F detections.
+        inside: Share (N,) of the box of each face that is inside the image.
     """
 
     crops_bgr: np.ndarray
     rois_xyxy: np.ndarray
     detections: tuple[Detection, ...]
+    inside: np.ndarray
 
 
 def detections_from_boxes(boxes_xyxy: Sequence[Sequence[float]] | np.ndarray) -> list[Detection]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def first_line(message: BaseException | str) -> str:
     """The first line of a text or of an exception's message; the exception's type if the message is empty.
@@ -49,3 +51,12 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
     )
+
+
+def is_url(text: str) -> bool:
+    """Whether a name is an address and not a path, also after pathlib has removed one of its slashes.
+
+    >>> is_url("https://example.org/a.jpg"), is_url("s3:/bucket/a.jpg"), is_url("C:/a.jpg"), is_url("camera:0")
+    (True, True, False, False)
+    """
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None

@@ -226,7 +226,7 @@ class TestInfer:
             assert np.abs(np.array(face["landmarks"]) - landmarks.T).max() < 0.5  # the JPEG is decoded anew here
             assert np.abs(np.array([face["pose"][k] for k in ("yaw", "pitch", "roll")]) - pose).max() < 0.2
             assert len(face["params"]) == 62 and len(face["box_xyxy"]) == 4 and face["score"] == 1.0
-        overlay = cv2.imread(str(tmp_path / "emma.png"))
+        overlay = cv2.imread(str(tmp_path / "emma.jpg"))
         assert overlay.shape == (1901, 3913, 3)
 
     def test_detector_finds_the_portrait(self, synergy, bundles, portrait_bgr, tmp_path: Path) -> None:

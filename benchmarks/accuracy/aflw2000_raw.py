@@ -22,6 +22,7 @@ from synergy.runtime.media.image import read_image
 from synergy.runtime.text import first_line
 
 LANDMARKS, POSE = "pt3d_68", "Pose_Para"
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")  # the first is taken where a sample has several
 ROI_FACTOR = np.sqrt(2)  # side of the crop, relative to the longer side of the landmarks' bounding box
 MAX_POSE_DEG = 99.0  # faces with a larger angle are excluded from the pose error (protocol of FSA-Net)
 MAX_POSE_RAD = 2 * np.pi  # the published labels reach 6.13; larger values are in degrees
@@ -69,8 +70,9 @@ def read_raw_samples(folder: Path) -> list[RawSample]:
     """Labels of all samples in the folder, sorted by name. Raises DataError naming a wrong or missing file."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: give the one with image*.jpg and image*.mat")
-    labels, pictures = ({path.stem for path in folder.glob(f"*.{suffix}")} for suffix in ("mat", "jpg"))
-    for stems, suffix in ((pictures - labels, "mat"), (labels - pictures, "jpg")):
+    labels = _by_stem(folder, (".mat",))
+    pictures = _by_stem(folder, PICTURE_SUFFIXES)
+    for stems, suffix in ((pictures.keys() - labels.keys(), "mat"), (labels.keys() - pictures.keys(), "jpg")):
         if stems:
             more = f" (and {len(stems) - 1} more)" if len(stems) > 1 else ""
             raise DataError(
@@ -78,11 +80,20 @@ def read_raw_samples(folder: Path) -> list[RawSample]:
             )
     if not labels:
         raise DataError(f"{folder} has no samples: give the folder with image*.jpg and image*.mat")
-    return [read_raw_sample(folder / f"{stem}.mat") for stem in sorted(labels)]
+    return [read_raw_sample(labels[stem], pictures[stem]) for stem in sorted(labels)]
 
 
-def read_raw_sample(path: Path) -> RawSample:
-    """The labels of one .mat file. Raises DataError if they are incomplete or not finite."""
+def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files with one of the suffixes, in capitals or not, without hidden files such as macOS's `._image.mat`."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    found: dict[str, Path] = {}
+    for path in sorted(files, key=lambda path: suffixes.index(path.suffix.lower())):
+        found.setdefault(path.stem, path)
+    return found
+
+
+def read_raw_sample(path: Path, picture: Path) -> RawSample:
+    """The labels of one .mat file, for this picture. Raises DataError if they are incomplete or not finite."""
     arrays = read_mat(path, (LANDMARKS, POSE))
     landmarks, pose = arrays[LANDMARKS], arrays[POSE].reshape(-1)[:3]
     if landmarks.shape != (3, POINTS) or pose.size != 3:
@@ -98,7 +109,7 @@ def read_raw_sample(path: Path) -> RawSample:
         raise DataError(f"{path}: {LANDMARKS} reach beyond {FARTHEST} pixels")
     pitch, yaw, roll = np.degrees(pose)
     roi = roi_of_landmarks(landmarks)
-    return RawSample(path.with_suffix(".jpg"), landmarks, np.array([yaw, pitch, roll]), roi)
+    return RawSample(picture, landmarks, np.array([yaw, pitch, roll]), roi)
 
 
 def read_mat(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -212,7 +212,7 @@ def _pictures(folder: Path) -> list[PictureJob]:
     paths = [folder / f"{number:02}.jpg" for number in range(PICTURE_COUNT)]
     for path in paths:
         write_image(path, image)
-    return [PictureJob(path, box) for path in paths]
+    return [PictureJob(path, box, confidence=False) for path in paths]  # the libraries compute none
 
 
 def _rows(work: str, cases: Sequence[ThroughputCase], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synergy.runtime.commands.infer_inputs import bundle_and_images
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.options import (
     AffinityOption,
@@ -54,6 +55,13 @@ class AnglesName(str, Enum):
     official = "official"
 
 
+class BoxFormat(str, Enum):
+    """The four numbers of a box."""
+
+    xyxy = "xyxy"
+    xywh = "xywh"
+
+
 class DetectorName(str, Enum):
     """Face detectors."""
 
@@ -94,10 +102,23 @@ def infer(
     boxes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON or text file of face boxes; the detector does not run.")
     ] = None,
+    box_format: Annotated[
+        BoxFormat, typer.Option(help="Numbers of --boxes: xyxy (two corners) or xywh (corner, width, height).")
+    ] = BoxFormat.xyxy,
     detector: Annotated[
         DetectorName, typer.Option(help="Face detector; auto: yunet if it is installed, else haar.")
     ] = DetectorName.auto,
     detector_model: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX model of --detector yunet.")] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, show_default="0.7 of yunet, 0 of haar", help="Drop detected faces with a lower score."
+        ),
+    ] = None,
+    max_faces: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="all", help="Keep only so many faces per image, those with the best scores."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder for images and videos with the faces drawn in."),
@@ -113,6 +134,13 @@ def infer(
     ] = None,
     json_file: JsonOption = None,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write an OBJ file per face (needs --out).")] = False,
+    confidence: Annotated[
+        bool, typer.Option(help="Images: compute how sure it is that each face is one; takes one more crop per face.")
+    ] = True,
+    allow_damaged: Annotated[
+        bool,
+        typer.Option("--allow-damaged", help="Images: use a damaged JPEG as far as it can be decoded, with a warning."),
+    ] = False,
     angles: Annotated[
         AnglesName,
         typer.Option(
@@ -155,10 +183,12 @@ def infer(
     if mesh and out is None:
         raise typer.BadParameter("--mesh needs --out DIR")
     layers = _layers(draw, out)
-    bundle, images = _bundle_and_images(inputs)
+    bundle, images = bundle_and_images(inputs)
     paths, videos = split_inputs(images)
     refuse_inputs([json_file], [*paths, *(video for video in videos if isinstance(video, Path))])
-    known = BoxFile.read(boxes) if boxes else None
+    if boxes and (min_score is not None or max_faces is not None):
+        raise typer.BadParameter("--min-score and --max-faces limit the detector, which does not run with --boxes")
+    known = BoxFile.read(boxes, box_format.value) if boxes else None
     if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
         print_line(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")
     options = engine_options(device_precision, affinity, lite_config)
@@ -166,10 +196,23 @@ def infer(
         raise typer.BadParameter("--verify and --unverified exclude each other")
     check = True if verify else False if unverified else None
     setup = WorkerSetup(
-        bundle, engine.value, device, threads, None, options, detector.value, detector_model, check, angles.value
+        bundle,
+        engine.value,
+        device,
+        threads,
+        None,
+        options,
+        detector.value,
+        detector_model,
+        check,
+        angles.value,
+        min_score,
+        max_faces,
     )
     if not videos:
-        run = PictureRun(setup, InferOptions(known, out, mesh, layers), workers, ray, json_file)
+        run = PictureRun(
+            setup, InferOptions(known, out, mesh, layers, confidence, allow_damaged), workers, ray, json_file
+        )
         raise typer.Exit(run_pictures(run, paths))
     if paths or (json_file and len(videos) > 1):
         raise ValueError("images and videos need separate commands, and so do several videos with --json")
@@ -180,21 +223,6 @@ def infer(
         mark = ", NOT verified" if aligner.unverified else ""
         print_line(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
     raise typer.Exit(code)
-
-
-def _bundle_and_images(inputs: list[str]) -> tuple[Path, list[str]]:
-    """The first argument is a bundle if it is a folder with a manifest, or names a folder that does not exist."""
-    from synergy.runtime.bundle import BUILTIN
-    from synergy.runtime.manifest import MANIFEST_NAME
-
-    first = Path(inputs[0])
-    is_bundle = (first / MANIFEST_NAME).is_file()
-    is_missing_folder = len(inputs) > 1 and not first.exists() and not first.suffix and first.name.isidentifier()
-    if not is_bundle and not is_missing_folder:
-        return BUILTIN, inputs
-    if len(inputs) == 1:
-        raise typer.BadParameter(f"{first} is a bundle: name images, folders, videos or camera:N after it")
-    return first, inputs[1:]
 
 
 def _layers(names: str | None, out: Path | None) -> Layers:

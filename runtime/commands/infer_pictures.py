@@ -76,6 +76,8 @@ def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
                     return _stopped(left, len(jobs), resumable)
         if journal is not None:
             journal.finish()
+    if failed and len(jobs) > 1:
+        print_line(f"{failed} of {len(jobs)} images have no result, see the errors")
     where = ", on Ray" if run.ray else f", {workers} workers" if workers != 1 else ""
     unverified = ", NOT verified" if setup.verify is False and setup.device != "cpu" else ""
     print_line(f"{setup.artifact} on {setup.label}, {setup.device}{where}{unverified}")
@@ -141,7 +143,7 @@ def _key(run: PictureRun, compute_precision: str) -> str:
         version(PACKAGE).encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
-        repr((out and out.absolute(), run.options.mesh, run.options.layers, compute_precision)).encode(),
+        repr((out and out.absolute(), replace(run.options, boxes=None, out=None), compute_precision)).encode(),
         *(file.read_bytes() if file else b"" for file in files),
         b"" if boxes is None else msgspec.json.encode(boxes.entries),
     ]

@@ -6,11 +6,12 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 from synergy.runtime.commands.interrupt import INTERRUPTED
 from synergy.runtime.commands.paths import STDOUT, only_writer, prepare_paths
 from synergy.runtime.commands.streams import print_line
-from synergy.runtime.text import printable
+from synergy.runtime.text import is_url, printable
 
 LOGGER = logging.getLogger("synergy")  # of all modules
 
@@ -88,6 +89,7 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(quiet: bool = False, debug: bool = False, **arguments: Any) -> None:
+        _refuse_urls(arguments)
         prepared = prepare_paths(signature, arguments)
         try:
             json_file = prepared.get("json_file")
@@ -103,6 +105,14 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _refuse_urls(arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError for a path that is an address; only that of a Ray cluster can be one."""
+    values = [value for name, value in arguments.items() if name != "ray"]
+    for value in chain.from_iterable(value if isinstance(value, (list, tuple)) else [value] for value in values):
+        if isinstance(value, (str, Path)) and is_url(str(value)):
+            raise ValueError(f"{value} is a URL: download the file first, and give its path")
 
 
 @contextmanager

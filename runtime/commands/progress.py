@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # rich takes as long to import as everything else that a sing
     from synergy.runtime.inference.records import ImageRecord
 
 Item = TypeVar("Item")
+UNSURE = 0.5  # faces with a lower confidence are marked
 
 
 def print_record(record: ImageRecord) -> None:
@@ -25,9 +26,15 @@ def print_record(record: ImageRecord) -> None:
         named = record.error if record.path in record.error else f"{record.path}: {record.error}"
         print_line(f"error: {named}", error=True)
         return
+    if record.warning:
+        print_line(f"warning: {record.path} {record.warning}", error=True)
     print_line(f"{record.path}: {counted(len(record.faces), 'face')}")
     for face in record.faces:
-        print_line(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}")
+        unsure = face.confidence is not None and face.confidence < UNSURE
+        doubt = f"  probably no face: confidence {face.confidence:.2f}" if unsure else ""
+        print_line(f"  yaw {face.pose.yaw:+6.1f}  pitch {face.pose.pitch:+6.1f}  roll {face.pose.roll:+6.1f}{doubt}")
+        if face.warning:
+            print_line(f"warning: {record.path}: box {face.box_xyxy}: {face.warning}", error=True)
 
 
 def tracked(items: Iterable[Item], title: str, total: int | None) -> Iterator[Item]:

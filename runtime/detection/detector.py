@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from synergy.runtime.detection.limits import check_limits
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
 
@@ -39,17 +40,16 @@ def make_detector(
 
     name: "yunet", "haar", or "auto" for YuNet where its model file is found and the cascades otherwise.
     model: YuNet's ONNX file; None for the one that `runtime.detection.install.find_yunet` finds.
-    min_score: drop faces below this score; None for the detector's own default. max_faces: keep only so many faces,
-    those with the highest scores; None for all.
-    Raises ValueError for another name, a model with haar, or max_faces below 1; MediaError if the model is missing or
+    min_score: drop faces below this score; None for the detector's own default, 0.7 for yunet and 0 for haar.
+    max_faces: keep only so many faces, those with the highest scores; None for all.
+    Raises ValueError for another name, a model with haar, or as `check_limits`; MediaError if the model is missing or
     cannot be loaded.
     """
     if name not in DETECTORS:
         raise ValueError(f"unknown detector {name!r}: use one of {', '.join(DETECTORS)}")
     if name == "haar" and model is not None:
         raise ValueError("the haar detector takes no model: use --detector yunet, or leave --detector-model out")
-    if max_faces is not None and max_faces < 1:
-        raise ValueError(f"max_faces must be 1 or more, not {max_faces}")
+    check_limits(min_score, max_faces)
     from synergy.runtime.detection.install import INSTALL_HINT, find_yunet
 
     if model is None and name != "haar":

@@ -13,6 +13,7 @@ from synergy.runtime.detection.install import INSTALL_HINT
 from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
+from synergy.runtime.levelling import LEVEL_FROM_DEG, roll_of
 from synergy.runtime.opencv import cv2
 from synergy.runtime.processes.sharing import CallGuard, ProcessBound
 
@@ -44,7 +45,10 @@ class YuNetDetector(ProcessBound):
             raise MediaError(f"{path} is not a YuNet model that OpenCV can run: {INSTALL_HINT}") from None
 
     def detect(self, image_bgr: np.ndarray) -> list[Detection]:
-        """As `runtime.detection.detector.Detector.detect`; YuNet's boxes are tight face boxes already."""
+        """As `runtime.detection.detector.Detector.detect`; YuNet's boxes are tight face boxes already.
+
+        `roll_deg` comes from YuNet's five points, for heads that are tilted by 10 degrees or more.
+        """
         check_image(image_bgr)
         small, scale = shrink(image_bgr, LONG_SIDE)
         with self._calls:
@@ -54,5 +58,9 @@ class YuNetDetector(ProcessBound):
             return []
         corners = rows[:, :2].astype(np.float64)
         boxes = np.concatenate([corners, corners + rows[:, 2:4]], axis=1) / scale
-        faces = sort_by_score(Detection(box, float(score)) for box, score in zip(boxes, rows[:, -1], strict=True))
+        rolls = [roll_of(points) for points in rows[:, 4:14].reshape(-1, 5, 2).astype(np.float64)]
+        faces = sort_by_score(
+            Detection(box, float(score), roll if abs(roll) >= LEVEL_FROM_DEG else 0.0)
+            for box, score, roll in zip(boxes, rows[:, -1], rolls, strict=True)
+        )
         return faces[: self.max_faces]

@@ -23,6 +23,7 @@ from synergy.runtime.detection.install import INSTALL_HINT as DETECTOR_INSTALL_H
 from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.diagnostics.probes import OPENCV_RANGE, run_probe
 from synergy.runtime.engines import available, engine_class
+from synergy.runtime.engines.mindspore import install_hint
 from synergy.runtime.engines.onnx import INSTALL_HINTS
 from synergy.runtime.errors import LIBRARY_CURE, EngineUnavailableError, MediaError
 from synergy.runtime.lite.build import COMPILER_HINT, find_compiler
@@ -34,7 +35,6 @@ from synergy.runtime.specs import Device
 from synergy.runtime.text import last_line
 
 OLDEST_PYTHON = (3, 10)
-MINDSPORE_PYTHONS = ((3, 10), (3, 12))  # CPython versions that mindspore 2.10 has wheels for
 LITE_BYTES = 1e9  # disk space to install MindSpore Lite: the wheel and its content
 ONNX_HINT = "pip install 'synergy-mindir[onnx]'"
 # Without these nothing runs; the other checks are optional.
@@ -186,11 +186,10 @@ def check_openvino() -> CheckResult:
 
 def check_mindspore() -> CheckResult:
     """MindSpore is installed and runs a model."""
-    oldest, newest = MINDSPORE_PYTHONS
-    if find_spec("mindspore") is None and not oldest <= sys.version_info[:2] <= newest:
-        detail = f"mindspore has no release for Python {_dotted(sys.version_info[:2])}; bundles run without it"
-        return CheckResult("mindspore", False, detail, f"to export, use Python {_dotted(oldest)} to {_dotted(newest)}")
-    fix = "pip uninstall mindspore, then pip install 'synergy-mindir[export]'"
+    fix = install_hint()
+    if find_spec("mindspore") is None and not fix.startswith("pip"):
+        return CheckResult("mindspore", False, "mindspore is not installed; bundles run without it", fix)
+    fix = f"pip uninstall mindspore, then {fix}"
     return _check_engine("mindspore", "mindspore", "without it nothing can be exported", fix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,18 @@ CURES = {  # what MindSpore 2.10 needs for a GPU or NPU; its package contains th
 }
 
 
+MINDSPORE_PYTHONS = ((3, 10), (3, 12))  # CPython versions that mindspore 2.10 has wheels for
+
+
+def install_hint() -> str:
+    """How to install MindSpore for the Python that runs."""
+    running, (oldest, newest) = sys.version_info[:2], MINDSPORE_PYTHONS
+    if oldest <= running <= newest:
+        return "pip install 'synergy-mindir[export]'"
+    names = [".".join(map(str, version)) for version in (running, oldest, newest)]
+    return "MindSpore has no wheel for Python {}: to export, use Python {} to {}".format(*names)
+
+
 class MindSporeEngine(Engine):
     """`nn.GraphCell` over the loaded MindIR."""
 
@@ -34,7 +47,7 @@ class MindSporeEngine(Engine):
     @classmethod
     def available(cls) -> Availability:
         if find_spec("mindspore") is None:
-            return Availability(False, "mindspore is not installed", "pip install 'synergy-mindir[export]'")
+            return Availability(False, "mindspore is not installed", install_hint())
         return Availability(True, "mindspore is installed")
 
     def __init__(

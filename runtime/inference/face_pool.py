@@ -61,6 +61,8 @@ class FacePool(ProcessBound):
         artifact: str | None = None,
         options: EngineOptions = DEFAULT_OPTIONS,
         angles: str = "common",
+        min_score: float | None = None,
+        max_faces: int | None = None,
     ) -> FacePool:
         """Open the bundle in `folder` in worker processes on this machine.
 
@@ -73,6 +75,8 @@ class FacePool(ProcessBound):
             artifact: As for `FaceAligner.load`.
             options: As for `FaceAligner.load`.
             angles: As for `FaceAligner.load`.
+            min_score: As for `FaceAligner.load`.
+            max_faces: As for `FaceAligner.load`.
 
         Returns:
             An open pool.
@@ -81,7 +85,10 @@ class FacePool(ProcessBound):
             ValueError: `workers` is less than 1 or more than the number of cores, or as for `FaceAligner.load`.
             BundleError, EngineUnavailableError, EngineError: As for `FaceAligner.load`.
         """
-        setup = WorkerSetup(Path(folder), engine, device, threads, artifact, options, angles=angles)
+        limits = min_score, max_faces
+        setup = WorkerSetup(
+            Path(folder), engine, device, threads, artifact, options, "auto", None, None, angles, *limits
+        )
         if workers is not None:
             check_core_count(workers, "workers")
         return cls(setup, LocalWorker, default_workers(threads) if workers is None else workers)

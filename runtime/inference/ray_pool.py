@@ -52,11 +52,21 @@ class FaceActor:
         detector: str = "auto",
         detector_model: str | None = None,
         angles: str = "common",
+        min_score: float | None = None,
+        max_faces: int | None = None,
     ) -> None:
         """The arguments are those of `WorkerSetup`, the errors those of `FaceAligner.load`."""
         model = Path(detector_model) if detector_model else None
         setup = WorkerSetup(
-            Path(bundle), engine, device, threads, detector=detector, detector_model=model, angles=angles
+            Path(bundle),
+            engine,
+            device,
+            threads,
+            detector=detector,
+            detector_model=model,
+            angles=angles,
+            min_score=min_score,
+            max_faces=max_faces,
         )
         self.pool = FacePool(setup, LocalWorker, 1)
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from synergy.runtime.tracking.tracker import TrackedFace
 
 
+MIN_INSIDE = 0.1  # share of the box inside the image; below it the record has a warning
+
+
 class PoseRecord(msgspec.Struct, frozen=True):
     """Head pose in degrees."""
 
@@ -24,8 +27,8 @@ class PoseRecord(msgspec.Struct, frozen=True):
 class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One face in image px.
 
-    landmarks: 68 rows of x, y, z. refined_landmarks: only with a refined head. unverified: as in `Face`, only written
-    where it is true.
+    landmarks: 68 rows of x, y, z. refined_landmarks: only with a refined head. confidence, unverified: as in `Face`;
+    unverified is only written where it is true. warning: only where there is one.
     """
 
     box_xyxy: list[float]
@@ -35,16 +38,22 @@ class FaceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     params: list[float]
     refined_landmarks: list[list[float]] | None = None
     unverified: bool = False
+    confidence: float | None = None
+    warning: str | None = None
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
-    """One picture. With an error there are no faces; width and height are None if it could not be read."""
+    """One picture. With an error there are no faces; width and height are None if it could not be read.
+
+    warning: how a picture is damaged that was accepted, only written where there is one.
+    """
 
     path: str
     width: int | None
     height: int | None
     faces: list[FaceRecord]
     error: str | None = None
+    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class InferReport(msgspec.Struct, frozen=True):
@@ -67,9 +76,9 @@ class FrameRecord(msgspec.Struct, frozen=True):
     faces: list[TrackedFaceRecord]
 
 
-def image_record(path: str, size_wh: tuple[int, int], faces: Sequence[Face]) -> ImageRecord:
+def image_record(path: str, size_wh: tuple[int, int], faces: Sequence[Face], warning: str = "") -> ImageRecord:
     """The record of a picture that was read."""
-    return ImageRecord(path, *size_wh, [face_record(face) for face in faces])
+    return ImageRecord(path, *size_wh, [face_record(face) for face in faces], warning=warning or msgspec.UNSET)
 
 
 def failed_record(path: str, error: str, size_wh: tuple[int, int] | None = None) -> ImageRecord:
@@ -88,6 +97,8 @@ def face_record(face: Face) -> FaceRecord:
         params=face.params.tolist(),
         refined_landmarks=None if face.refined_landmarks is None else face.refined_landmarks.tolist(),
         unverified=face.unverified,
+        confidence=face.confidence,
+        warning=None if face.inside >= MIN_INSIDE else f"only {face.inside:.1%} of the box is inside the image",
     )
 
 

@@ -61,7 +61,9 @@ def infer_video(aligner: FaceAligner, reader: VideoReader, options: VideoOptions
         for frame, faces in _tracked(aligner, reader, options.tracking, stack):
             record = FrameRecord(frame.index, frame.time_s, [tracked_record(face) for face in faces])
             if video:
-                video.write(_draw_ids(draw_overlay(aligner, frame.image_bgr, faces, options.layers), faces))
+                video.write(
+                    _draw_ids(draw_overlay(aligner, frame.image_bgr, faces, options.layers), faces), frame.time_s
+                )
             if lines:
                 lines.write(msgspec.json.encode(record) + b"\n")
             yield record

@@ -33,9 +33,9 @@ def default_workers(threads: int = 1) -> int:
 class WorkerSetup:
     """What a worker opens. Plain data, since it is sent to other processes and machines.
 
-    engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model: as
-    for `runtime.detection.detector.make_detector`. manifest_sha256: hash of the manifest that all workers must find,
-    set by `resolved`.
+    engine, device, threads, artifact, options, verify, angles: as for `FaceAligner.load`; detector, detector_model,
+    min_score, max_faces: as for `runtime.detection.detector.make_detector`. manifest_sha256: hash of the manifest that
+    all workers must find, set by `resolved`.
     """
 
     bundle: Path
@@ -48,6 +48,8 @@ class WorkerSetup:
     detector_model: Path | None = None
     verify: bool | None = None
     angles: str = "common"
+    min_score: float | None = None
+    max_faces: int | None = None
     manifest_sha256: str = ""
 
     @property
@@ -77,7 +79,8 @@ class WorkerSetup:
 
         # the aligner itself makes the "auto" detector, once an image without boxes comes
         is_default = self.detector == "auto" and self.detector_model is None
-        detector = None if is_default else make_detector(self.detector, self.detector_model)
+        limits = self.min_score, self.max_faces
+        detector = None if is_default else make_detector(self.detector, self.detector_model, *limits)
         aligner = FaceAligner.load(
             self.bundle,
             self.engine,
@@ -88,6 +91,8 @@ class WorkerSetup:
             options=self.options,
             verify=self.verify,
             angles=self.angles,
+            min_score=self.min_score if is_default else None,
+            max_faces=self.max_faces if is_default else None,
         )
         if self.manifest_sha256 not in ("", manifest_hash(aligner.bundle.manifest)):
             aligner.close()

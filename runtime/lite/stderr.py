@@ -9,16 +9,15 @@ import os
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+
+from synergy.runtime.processes.stderr import exclusive_stderr, flush_stderr, stderr_to
 
 LOG_LEVEL = "2"  # warnings; at 3 the loader's "libcudnn.so.8: cannot open" is hidden, at 4 everything
 _LEVEL_VARIABLE = "GLOG_v"
 _STDERR = 2
-_LOCK = threading.RLock()  # stderr and the environment are shared by all threads
 _LOG_LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] [A-Z_]+\(\d+[,:][^\[]*\[[^\]]+\](?: [^\]]+\])? ?(?P<text>.*)$")
 _MISSING_LIBRARY = re.compile(r"\S+\.so[.\d]*: cannot open shared object file")
 _NO_DRIVER = "No nvidia GPU driver"  # logged as a warning
@@ -60,7 +59,11 @@ def capture_stderr() -> Iterator[CapturedText]:
     Lines that are not part of MindSpore's log are printed afterwards. If GLOG_v is 0 or 1, everything is printed.
     """
     result = CapturedText()
-    with _LOCK, _log_level() as show_log, _read_in_place(result) if _MODE.in_place else _redirected(result, show_log):
+    with (
+        exclusive_stderr(),
+        _log_level() as show_log,
+        _read_in_place(result) if _MODE.in_place else _redirected(result, show_log),
+    ):
         yield result
 
 
@@ -95,12 +98,12 @@ def non_lite_lines(text: str) -> str:
 
 @contextmanager
 def _read_in_place(result: CapturedText) -> Iterator[None]:
-    _flush()
+    flush_stderr()
     start = os.fstat(_STDERR).st_size
     try:
         yield
     finally:
-        _flush()
+        flush_stderr()
         length = os.fstat(_STDERR).st_size - start
         result.text = os.pread(_STDERR, length, start).decode(errors="replace")  # does not move the file's position
 
@@ -109,37 +112,13 @@ def _read_in_place(result: CapturedText) -> Iterator[None]:
 def _redirected(result: CapturedText, show_log: bool) -> Iterator[None]:
     with tempfile.TemporaryFile() as log:
         try:
-            with _stderr_to(log):
+            with stderr_to(log.fileno()):
                 yield
         finally:
             log.seek(0)
             result.text = log.read().decode(errors="replace")
             if sys.stderr is not None:
                 sys.stderr.write(result.text if show_log else non_lite_lines(result.text))
-
-
-@contextmanager
-def _stderr_to(log: IO[bytes]) -> Iterator[None]:
-    _flush()
-    try:
-        saved = os.dup(_STDERR)
-    except OSError:  # closed, for instance in a daemon
-        saved = None
-    os.dup2(log.fileno(), _STDERR)
-    try:
-        yield
-    finally:
-        _flush()
-        if saved is None:
-            os.close(_STDERR)
-        else:
-            os.dup2(saved, _STDERR)
-            os.close(saved)
-
-
-def _flush() -> None:
-    if sys.stderr is not None:  # None if stderr was closed before Python started
-        sys.stderr.flush()
 
 
 @contextmanager

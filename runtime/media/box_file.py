@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -20,14 +21,18 @@ from synergy.runtime.strict_json import decode
 MAX_BOXES = 4096  # of one image; each takes 43 kB as a crop, and more while it is cut out
 ANY_IMAGE = ""  # the key of a plain list's boxes
 Box = tuple[float, float, float, float]
+Row = Annotated[list[float], msgspec.Meta(min_length=4, max_length=5)]  # the fifth is a score, which is ignored
+# Of a line with five numbers or more. A name can end with a number, but not after the suffix of its file.
+NAME_AND_SCORED_BOX = re.compile(r"(.*?\.\w+)((?:\s+[-+]?[\d.]+(?:[eE][-+]?\d+)?){5,})")
 
 
 class BoxFile:
     """Known face boxes by image.
 
     The file is JSON: `{"emma.jpg": [[x1, y1, x2, y2], ...], ...}`, or a plain list of boxes for a single image, or
-    the report of `synergy infer --json`; or it is text with one `NAME x1 y1 x2 y2` per line. A name is a file name or
-    a path; if several names match an image, the longest is used.
+    the report of `synergy infer --json`, or annotations in COCO's format; or it is text with one `NAME x1 y1 x2 y2` per
+    line. A fifth number, a score, is ignored. A name is a file name or a path; if several names match an image, the
+    longest is used.
     """
 
     def __init__(self, path: Path, entries: dict[str, list[Box]]) -> None:
@@ -37,15 +42,18 @@ class BoxFile:
         self._by_name: defaultdict[str, set[str]] | None = None
 
     @classmethod
-    def read(cls, path: str | Path) -> BoxFile:
-        """Read and check the whole file. Raises MediaError that names the wrong entry or line."""
+    def read(cls, path: str | Path, box_format: str = "xyxy") -> BoxFile:
+        """Read and check the whole file. Raises MediaError that names the wrong entry or line.
+
+        box_format: "xyxy", or "xywh" for boxes x, y, width, height; reports of `infer` and COCO files state theirs.
+        """
         path = Path(path)
         try:
             data = read_bytes(path)
             if file_kind(data[:HEAD_BYTES]) not in (None, TEXT_FILE):
                 raise MediaError(f"{path} {mismatch(data[:HEAD_BYTES], 'a box file')}")
             text = data.decode("utf-8-sig").strip()
-            entries = _json_boxes(text) if text.startswith(("{", "[")) else _text_boxes(text)
+            entries = _json_boxes(text, box_format) if text.startswith(("{", "[")) else _text_boxes(text, box_format)
             for name, boxes in entries.items():
                 _check_entry(name, boxes)
         except MediaError:
@@ -94,9 +102,26 @@ class _InferReport(msgspec.Struct):
     images: list[_InferImage]
 
 
-def _json_boxes(text: str) -> dict[str, list[Box]]:
+class _CocoImage(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class _CocoAnnotation(msgspec.Struct):
+    image_id: int
+    bbox: Row
+
+
+class _CocoFile(msgspec.Struct):
+    images: list[_CocoImage]
+    annotations: list[_CocoAnnotation]
+
+
+def _json_boxes(text: str, box_format: str) -> dict[str, list[Box]]:
     if text.startswith("["):
-        return {ANY_IMAGE: msgspec.json.decode(text, type=list[Box])}
+        return {ANY_IMAGE: [_box(row, box_format) for row in msgspec.json.decode(text, type=list[Row])]}
+    with contextlib.suppress(msgspec.ValidationError):
+        return _coco_boxes(msgspec.json.decode(text, type=_CocoFile))
     with contextlib.suppress(msgspec.ValidationError):
         report = msgspec.json.decode(text, type=_InferReport)
         entries: dict[str, list[Box]] = {}
@@ -109,27 +134,43 @@ def _json_boxes(text: str) -> dict[str, list[Box]]:
     images = content.get("images")
     if isinstance(images, list) and images and all(isinstance(image, dict) for image in images):
         msgspec.convert(images, list[_InferImage])  # raises: it is a report with a wrong value
-    return {name: _convert_entry(name, boxes) for name, boxes in content.items()}
+    return {name: _convert_entry(name, boxes, box_format) for name, boxes in content.items()}
 
 
-def _convert_entry(name: str, boxes: object) -> list[Box]:
+def _coco_boxes(file: _CocoFile) -> dict[str, list[Box]]:
+    names = {image.id: image.file_name for image in file.images}
+    entries: dict[str, list[Box]] = {name: [] for name in names.values()}
+    for annotation in file.annotations:
+        if annotation.image_id not in names:
+            raise ValueError(f"an annotation is for the image {annotation.image_id}, which is not listed")
+        entries[names[annotation.image_id]].append(_box(annotation.bbox, "xywh"))
+    return entries
+
+
+def _box(row: list[float], box_format: str) -> Box:
+    x1, y1, x2, y2 = row[:4]
+    return (x1, y1, x1 + x2, y1 + y2) if box_format == "xywh" else (x1, y1, x2, y2)
+
+
+def _convert_entry(name: str, boxes: object, box_format: str) -> list[Box]:
     try:
-        return msgspec.convert(boxes, list[Box])
+        return [_box(row, box_format) for row in msgspec.convert(boxes, list[Row])]
     except msgspec.ValidationError as error:
         raise ValueError(f"entry {name[:200]}: {error}") from None
 
 
-def _text_boxes(text: str) -> dict[str, list[Box]]:
+def _text_boxes(text: str, box_format: str) -> dict[str, list[Box]]:
     entries: dict[str, list[Box]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        name, *numbers = line.strip().rsplit(maxsplit=4)
+        scored = NAME_AND_SCORED_BOX.fullmatch(line.strip())
+        name, *numbers = [scored[1], *scored[2].split()] if scored else line.strip().rsplit(maxsplit=4)
         try:
-            x1, y1, x2, y2 = (float(text) for text in numbers)
+            row = msgspec.convert([float(text) for text in numbers], Row)
+            entries.setdefault(name, []).append(_box(row, box_format))
         except ValueError:
             raise ValueError(f"line {number} does not have the form NAME x1 y1 x2 y2") from None
-        entries.setdefault(name, []).append((x1, y1, x2, y2))
     return entries
 
 
@@ -139,7 +180,8 @@ def _check_entry(name: str, boxes: list[Box]) -> None:
     try:
         check_boxes(np.array(boxes, np.float64).reshape(-1, 4))
     except ValueError as error:
-        raise ValueError(f"entry {name[:200] or 1}: {error}") from None
+        hint = "boxes x, y, width, height need --box-format xywh"
+        raise ValueError(f"entry {name[:200] or 1}: {error}; {hint}") from None
 
 
 def _matches(name: str, image: Path) -> bool:

@@ -13,25 +13,40 @@ from synergy.runtime.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import write_file
 from synergy.runtime.media.inputs import read_bytes
 from synergy.runtime.opencv import cv2
+from synergy.runtime.processes.stderr import exclusive_stderr, shared_capture
 
 MAX_PIXELS = 1 << 28  # 805 MB decoded; the largest phone cameras have 2e8 pixels
+DAMAGE_CURE = "copy it again, or use --allow-damaged (in Python allow_damaged=True)"
+UNREADABLE = {b"ftyphei": "HEIC", b"ftyphev": "HEIC", b"ftypmif1": "HEIF", b"ftypmsf1": "HEIF", b"ftypcrx": "CR3"}
 BACKGROUND = 255  # white, as viewers show transparent images
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, allow_damaged: bool = False) -> np.ndarray:
     """Read an image file as (H,W,3) uint8 BGR, converted as `decode_image` says.
 
     Raises MediaError if the file is missing, is not an image, is damaged or is too large.
     """
-    return decode_image(read_bytes(Path(path)), path)
+    return decode_image(read_bytes(Path(path)), path, allow_damaged)
 
 
-def decode_image(data: bytes, name: str | Path = "the image") -> np.ndarray:
+def decode_image(data: bytes, name: str | Path = "the image", allow_damaged: bool = False) -> np.ndarray:
     """Decode the bytes of an image file to (H,W,3) uint8 BGR, upright as its EXIF tag says.
 
     Grey is repeated in three channels, 16 bits are reduced to 8, transparent pixels are blended with white, and of an
-    animation the first frame is taken. `name` stands in error messages.
+    animation the first frame is taken. `name` stands in error messages. allow_damaged: take the pixels of a damaged
+    JPEG as far as they could be decoded.
     Raises MediaError if the bytes are not an image, are damaged, or hold too many pixels.
+    """
+    image, damage = decode_with_damage(data, name)
+    if damage and not allow_damaged:
+        raise MediaError(f"{name} {damage}: {DAMAGE_CURE}")
+    return image
+
+
+def decode_with_damage(data: bytes, name: str | Path) -> tuple[np.ndarray, str]:
+    """The image as of `decode_image`, and how a JPEG is damaged ("" if it is not): a text that continues its name.
+
+    Raises MediaError if the bytes give no image, or one with too many pixels.
     """
     try:
         return _decode_upright(data)
@@ -56,17 +71,43 @@ def write_image(path: str | Path, image_bgr: np.ndarray) -> None:
     write_file(path, data.tobytes(), durable=False)  # it can be made again
 
 
-def _decode_upright(data: bytes) -> np.ndarray:
-    """As `decode_image`. Raises ValueError with a text that continues after the file's name."""
+def _decode_upright(data: bytes) -> tuple[np.ndarray, str]:
+    """As `decode_with_damage`. Raises ValueError with a text that continues after the file's name."""
     _check_size(data)
-    image = _decode(data, cv2.IMREAD_COLOR)
+    is_jpeg, damage = data.startswith(JPEG), ""
+    if is_jpeg:
+        image, damage = _decode_jpeg(data)
+    else:
+        image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
+        kind = next((kind for brand, kind in UNREADABLE.items() if brand in data[:16]), "")
+        if kind:
+            raise ValueError(f"is a {kind} file, which OpenCV cannot read: convert it to JPEG or PNG")
         if not data.startswith(tuple(_SIZE_READERS)) and file_kind(data[:HEAD_BYTES]):
             raise ValueError(mismatch(data[:HEAD_BYTES], "an image"))
         raise ValueError("is not an image that OpenCV can read, or is damaged: save it again as JPEG or PNG")
-    if data.startswith(JPEG):
-        return image  # has no transparency
-    return _blend_with_white(image, _decode(data, cv2.IMREAD_UNCHANGED))
+    if is_jpeg:
+        return image, damage  # has no transparency
+    return _blend_with_white(image, _decode(data, cv2.IMREAD_UNCHANGED)), ""
+
+
+def _decode_jpeg(data: bytes) -> tuple[np.ndarray | None, str]:
+    """The image and its damage. libjpeg reports damage only on stderr."""
+    is_whole = data.rfind(END_OF_JPEG, _jpeg_header(data)[1]) >= 0
+    if not is_whole:
+        data += END_OF_JPEG  # decoders fill the missing part with grey
+    with shared_capture(_is_jpeg_damage) as reports:
+        image = _decode(data, cv2.IMREAD_COLOR)
+    if reports:  # maybe of another thread: decode again alone
+        with exclusive_stderr(), shared_capture(_is_jpeg_damage) as reports:
+            image = _decode(data, cv2.IMREAD_COLOR)
+    if not is_whole:
+        return image, "is incomplete"
+    return image, f"is damaged ({reports[0]})" if reports else ""
+
+
+def _is_jpeg_damage(line: str) -> bool:
+    return line.startswith(("Corrupt JPEG data", "Premature end of JPEG", "Inconsistent progression", "Invalid SOS"))
 
 
 def _check_size(data: bytes) -> None:
@@ -118,7 +159,11 @@ def _same_image(turned: np.ndarray, image_bgr: np.ndarray) -> bool:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Size from the frame header."""
+    return _jpeg_header(data)[0]
+
+
+def _jpeg_header(data: bytes) -> tuple[tuple[int, int], int]:
+    """The size in the frame header, and where the first scan, the pixels, begins."""
     size = (0, 0)
     at = 2
     while data[at := data.index(b"\xff", at) + 1] != 0xDA:  # until the start of the scan: the pixels
@@ -129,9 +174,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", data, at + 4)
             size = width, height
         at += 1 + struct.unpack_from(">H", data, at + 1)[0]
-    if data.rfind(b"\xff\xd9", at) < 0:  # no end-of-image marker: decoders fill the missing part with grey
-        raise EOFError
-    return size
+    return size, at
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
@@ -162,7 +205,7 @@ def _gif_size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-JPEG = b"\xff\xd8"
+JPEG, END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 # Formats whose compression ratio has no limit; for the others OpenCV's own limit of 2^30 pixels applies.
 _SIZE_READERS: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
     b"\x89PNG": _png_size,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from synergy.runtime.errors import MediaError
+from synergy.runtime.text import is_url
 
 # Files with these suffixes are read from folders; a file that is named itself may have any suffix.
 IMAGE_SUFFIXES = (
@@ -26,6 +27,23 @@ IMAGE_SUFFIXES = (
     ".tiff",
     ".webp",
 )
+# Pictures that OpenCV cannot read. They are taken from folders too, so that each is reported.
+UNREADABLE_SUFFIXES = (
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".jxl",
+    ".nef",
+    ".orf",
+    ".psd",
+    ".raf",
+    ".rw2",
+    ".tga",
+)
 MAX_BYTES = 1 << 30  # largest input file
 
 
@@ -33,7 +51,8 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[Path]:
     """Files, folders and patterns -> files, in the order given, each once.
 
     A folder stands for the images directly in it, sorted by name; a pattern such as `photos/**/*.jpg` is expanded as by
-    a shell. A file that does not exist is kept, so that reading it reports that file only.
+    a shell. A file that does not exist is kept, so that reading it reports that file only, and so are pictures of a
+    folder with one of `UNREADABLE_SUFFIXES`.
     Raises MediaError if a folder or pattern matches nothing, or `paths` is empty.
     """
     unique: dict[str, Path] = {}
@@ -45,18 +64,20 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[Path]:
     return list(unique.values())
 
 
-def output_paths(inputs: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
+def output_paths(inputs: Sequence[Path], folder: Path, suffix: str | Callable[[Path], str]) -> list[Path]:
     """One output path per input, in order: `folder/STEM` + suffix, with -2, -3 ... where a stem repeats.
 
-    All outputs differ, also on file systems that ignore case, and none is an input.
+    suffix: of all outputs, or a function of the input. The stems of all outputs differ, also on file systems that
+    ignore case, and no output is an input.
     """
     taken = {_real_name(path) for path in inputs}
     outputs = []
     for path in inputs:
-        names = (folder / f"{path.stem}{number}{suffix}" for number in _numbers())
-        output = next(name for name in names if _real_name(name) not in taken)
-        taken.add(_real_name(output))
-        outputs.append(output)
+        end = suffix if isinstance(suffix, str) else suffix(path)
+        names = (folder / f"{path.stem}{number}" for number in _numbers())
+        stem = next(name for name in names if taken.isdisjoint((_real_name(name), _real_name(f"{name}{end}"))))
+        taken.add(_real_name(stem))
+        outputs.append(Path(f"{stem}{end}"))
     return outputs
 
 
@@ -70,7 +91,7 @@ def read_bytes(path: Path) -> bytes:
             raise MediaError(f"{path} is not a regular file of at most {MAX_BYTES >> 20} MB")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise MediaError(f"{path} does not exist") from None
+        raise MediaError(f"{path} {'is a URL: download it first' if is_url(str(path)) else 'does not exist'}") from None
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from None
     if not data:
@@ -86,7 +107,7 @@ def _numbers() -> Iterable[str]:
         number += 1
 
 
-def _real_name(path: Path) -> str:
+def _real_name(path: Path | str) -> str:
     return os.path.realpath(path).casefold()
 
 
@@ -108,7 +129,8 @@ def _expand(text: str) -> list[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     """The images directly in the folder, sorted by name, without hidden files."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    suffixes = (*IMAGE_SUFFIXES, *UNREADABLE_SUFFIXES)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
     shown = [path for path in files if not path.name.startswith(".")]
     if not shown:
         raise MediaError(f"{folder} has no images: name another folder, or a pattern such as {folder}/**/*.jpg")

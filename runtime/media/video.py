@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +15,20 @@ import numpy as np
 
 from synergy.runtime.errors import MediaError
 from synergy.runtime.media.inputs import expand_inputs
+from synergy.runtime.media.mp4_times import set_frame_times
+from synergy.runtime.media.video_file import states_more_bytes
 from synergy.runtime.opencv import cv2
 
-VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")
+VIDEO_SUFFIXES = tuple(
+    f".{name}"
+    for name in "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv".split()  # noqa: SIM905
+)
 CAMERA_PREFIX = "camera:"  # a file with such a name can be given as ./camera:0
 CODEC = "mp4v"  # MPEG-4 part 2: OpenCV writes it on every system; H.264 needs further libraries
 DEFAULT_FPS = 30.0
 MAX_FPS = 240.0  # larger values are not frame rates: WebM files of browsers state 1000, the clock rate
-MIN_COMPLETE = 0.9  # share of the stated number of frames; in some formats that number is an estimate
+MIN_COMPLETE = 0.9  # share of the stated number of frames, or of the stated duration where the rate is variable
+MIN_JITTER = 0.1  # in frames: frame times that differ more from a constant rate are written to the video
 
 # Silence FFmpeg's messages about damaged files: the error message is ours. OpenCV reads this when it loads FFmpeg.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -74,6 +82,7 @@ class VideoReader:
             self.close()
             raise MediaError(f"{source} has no frame that can be read: {_cure(source)}")
         self._frames_read = 0
+        self._end_s = 0.0
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= MAX_FPS else DEFAULT_FPS
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -85,6 +94,7 @@ class VideoReader:
         while self._next_image is not None:
             clock_s = self._clock_s(start_s)
             now_s = clock_s if clock_s > now_s else now_s + 1.0 / self.fps
+            self._end_s = self._position_s() + 1.0 / self.fps
             yield Frame(self._frames_read, now_s, self._next_image)
             self._frames_read += 1
             self._next_image = self._read()
@@ -94,7 +104,12 @@ class VideoReader:
         read, stated = self._frames_read, self.frame_count
         if isinstance(self.source, Camera):
             raise MediaError(f"{self.source} stopped after {read} frames: {_cure(self.source)}")
-        if stated is not None and read < MIN_COMPLETE * stated:
+        cut = states_more_bytes(self.source)
+        if cut:
+            raise MediaError(f"{self.source} is incomplete and ends after {read} frames: copy it again")
+        # Of a variable rate the number of frames is the duration times the highest rate.
+        share = 1.0 if stated is None or cut is False else max(read, self._end_s * self.fps) / stated
+        if share < MIN_COMPLETE:
             raise MediaError(f"{self.source} ends after {read} of {stated} frames: copy it again")
 
     def close(self) -> None:
@@ -114,6 +129,13 @@ class VideoReader:
             return None
         return image if ok else None
 
+    def _position_s(self) -> float:
+        """The time of the frame in the file, whose first frame can be late: the stated duration includes that."""
+        if isinstance(self.source, Camera):
+            return 0.0
+        stamp = self._capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.fps  # in frames; OpenCV 4.11 and later
+        return max(stamp, float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000)
+
     def _clock_s(self, start_s: float) -> float:
         """The time of the frame: when it arrived from a camera, or its timestamp in a file."""
         if isinstance(self.source, Camera):
@@ -122,7 +144,10 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Writes an .mp4 file without sound. Use as a context manager. All frames must have the size of the first."""
+    """Writes an .mp4 file without sound. Use as a context manager. All frames must have the size of the first.
+
+    fps: frame rate where `write` gets no times.
+    """
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
@@ -130,9 +155,12 @@ class VideoWriter:
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
         self._written = 0
+        self._times_s: list[float] = []
 
-    def write(self, image_bgr: np.ndarray) -> None:
+    def write(self, image_bgr: np.ndarray, time_s: float | None = None) -> None:
         """Append a frame (H,W,3) uint8 BGR. Raises MediaError if its size differs or it cannot be written.
+
+        time_s: the frame's time, which must increase; None for one frame after the last. The first is taken as 0.
 
         The format has even sizes only: the last column or row of an odd size is dropped.
         """
@@ -142,6 +170,7 @@ class VideoWriter:
             raise MediaError(f"cannot write {self.path}: the frame size changes within the video: split it there")
         self._writer.write(image_bgr)
         self._written += 1
+        self._times_s.append(self._times_s[-1] + 1 / self.fps if time_s is None and self._times_s else time_s or 0.0)
 
     def close(self) -> None:
         """Finish the file. Raises MediaError if it does not contain all frames."""
@@ -149,6 +178,10 @@ class VideoWriter:
             return
         self._writer.release()
         self._writer = None
+        times_s = [time - self._times_s[0] for time in self._times_s]
+        if any(abs(time - i / self.fps) > MIN_JITTER / self.fps for i, time in enumerate(times_s)):
+            with suppress(OSError, ValueError, KeyError, struct.error):  # an incomplete file is reported below
+                set_frame_times(self.path, times_s, 1 / self.fps)
         found = _quiet_capture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)  # OpenCV does not report a full disk
         if found != self._written:
             raise MediaError(f"the video in {self.path.parent} is incomplete: is the disk full?")

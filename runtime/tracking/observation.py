@@ -13,7 +13,7 @@ import numpy as np
 
 from synergy.runtime.crop import MAX_ROI_SIDE
 from synergy.runtime.faces import Face
-from synergy.runtime.tracking.smoothing import face_size
+from synergy.runtime.stability import CHECK_SCALE, instability
 
 # Side of the region over the longer side of the landmarks' box: how the crops of 300W-LP are cut, which SynergyNet and
 # 3DDFA_V2 learn from (3DDFA_V2's `parse_roi_box_from_landmark`). Applied repeatedly to eight AFLW2000 photos, from
@@ -26,10 +26,8 @@ MIN_ASPECT = 0.4  # shorter over longer side of the landmarks' box; the least of
 MIN_VISIBLE = 0.5  # share of the landmarks inside the image; with fewer, most of the face is extrapolated
 MIN_SIDE = 24.0  # px of the region: then most landmarks are less than a pixel apart. 3DDFA_V2 stops at 45
 
-# The stability check: the crop is moved by CHECK_SHIFT of its side along both axes and enlarged by CHECK_SCALE.
-# Distance of the landmarks from those of the first crop, in face sizes: up to 0.03 on 13 faces in photos, 0.08 on these
-# at 24 px, 0.05 in noise (sigma 30); 0.106 or more on 104 pieces of background; 0.26 (median) on covered faces.
-CHECK_SHIFT, CHECK_SCALE = 0.1, 1.2
+# The stability check, see `runtime.stability`: up to 0.03 on 13 faces in photos, 0.08 on these at 24 px, 0.05 in noise
+# (sigma 30); 0.106 or more on 104 pieces of background; 0.26 (median) on covered faces.
 MAX_INSTABILITY = 0.1
 MAX_SIDE = MAX_ROI_SIDE / CHECK_SCALE  # px of the region: the enlarged crop must not exceed MAX_ROI_SIDE
 
@@ -51,13 +49,13 @@ class TrackObservation:
 
     @classmethod
     def of(cls, face: Face, frame_shape: tuple[int, ...], checked: Face | None = None) -> TrackObservation:
-        """`checked`: the same face from the region that `check_roi` gives, None for no stability check."""
+        """`checked`: the same face from the region of `runtime.stability.check_roi`, None for no stability check."""
         box = box_of(face.landmarks)
         roi = roi_around(box)
         if not _can_be_face(face.landmarks, box, _side(roi), frame_shape):
             return cls(face, box, roi, np.inf, None)
         offset = float(np.abs(roi - face.roi_xyxy).max()) / _side(face.roi_xyxy)
-        return cls(face, box, roi, offset, None if checked is None else _instability(face, checked))
+        return cls(face, box, roi, offset, None if checked is None else instability(face, checked))
 
     @property
     def can_be_face(self) -> bool:
@@ -85,14 +83,6 @@ def roi_around(box_xyxy: np.ndarray) -> np.ndarray:
     return _square((left + right) / 2, (top + bottom) / 2, side)
 
 
-def check_roi(roi_xyxy: np.ndarray) -> np.ndarray:
-    """The shifted and enlarged region (4,) of the stability check."""
-    left, top, right, bottom = roi_xyxy.tolist()
-    side = right - left
-    shift = CHECK_SHIFT * side
-    return _square((left + right) / 2 + shift, (top + bottom) / 2 + shift, CHECK_SCALE * side)
-
-
 def _can_be_face(landmarks: np.ndarray, box_xyxy: np.ndarray, side: float, frame_shape: tuple[int, ...]) -> bool:
     """Whether landmarks (68,3) with that box and region can be those of a face in the image."""
     left, top, right, bottom = box_xyxy.tolist()
@@ -103,11 +93,6 @@ def _can_be_face(landmarks: np.ndarray, box_xyxy: np.ndarray, side: float, frame
         return True
     points = landmarks[:, :2]
     return bool(((points >= 0) & (points < frame_shape[1::-1])).all(axis=1).mean() >= MIN_VISIBLE)
-
-
-def _instability(face: Face, checked: Face) -> float:
-    distance = np.linalg.norm((face.landmarks - checked.landmarks)[:, :2], axis=1).mean()
-    return float(distance) / face_size(face.landmarks)
 
 
 def _square(x: float, y: float, side: float) -> np.ndarray:

@@ -20,7 +20,8 @@ from synergy.runtime.decode import PoseRule, rotation_to_euler_deg, rows_to_rota
 from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
 from synergy.runtime.faces import Detection, Face, Pose
 from synergy.runtime.opencv import cv2
-from synergy.runtime.tracking.observation import TrackObservation, box_of, check_roi
+from synergy.runtime.stability import check_roi, confidence
+from synergy.runtime.tracking.observation import TrackObservation, box_of
 from synergy.runtime.tracking.schedule import DetectionSchedule
 from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
 
@@ -53,7 +54,8 @@ class TrackedFace(Face):
     """A face in a frame, as `Face`, with an id that it keeps from frame to frame. Ids count from 1, none is reused.
 
     landmarks, refined_landmarks, rotation and pose are smoothed if the tracker smooths; params and vertices are the
-    network's. box_xyxy is the box of the landmarks, score that of the newest detection of this face.
+    network's. box_xyxy is the box of the landmarks, score that of the newest detection of this face, confidence that of
+    the newest stability check, every 10 frames.
     """
 
     id: int = field(kw_only=True)
@@ -139,6 +141,9 @@ class FaceTracker:
         A face that moved far is cropped again; after a scene cut it is a different face, so its track is lost.
         """
         check = cut or self._frame % CHECK_INTERVAL == 0
+        size_wh = np.array(frame_bgr.shape[1::-1])  # frames of a stream can change their size
+        lost = [track for track in self._tracks if not (track.roi_xyxy[:2] < size_wh).all()]
+        self._tracks = [track for track in self._tracks if track not in lost]
         observed = self._observe(frame_bgr, [track.roi_xyxy for track in self._tracks], check)
         max_offset = RECROP_OFFSET if cut else np.inf
         far = [i for i, each in enumerate(observed) if each.can_be_face and RECROP_OFFSET < each.offset <= max_offset]
@@ -146,7 +151,6 @@ class FaceTracker:
         for i, observation in zip(far, again, strict=True):
             observed[i] = observation
         kept: list[_Track] = []
-        lost: list[_Track] = []
         # Sorted by offset: of two tracks on one face, the one that moved less is kept.
         for track, each in sorted(zip(self._tracks, observed, strict=True), key=lambda pair: pair[1].offset):
             duplicate = any(iou(each.box_xyxy, other.box_xyxy) > DUPLICATE_IOU for other in kept)
@@ -177,22 +181,24 @@ class FaceTracker:
         self._tracks = kept
 
     def _start_tracks(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
+        max_faces = getattr(self.aligner.detector, "max_faces", None) or math.inf
         for score, observation in self._observe_detections(frame_bgr, detections):
-            if any(iou(observation.box_xyxy, track.box_xyxy) > MATCH_IOU for track in self._tracks):
-                continue  # tracked already: the detector's box was off
+            is_tracked = any(iou(observation.box_xyxy, track.box_xyxy) > MATCH_IOU for track in self._tracks)
+            if is_tracked or len(self._tracks) >= max_faces:
+                continue  # tracked already, if the detector's box was off; or a face too many
             known = match_boxes([observation.box_xyxy], [track.box_xyxy for track in self._lost])
             if known:
                 face_id = self._lost.pop(known[0]).id
             else:
                 face_id = self._last_id = self._last_id + 1
             smoother = _Smoother(self.options.smoothing) if self.options.smoothing else None
-            self._tracks.append(_Track(face_id, observation, score, observation.is_stable, self._time_s, smoother))
+            stable, instability = observation.is_stable, observation.instability
+            self._tracks.append(_Track(face_id, observation, score, stable, self._time_s, smoother, instability))
 
     def _observe_detections(
         self, frame_bgr: np.ndarray, detections: Sequence[Detection]
     ) -> list[tuple[float, TrackObservation]]:
-        """Scores and observations. Each face is cropped twice: a detector's box is often less exact than the box of
-        the landmarks found in it."""
+        """Scores and observations. Each face is cropped twice: the landmarks' box is more exact than a detector's."""
         if not detections:
             return []
         faces = self.aligner.align(frame_bgr, np.stack([detection.box_xyxy for detection in detections]))
@@ -221,6 +227,7 @@ class _Track:
     is_confirmed: bool
     seen_s: float
     smoother: _Smoother | None
+    instability: float | None = None  # of the newest stability check
 
     @property
     def face(self) -> Face:
@@ -248,10 +255,12 @@ class _Track:
     def move(self, observation: TrackObservation, time_s: float) -> None:
         self.observation, self.seen_s = observation, time_s
         self.is_confirmed = self.is_confirmed or observation.is_stable
+        self.instability = self.instability if observation.instability is None else observation.instability
 
     def to_face(self, time_s: float, rule: PoseRule) -> TrackedFace:
         changes = {"box_xyxy": self.box_xyxy} if self.smoother is None else self.smoother(self.face, time_s, rule)
-        return TrackedFace(**{**vars(self.face), **changes, "score": self.score}, id=self.id)
+        sure = None if self.instability is None else confidence(self.instability)
+        return TrackedFace(**{**vars(self.face), **changes, "score": self.score, "confidence": sure}, id=self.id)
 
 
 class _Smoother:

@@ -147,7 +147,7 @@ def _read(path: Path) -> dict[str, Parameter]:
     if not path.is_file():
         if path.exists() and not path.is_dir():
             raise CheckpointError(f"{path} is not a regular file: give a checkpoint")
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}" + (": that is a folder" if path.is_dir() else ""))
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
     if file_kind(head) not in (None, CHECKPOINT):

@@ -13,6 +13,9 @@ import pytest
 from synergy.benchmarks.parity.verify import VerifyOptions, verify_bundle
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import BUILTIN, Bundle
+from synergy.runtime.detection import detector
+from synergy.runtime.faces import Detection
+from synergy.runtime.inference.worker import WorkerSetup
 from synergy.runtime.media.image import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +38,39 @@ def test_it_was_exported_from_the_checkpoint_in_the_tree() -> None:
 def test_it_agrees_with_its_golden_values() -> None:
     report = verify_bundle(BUILTIN, VerifyOptions(("onnx",), threads=1))
     assert report.passed and {row.artifact for row in report.accuracy} == {"model.onnx"}
+
+
+def test_limits_of_the_default_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python, and as worker processes open it."""
+    made: list[tuple[object, ...]] = []
+
+    def make_detector(*arguments: object) -> Fixed:
+        made.append(arguments)
+        return Fixed()
+
+    monkeypatch.setattr(detector, "make_detector", make_detector)
+    image = np.zeros((50, 50, 3), np.uint8)
+    model = Path("yunet.onnx")
+    with FaceAligner.load(engine="onnx", min_score=0.9, max_faces=2) as aligner:
+        aligner(image)
+    with WorkerSetup(BUILTIN, "onnx", min_score=0.9, max_faces=2).open() as aligner:
+        aligner(image)
+    with WorkerSetup(BUILTIN, "onnx", detector="yunet", detector_model=model, min_score=0.9, max_faces=2).open():
+        pass
+    assert made == [("auto", None, 0.9, 2)] * 2 + [("yunet", model, 0.9, 2)]
+    for wrong in (
+        {"min_score": 1.1},
+        {"min_score": float("nan")},
+        {"max_faces": 0},
+        {"detector": Fixed(), "max_faces": 1},
+    ):
+        with pytest.raises(ValueError, match=r"min_score|max_faces"):
+            FaceAligner.load(engine="onnx", **wrong)
+
+
+class Fixed:
+    def detect(self, image_bgr: np.ndarray) -> list[Detection]:
+        return []
 
 
 def test_three_lines_of_python(portrait_bgr: np.ndarray, tmp_path: Path) -> None:

@@ -156,6 +156,20 @@ def test_clipped_boxes_keep_their_mapping(save_sample: SaveSample) -> None:
     np.testing.assert_array_equal(read_raw_samples(folder)[0].roi_xyxy[0], left)
 
 
+def test_names_of_the_files(save_sample: SaveSample) -> None:
+    """Suffixes in capitals, PNG pictures, and the hidden files that macOS writes beside each file."""
+    for name in ("image1", "image2", "image3"):
+        folder = save_sample(name)
+    (folder / "image1.jpg").rename(folder / "image1.JPG")
+    (folder / "image1.mat").rename(folder / "image1.MAT")
+    (folder / "image2.jpg").rename(folder / "image2.png")
+    for name in ("._image1.MAT", "._image1.JPG", ".image9.mat"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    samples = read_raw_samples(folder)
+    assert [sample.picture.name for sample in samples] == ["image1.JPG", "image2.png", "image3.jpg"]
+    assert [sample.image_bgr().shape for sample in samples] == [samples[2].image_bgr().shape] * 3
+
+
 BAD_LABELS = {
     "no landmarks": ({"pt3d_68": None}, "image2.mat has no array pt3d_68"),
     "no pose": ({"Pose_Para": None}, "image2.mat has no array Pose_Para"),

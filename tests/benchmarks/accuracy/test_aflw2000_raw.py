@@ -133,4 +133,4 @@ def test_a_missing_file(made: Path) -> None:
 def test_labels_in_degrees_are_refused(made: Path) -> None:
     save(made, **{LANDMARKS: np.random.default_rng(0).uniform(0, 99, (3, 68)), POSE: [[12.0, 30.0, -5.0]]})
     with pytest.raises(DataError, match=r"Pose_Para has 30, beyond 2 pi, so it is in degrees"):
-        read_raw_sample(made)
+        read_raw_sample(made, made.with_suffix(".jpg"))

@@ -16,6 +16,7 @@ import cv2
 import msgspec
 import pytest
 
+from synergy import cli
 from synergy.runtime.detection.install import MODEL_NAME, install_yunet
 from synergy.runtime.diagnostics import doctor, probes
 from synergy.runtime.diagnostics.doctor import (
@@ -35,6 +36,7 @@ from synergy.runtime.diagnostics.doctor import (
     judge_accelerator,
     judge_engines,
 )
+from synergy.runtime.engines import mindspore as mindspore_engine
 from synergy.runtime.errors import MediaError
 from synergy.runtime.lite import locate
 from synergy.runtime.lite.build import COMPILER_HINT
@@ -346,10 +348,12 @@ def test_missing_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_python_version_without_a_mindspore_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mindspore", None)
-    monkeypatch.setattr(doctor, "MINDSPORE_PYTHONS", ((3, 7), (3, 8)))
+    monkeypatch.setattr(mindspore_engine, "MINDSPORE_PYTHONS", ((3, 7), (3, 8)))
     check = check_mindspore()
-    assert not check.ok and "mindspore has no release for Python 3." in check.detail
-    assert check.fix == "to export, use Python 3.7 to 3.8"
+    assert not check.ok and check.fix.startswith("MindSpore has no wheel for Python 3.")
+    assert check.fix.endswith(": to export, use Python 3.7 to 3.8")
+    error = ModuleNotFoundError("No module named 'mindspore'", name="mindspore")
+    assert cli._one_line(error) == f"mindspore is not installed: {check.fix}"
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,12 @@ class TestBoxFile:
             ("", "is empty"),
             ('{"a.jpg": [[1, 2, 3, 4]]', "truncated"),
             ("[" * 100_000, "is not a box file"),
-            ({"a.jpg": [ONE], "b.jpg": [ONE, [1, 2, 3]]}, r"entry b\.jpg: .*length 4.*\$\[1\]"),
+            ({"a.jpg": [ONE], "b.jpg": [ONE, [1, 2, 3]]}, r"entry b\.jpg: .*length >= 4.*\$\[1\]"),
             ({"a.jpg": [[1, 2, 3, "4"]]}, r"entry a\.jpg: Expected `float`, got `str` - at `\$\[0\]\[3\]`"),
             ({"a.jpg": ONE}, r"entry a\.jpg: Expected `array`"),
             ({"a.jpg": None}, r"entry a\.jpg"),
             ({"a.jpg": [[3, 2, 1, 4]]}, r"entry a\.jpg: box \[3\.0, 2\.0, 1\.0, 4\.0\] is not finite with x1 < x2"),
-            ([ONE, [1, 2, 3]], r"length 4.*\$\[1\]"),
+            ([ONE, [1, 2, 3]], r"length >= 4.*\$\[1\]"),
             ([ONE, [1, 9, 3, 4]], r"box \[1\.0, 9\.0"),
             ({"images": [{"path": "a.jpg"}]}, r"`faces` - at `\$\[0\]`"),
             ({"images": [{"path": "a.jpg", "faces": [{"box_xyxy": [1]}]}]}, r"\$\[0\]\.faces\[0\]\.box_xyxy"),
@@ -96,3 +96,46 @@ class TestBoxFile:
             BoxFile.read(tmp_path / "b")
         with pytest.raises(MediaError, match="does not exist"):
             BoxFile.read(tmp_path / "none")
+
+
+BOX = [10.0, 20.0, 110.0, 140.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "box_format"),
+    [
+        ("my face.jpg 10 20 110 140", "xyxy"),
+        ("my face.jpg 10 20 110 140 0.93", "xyxy"),
+        ("my face.jpg\t10\t20\t100\t120\t1e-3", "xywh"),
+        ('{"my face.jpg": [[10, 20, 110, 140, 0.93]]}', "xyxy"),
+        ('{"my face.jpg": [[10, 20, 100, 120]]}', "xywh"),
+        ("[[10, 20, 100, 120, 1]]", "xywh"),
+        ('{"images": [{"path": "my face.jpg", "faces": [{"box_xyxy": [10, 20, 110, 140]}]}]}', "xywh"),
+        (
+            '{"info": {}, "images": [{"id": 7, "file_name": "my face.jpg"}, {"id": 8, "file_name": "b.jpg"}], '
+            '"annotations": [{"id": 1, "image_id": 7, "bbox": [10, 20, 100, 120], "category_id": 1}]}',
+            "xyxy",
+        ),
+    ],
+)
+def test_scores_and_box_formats(tmp_path: Path, text: str, box_format: str) -> None:
+    (tmp_path / "boxes").write_text(text)
+    file = BoxFile.read(tmp_path / "boxes", box_format)
+    assert file.boxes_for(Path("my face.jpg")).tolist() == [BOX]
+    if "annotations" in text:
+        assert file.boxes_for(Path("b.jpg")).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a.jpg 50 60 20 30", "entry a.jpg: box .* is not finite .*; boxes x, y, width, height need --box-format xywh"),
+        ("a.jpg 1 2 3 4 5 6", "line 1 does not have the form"),
+        ("[[1, 2, 3, 4, 5, 6]]", "length"),
+        ('{"images": [], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}', "image 1, which is not listed"),
+    ],
+)
+def test_wrong_numbers(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "boxes").write_text(text)
+    with pytest.raises(MediaError, match=reason):
+        BoxFile.read(tmp_path / "boxes")

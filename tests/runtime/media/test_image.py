@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,10 @@ import pytest
 from synergy.runtime.errors import MediaError
 from synergy.runtime.media import image as image_module
 from synergy.runtime.media import inputs
-from synergy.runtime.media.image import decode_image, read_image, write_image
+from synergy.runtime.media.image import decode_image, decode_with_damage, read_image, write_image
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+PLAIN = cv2.resize(COLOUR, (96, 64), interpolation=cv2.INTER_NEAREST)
 SMOOTH = cv2.resize(COLOUR, (90, 60))
 TURN = {1: lambda a: a, 3: lambda a: np.rot90(a, 2), 6: lambda a: np.rot90(a, -1), 8: np.rot90, 2: np.fliplr}
 
@@ -25,6 +27,13 @@ def encode(suffix: str, image: np.ndarray) -> bytes:
     ok, data = cv2.imencode(suffix, image)
     assert ok
     return data.tobytes()
+
+
+def damaged_jpeg() -> bytes:
+    """With bytes missing in the middle of the pixels."""
+    data = encode(".jpg", PLAIN)
+    middle = (data.rindex(b"\xff\xda") + len(data)) // 2
+    return data[:middle] + data[-20:]
 
 
 def exif(orientation: int) -> bytes:
@@ -122,6 +131,7 @@ class TestReadImage:
         [
             (b"", "is empty"),
             (b"Dear all,\nthis is a letter.", "is not an image"),
+            (b"\0\0\0\x24ftypheic" + bytes(40), "is a HEIC file, which OpenCV cannot read: convert it to JPEG or PNG"),
             (b"\xff\xd8", "is incomplete"),
             (b"\x89PNG\r\n", "is incomplete"),
             (b"GIF89a", "is incomplete"),
@@ -144,6 +154,25 @@ class TestReadImage:
             read_image(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+    def test_a_damaged_jpeg(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "a.jpg"
+        path.write_bytes(damaged_jpeg())
+        with pytest.raises(
+            MediaError, match=r"a\.jpg is damaged \(Corrupt JPEG data: .*\): copy it again, or use --allow-dam"
+        ):
+            read_image(path)
+        assert read_image(path, allow_damaged=True).shape == (64, 96, 3)
+        path.write_bytes(encode(".jpg", PLAIN)[:-40])
+        assert read_image(path, allow_damaged=True).shape == (64, 96, 3)
+        assert capfd.readouterr().err == ""  # libjpeg's messages name no file
+
+    def test_damage_is_that_of_the_right_file_in_threads(self, capfd: pytest.CaptureFixture[str]) -> None:
+        whole, damaged = encode(".jpg", cv2.resize(PLAIN, (600, 400))), damaged_jpeg()
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: decode_with_damage(damaged if i % 5 == 0 else whole, "")[1], range(60)))
+        assert [bool(damage) for damage in found] == [i % 5 == 0 for i in range(60)]
+        assert capfd.readouterr().err == ""
 
     @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".gif"])
     def test_the_header_gives_the_size_before_decoding(self, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from synergy.runtime.errors import MediaError
+from synergy.runtime.inference.pictures import overlay_suffix
 from synergy.runtime.media.image import read_image
 from synergy.runtime.media.inputs import expand_inputs, output_paths
+
+PHONE = ("phone/a.HEIC", "phone/b.png", "phone/c.dng", "phone/d.pdf")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.jpg", "deep/c.jpeg", "deep/er/d.jpg"):
+    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.jpg", "deep/c.jpeg", "deep/er/d.jpg", *PHONE):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     return tmp_path
@@ -23,6 +26,7 @@ class TestExpandInputs:
     @pytest.mark.parametrize(
         ("asked", "found"),
         [
+            (["phone"], ["phone/a.HEIC", "phone/b.png", "phone/c.dng"]),
             ([""], ["a.jpg", "b.PNG"]),
             (["deep"], ["deep/c.jpeg"]),
             (["*.jpg"], ["a.jpg"]),
@@ -76,3 +80,9 @@ class TestOutputPaths:
     def test_table(self, tmp_path: Path, inputs: list[str], names: list[str]) -> None:
         outputs = output_paths([tmp_path / name for name in inputs], tmp_path / "out", ".png")
         assert outputs == [tmp_path / "out" / name for name in names]
+
+    def test_a_suffix_per_input(self, tmp_path: Path) -> None:
+        """A face's mesh is named after the stem of the overlay, so stems differ."""
+        inputs = [tmp_path / name for name in ("x/a.JPG", "x/a.png", "x/b.jpeg", "out/c.jpg", "x/c.png")]
+        outputs = output_paths(inputs, tmp_path / "out", overlay_suffix)
+        assert [path.name for path in outputs] == ["a.jpg", "a-2.png", "b.jpg", "c-2.jpg", "c.png"]

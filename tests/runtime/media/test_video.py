@@ -20,6 +20,7 @@ from synergy.runtime.inference import videos as video_faces
 from synergy.runtime.inference.records import FrameRecord
 from synergy.runtime.inference.videos import VideoOptions, infer_video, video_outputs
 from synergy.runtime.media import video as module
+from synergy.runtime.media.mp4_times import set_frame_times
 from synergy.runtime.media.video import Camera, VideoReader, VideoWriter, split_inputs
 from synergy.runtime.tracking.tracker import TrackedFace, TrackOptions
 
@@ -149,6 +150,46 @@ def test_a_truncated_file_gives_its_frames_and_an_error(tmp_path: Path, codec: s
         assert 10 < read < 36
         with pytest.raises(MediaError, match=f"clip.avi ends after {read} of 40 frames: copy it again"):
             reader.check_end()
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "mp4v"), (".flv", "FLV1"), (".ts", "mpg2")])
+def test_an_estimated_number_of_frames_is_no_error(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Where sound is longer than the pictures, times start late, or the frame rate is variable."""
+    path = write_clip(tmp_path / f"clip{suffix}", frames=40, codec=codec, noise=20)
+    assert split_inputs([str(path)]) == ([], [path])
+    with VideoReader(path) as reader:
+        reader.frame_count = 120
+        assert len(list(reader.frames())) == 40
+        reader.check_end()
+    if suffix != ".ts":  # its duration is that of the rest
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with VideoReader(path) as reader:
+            read = len(list(reader.frames()))
+            with pytest.raises(MediaError, match=rf"is incomplete and ends after {read} frames: copy it again"):
+                reader.check_end()
+
+
+def test_frames_with_a_variable_rate_keep_their_times(tmp_path: Path) -> None:
+    path, times = tmp_path / "clip.mp4", [0.0, 0.1, 0.15, 0.9, 1.0, 3.5]
+    with VideoWriter(path, 10.0) as writer:
+        for number, time_s in enumerate(times):
+            writer.write(picture(number), time_s + 5)
+    with VideoReader(path) as reader:
+        frames = list(reader.frames())
+        reader.frame_count = 36  # as an estimate from the duration and the highest rate
+        reader.fps = 10.0
+        reader.check_end()
+    np.testing.assert_allclose([frame.time_s for frame in frames], times, atol=1e-3)
+    assert [int(frame.image_bgr.mean()) // 4 - 10 for frame in frames] == pytest.approx(range(6), abs=1)
+
+
+def test_times_of_another_file_are_not_changed(clip: Path, tmp_path: Path) -> None:
+    data = clip.read_bytes()
+    for wrong in (b"", b"no video at all", data[: len(data) // 2], bytes(8) + data):
+        (tmp_path / "a.mp4").write_bytes(wrong)
+        with pytest.raises(ValueError, match="the video file has"):
+            set_frame_times(tmp_path / "a.mp4", [0.0, 1.0], 1.0)
+        assert (tmp_path / "a.mp4").read_bytes() == wrong
 
 
 def no_file(path: Path) -> None:

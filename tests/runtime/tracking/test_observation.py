@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from synergy.runtime.faces import Face, Pose
-from synergy.runtime.tracking.observation import MAX_INSTABILITY, TrackObservation, box_of, check_roi, roi_around
+from synergy.runtime.stability import check_roi
+from synergy.runtime.tracking.observation import MAX_INSTABILITY, TrackObservation, box_of, roi_around
 
 FRAME = (480, 640, 3)
 

@@ -73,6 +73,12 @@ class World:
     runs: list[int] = field(default_factory=list)  # crops of every engine run of the newest frame
     boxes: list[np.ndarray] | None = None
     score: float = 0.5
+    max_faces: int | None = None
+
+    @property
+    def detector(self) -> World:
+        return self
+
     pose: object = field(default_factory=lambda: SimpleNamespace(rule=SYNERGYNET_POSE))
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
@@ -335,6 +341,22 @@ def test_an_inexact_or_duplicate_box_starts_no_second_track() -> None:
     run(tracker, world, 3)
     world.boxes = [np.array([x, 130.0, x + 80, 250]) for x in (160.0, 165.0, 220.0)]
     assert run(tracker, world, 10) == [[1]] * 10 and len(world.detections) == 3
+
+
+def test_a_smaller_frame_loses_the_faces_outside() -> None:
+    world = World([Person(200, 200), Person(450, 200)])
+    tracker = tracker_of(world)
+    run(tracker, world, 3)
+    assert [face.id for face in step(tracker, world, np.ascontiguousarray(GREY[:, :300]))] == [1]
+
+
+def test_no_more_faces_are_tracked_than_the_detector_may_find() -> None:
+    world = World([Person(200, 200), Person(450, 200)], max_faces=1)
+    tracker = tracker_of(world, TrackOptions(redetect=5, smoothing=None))
+    world.hidden_from_detector = [world.people[1]]
+    assert run(tracker, world, 3) == [[1]] * 3
+    world.hidden_from_detector = [world.people[0]]  # now the other one has the higher score
+    assert run(tracker, world, 20) == [[1]] * 20 and len(world.detections) > 1
 
 
 def test_the_detector_decides_if_the_network_is_unstable_on_faces() -> None:
