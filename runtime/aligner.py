@@ -13,18 +13,18 @@ import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle, DenseBasis
 from synergy.runtime.crop import check_image, roi_to_image
-from synergy.runtime.cutting import cut_faces, cut_regions
+from synergy.runtime.cropping.cutting import cut_faces, cut_regions
+from synergy.runtime.cropping.levelling import turn_back
+from synergy.runtime.cropping.stability import judged
 from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
 from synergy.runtime.detection.limits import check_limits
 from synergy.runtime.engines import Engine, load_library, open_engine
 from synergy.runtime.errors import BundleError, EngineError
 from synergy.runtime.faces import Detection, Face, FaceCrops, Prediction, detections_from_boxes, make_faces
 from synergy.runtime.inference.predictor import CropPredictor
-from synergy.runtime.levelling import turn_back
 from synergy.runtime.manifest import Artifact
 from synergy.runtime.processes.sharing import ProcessBound
 from synergy.runtime.specs import DEFAULT_OPTIONS, Device, EngineOptions
-from synergy.runtime.stability import judged
 
 if TYPE_CHECKING:
     from synergy.runtime.detection.detector import Detector

@@ -11,10 +11,10 @@ import numpy as np
 
 from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
-from synergy.runtime.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
+from synergy.runtime.formats.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
+from synergy.runtime.formats.npz import read_npz
+from synergy.runtime.formats.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
 from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry, Manifest, read_manifest
-from synergy.runtime.npz import read_npz
-from synergy.runtime.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
 from synergy.runtime.text import is_url

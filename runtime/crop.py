@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from synergy.runtime.resize import OPENCV_ROUNDS_DIFFERENTLY, resize_linear
+from synergy.runtime.cropping.resize import OPENCV_ROUNDS_DIFFERENTLY, resize_linear
 
 CROP_SIZE = 120  # pixels; the input size of all supported networks
 PIXEL_MEAN = 127.5  # the graph normalises crops itself: (pixel - 127.5) / 128, channels in BGR order

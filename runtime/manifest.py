@@ -15,9 +15,9 @@ import msgspec
 from synergy.runtime.crop import CROP_SIZE, PIXEL_MEAN, PIXEL_SCALE, CropRule
 from synergy.runtime.decode import LandmarkFrame, PoseRule
 from synergy.runtime.errors import BundleError
-from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
+from synergy.runtime.formats.strict_json import decode
 from synergy.runtime.specs import DYNAMIC, TensorSpec
-from synergy.runtime.strict_json import decode
 
 SCHEMA = 3
 # Schema 1 lacks `Artifact.compute_precisions`, and its int8 files can be read by onnxruntime only. Schemas 1 and 2 lack

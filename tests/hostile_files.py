@@ -113,10 +113,10 @@ def readers(folder: Path) -> list[Reader]:
     from synergy.benchmarks.accuracy.data import DataError
     from synergy.export.inspection.inspect import InspectionError, inspect_path
     from synergy.runtime.errors import BundleError, MediaError
+    from synergy.runtime.formats.npz import read_npy
     from synergy.runtime.manifest import read_manifest
     from synergy.runtime.media.box_file import BoxFile
     from synergy.runtime.media.image import read_image
-    from synergy.runtime.npz import read_npy
     from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
     from synergy.synergy_model.checkpoints.torch_pickle import TorchFileError, read_state_dict
 

@@ -20,10 +20,10 @@ from synergy.cli import _one_line
 from synergy.export.inspection.inspect import InspectionError, inspect_path
 from synergy.runtime.bundle import BUILTIN, Bundle
 from synergy.runtime.errors import BundleError, MediaError
+from synergy.runtime.formats.npz import read_npy, read_npz
 from synergy.runtime.manifest import encode_manifest, read_manifest
 from synergy.runtime.media.box_file import MAX_BOXES, BoxFile
 from synergy.runtime.media.image import read_image
-from synergy.runtime.npz import read_npy, read_npz
 from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
 from synergy.synergy_model.checkpoints.torch_pickle import TorchFileError, read_numpy_pickle, read_state_dict
 from tests.hostile_files import lite_model, onnx_model
@@ -213,7 +213,7 @@ def test_onnx_with_external_data(tmp_path: Path, name: str) -> None:
 def test_onnx_scan_is_fast() -> None:
     import onnx
 
-    from synergy.runtime.onnx_scan import check_self_contained
+    from synergy.runtime.formats.onnx_scan import check_self_contained
 
     model = onnx.load_from_string(onnx_model())
     model.graph.initializer[0].raw_data = bytes(50_000_000)

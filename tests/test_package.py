@@ -20,7 +20,7 @@ DATA = (
     "synergy/py.typed",
     "synergy/cli.py",
     "synergy/runtime/lite/shim.cpp",
-    "synergy/runtime/lite/single_card.cpp",
+    "synergy/runtime/lite/gpu/single_card.cpp",
     "synergy/benchmarks/assets/report.css",
     "synergy/benchmarks/assets/astronaut.jpg",
     "synergy/synergy_model/assets/synthetic.ckpt",

@@ -22,8 +22,8 @@ from synergy.runtime.crop import CROP_SIZE, crop_resize
 from synergy.runtime.directories import staged_directory
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import read_file
+from synergy.runtime.formats.npz import read_npy
 from synergy.runtime.media.image import read_image
-from synergy.runtime.npz import read_npy
 
 TITLE = "AFLW2000-3D"
 CROPS, LIST, EVAL = "AFLW2000-3D_crop", "AFLW2000-3D_crop.list", "eval"

@@ -16,8 +16,8 @@ import numpy as np
 from synergy.benchmarks.accuracy.data import POINTS, DataError, check_labels
 from synergy.benchmarks.accuracy.mat_structure import check_structure
 from synergy.runtime.errors import MediaError
-from synergy.runtime.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import read_file
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.media.image import read_image
 from synergy.runtime.text import first_line
 

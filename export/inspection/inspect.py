@@ -14,7 +14,7 @@ from synergy.export.inspection.readers import READERS, Content, ModelFileError, 
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import ENGINES, available, engine_class
 from synergy.runtime.errors import BundleError
-from synergy.runtime.file_kinds import HEAD_BYTES, MODEL_KINDS, file_kind, mismatch
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, MODEL_KINDS, file_kind, mismatch
 from synergy.runtime.manifest import FILE_LIMIT, Artifact, Manifest
 from synergy.runtime.specs import Device
 from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict, read_parity

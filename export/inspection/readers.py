@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synergy.export.inspection.ms_file import IDENTIFIER, MsFileError, MsTensor, read_ms
 from synergy.export.protobuf import dtype_name, parse
-from synergy.runtime.onnx_scan import check_self_contained
+from synergy.runtime.formats.onnx_scan import check_self_contained
 
 if TYPE_CHECKING:
     import onnx

@@ -47,7 +47,7 @@ def lite_install(
     ] = False,
 ) -> None:
     """Download MindSpore Lite and build its Python binding (needs g++). Safe to run again."""
-    from synergy.runtime.lite.gpu_libraries import install_gpu_libraries
+    from synergy.runtime.lite.gpu.libraries import install_gpu_libraries
     from synergy.runtime.lite.install import install
 
     home = install(print_line)

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from synergy.runtime.crop import check_image
+from synergy.runtime.cropping.levelling import LEVEL_FROM_DEG, roll_of
 from synergy.runtime.detection.boxes import sort_by_score
 from synergy.runtime.detection.install import INSTALL_HINT
 from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
-from synergy.runtime.levelling import LEVEL_FROM_DEG, roll_of
 from synergy.runtime.opencv import cv2
 from synergy.runtime.processes.sharing import CallGuard, ProcessBound
 

@@ -14,7 +14,7 @@ from synergy.runtime.engines.batches import run_in_batches
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.binding import LiteModel, is_loaded
 from synergy.runtime.lite.config import lite_settings
-from synergy.runtime.lite.float_inputs import with_float32_inputs
+from synergy.runtime.lite.gpu.float_inputs import with_float32_inputs
 from synergy.runtime.lite.locate import (
     VERSION,
     diagnose,

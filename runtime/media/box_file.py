@@ -14,9 +14,9 @@ import numpy as np
 
 from synergy.runtime.crop import check_boxes
 from synergy.runtime.errors import MediaError
-from synergy.runtime.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, TEXT_FILE, file_kind, mismatch
+from synergy.runtime.formats.strict_json import decode
 from synergy.runtime.media.inputs import read_bytes
-from synergy.runtime.strict_json import decode
 
 MAX_BOXES = 4096  # of one image; each takes 43 kB as a crop, and more while it is cut out
 ANY_IMAGE = ""  # the key of a plain list's boxes

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from synergy.runtime.errors import MediaError
-from synergy.runtime.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import write_file
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.media.inputs import read_bytes
 from synergy.runtime.opencv import cv2
 from synergy.runtime.processes.stderr import exclusive_stderr, shared_capture

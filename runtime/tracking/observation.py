@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from synergy.runtime.crop import MAX_ROI_SIDE
+from synergy.runtime.cropping.stability import CHECK_SCALE, instability
 from synergy.runtime.faces import Face
-from synergy.runtime.stability import CHECK_SCALE, instability
 
 # Side of the region over the longer side of the landmarks' box: how the crops of 300W-LP are cut, which SynergyNet and
 # 3DDFA_V2 learn from (3DDFA_V2's `parse_roi_box_from_landmark`). Applied repeatedly to eight AFLW2000 photos, from

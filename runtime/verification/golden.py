@@ -15,7 +15,7 @@ import numpy as np
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.errors import BundleError
-from synergy.runtime.npz import read_npz
+from synergy.runtime.formats.npz import read_npz
 from synergy.runtime.verification.reference import Reference
 
 GOLDEN_NAME = "golden.npz"

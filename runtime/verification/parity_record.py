@@ -14,9 +14,9 @@ import msgspec
 
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.errors import BundleError
+from synergy.runtime.formats.strict_json import decode
 from synergy.runtime.manifest import Manifest
 from synergy.runtime.specs import engine_label
-from synergy.runtime.strict_json import decode
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True, rename={"passed": "pass"}):

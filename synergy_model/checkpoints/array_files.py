@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synergy.runtime.files import read_file
-from synergy.runtime.npz import NPY_MAGIC, ZIP_MAGIC, read_npy, read_npz
+from synergy.runtime.formats.npz import NPY_MAGIC, ZIP_MAGIC, read_npy, read_npz
 from synergy.synergy_model.checkpoints.torch_pickle import parse_numpy_pickle
 
 NUMPY_SUFFIXES = (".npz", ".npy")

@@ -11,8 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
-from synergy.runtime.file_kinds import CHECKPOINT, HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.files import TemporaryFolder, whole_file, write_errors
+from synergy.runtime.formats.file_kinds import CHECKPOINT, HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.text import first_line
 from synergy.synergy_model.synergynet import SynergyNet
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from synergy.runtime.file_kinds import HEAD_BYTES, PICKLE_FILE, file_kind, mismatch
 from synergy.runtime.files import read_file
-from synergy.runtime.npz import open_zip
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, PICKLE_FILE, file_kind, mismatch
+from synergy.runtime.formats.npz import open_zip
 from synergy.runtime.text import first_line
 from synergy.synergy_model.checkpoints.numpy_pickle import ADMITTED_NUMPY, PickledArray, TextEncoder
 from synergy.synergy_model.checkpoints.pickle_machine import Named, PickleError, PickleMachine, are_sizes

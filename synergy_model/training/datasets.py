@@ -23,7 +23,7 @@ import numpy as np
 
 from synergy.runtime.decode import SYNERGYNET_FRAME, SYNERGYNET_POSE, dewhiten, euler_deg, vertices
 from synergy.runtime.files import read_file, whole_file, write_errors
-from synergy.runtime.npz import read_npy
+from synergy.runtime.formats.npz import read_npy
 from synergy.synergy_model.checkpoints.array_files import read_arrays
 from synergy.synergy_model.checkpoints.morphable_files import read_morphable
 from synergy.synergy_model.checkpoints.torch_pickle import read_numpy_pickle

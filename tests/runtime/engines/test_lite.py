@@ -19,7 +19,7 @@ from synergy.runtime.engines.lite import LiteEngine, readable_formats
 from synergy.runtime.errors import EngineError, EngineUnavailableError
 from synergy.runtime.lite.checks import check_arrays
 from synergy.runtime.lite.config import lite_settings
-from synergy.runtime.lite.float_inputs import with_float32_inputs
+from synergy.runtime.lite.gpu.float_inputs import with_float32_inputs
 from synergy.runtime.lite.locate import locate
 from synergy.runtime.specs import DYNAMIC, Device, EngineOptions, ModelFile, TensorSpec
 from tests.runtime.threads import errors_of_calls_while_closing, wrong_results

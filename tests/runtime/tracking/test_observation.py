@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synergy.runtime.cropping.stability import check_roi
 from synergy.runtime.faces import Face, Pose
-from synergy.runtime.stability import check_roi
 from synergy.runtime.tracking.observation import MAX_INSTABILITY, TrackObservation, box_of, roi_around
 
 FRAME = (480, 640, 3)

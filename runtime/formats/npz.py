@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from synergy.runtime.file_kinds import mismatch
+from synergy.runtime.formats.file_kinds import mismatch
 
 CONTENT_LIMIT = 1 << 29  # bytes of all arrays of a file; the largest official basis in float64 has 291 MB
 MAX_MEMBERS = 4096

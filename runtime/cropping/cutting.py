@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from synergy.runtime.crop import check_boxes, check_image, check_inside, crop_resize, roi_from_box
+from synergy.runtime.cropping.levelling import crop_levelled
+from synergy.runtime.cropping.stability import check_roi
 from synergy.runtime.faces import Detection, FaceCrops
-from synergy.runtime.levelling import crop_levelled
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.stability import check_roi
 
 
 def cut_faces(

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from synergy.runtime.file_kinds import file_kind, mismatch
+from synergy.runtime.formats.file_kinds import file_kind, mismatch
 
 
 def archive(name: str) -> bytes:

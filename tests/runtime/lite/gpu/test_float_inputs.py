@@ -8,7 +8,7 @@ import pytest
 
 from synergy.runtime.diagnostics.probes import PROBE_MODELS
 from synergy.runtime.errors import EngineError
-from synergy.runtime.lite.float_inputs import with_float32_inputs
+from synergy.runtime.lite.gpu.float_inputs import with_float32_inputs
 
 
 def test_one_byte_changes(cast_mindirs: tuple[bytes, bytes]) -> None:

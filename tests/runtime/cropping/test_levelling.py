@@ -10,6 +10,7 @@ import pytest
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import crop_resize
+from synergy.runtime.cropping.levelling import FIVE_POINTS, crop_levelled, roll_of, turn_back
 from synergy.runtime.decode import (
     COMMON_POSE,
     LANDMARK_FRAMES,
@@ -20,7 +21,6 @@ from synergy.runtime.decode import (
     vertices,
 )
 from synergy.runtime.faces import Detection, PoseDecoder, Prediction
-from synergy.runtime.levelling import FIVE_POINTS, crop_levelled, roll_of, turn_back
 
 BOX = np.array([180.0, 72.0, 270.0, 184.0])  # of the astronaut's face
 CENTRE = (225.0, 128.0)

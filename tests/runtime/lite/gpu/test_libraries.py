@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from synergy.runtime.errors import EngineUnavailableError
-from synergy.runtime.lite import gpu_libraries as module
-from synergy.runtime.lite.gpu_libraries import GPU_WHEELS, SINGLE_CARD_LIBRARIES, install_gpu_libraries
+from synergy.runtime.lite.gpu import libraries as module
+from synergy.runtime.lite.gpu.libraries import GPU_WHEELS, SINGLE_CARD_LIBRARIES, install_gpu_libraries
 from synergy.runtime.lite.install import Wheel
 from synergy.runtime.lite.locate import RECORD, gpu_library_environment, gpu_library_folder
 

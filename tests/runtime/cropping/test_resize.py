@@ -10,7 +10,7 @@ import pytest
 
 from synergy.runtime import crop
 from synergy.runtime.crop import crop_resize
-from synergy.runtime.resize import OPENCV_ROUNDS_DIFFERENTLY, resize_linear
+from synergy.runtime.cropping.resize import OPENCV_ROUNDS_DIFFERENTLY, resize_linear
 
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="compares with OpenCV on x86-64")
 

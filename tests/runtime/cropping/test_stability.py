@@ -12,7 +12,7 @@ import pytest
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.crop import MAX_ROI_SIDE, check_inside
-from synergy.runtime.stability import HALF_SURE, check_roi, confidence
+from synergy.runtime.cropping.stability import HALF_SURE, check_roi, confidence
 
 BOX = [180.0, 72.0, 270.0, 184.0]  # of the astronaut's face
 

@@ -1,0 +1,1 @@
+"""Read file formats with checks before anything is believed, and name files that are of another kind."""
