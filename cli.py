@@ -91,11 +91,11 @@ def main() -> None:
             if state.debug:
                 raise
             expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
-            print_line(f"error: {_one_line(error) if expected else _unexpected(error)}", error=True)
+            print_line(f"error: {error_message(error) if expected else _unexpected(error)}", error=True)
             sys.exit(1)
 
 
-def _one_line(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         from synergy.runtime.engines.mindspore import install_hint
 

@@ -92,7 +92,7 @@ def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = Fal
     """
     variants = candidates(bundle, device, request)
     key = _tuning_key(bundle, device, request, variants)
-    known = {entry.key: entry for entry in _read(bundle)}
+    known = {entry.key: entry for entry in read_tuning(bundle)}
     if key in known and not again:
         ranking = known[key].ranking
         runnable = {variant.key for variant in variants}
@@ -104,7 +104,7 @@ def tune(bundle: Bundle, device: Device, request: TuneRequest, again: bool = Fal
         logger.warning(
             "engine auto: measuring the engines of this machine once (about %.0f s); the result is kept in %s",
             seconds,
-            _path(bundle),
+            tuning_path(bundle),
         )
     ranking = measure(bundle, working, device, request)
     if len(working) == len(variants):  # else measured again once the libraries are repaired
@@ -193,7 +193,7 @@ def measure(
                 problem = error
         if problem is not None and not opened:
             raise problem
-        times = _interleaved_times([engine for _, engine in opened], crops)
+        times = interleaved_times([engine for _, engine in opened], crops)
     measured = [
         MeasuredVariant(
             variant.engine,
@@ -204,22 +204,22 @@ def measure(
         )
         for (variant, _), samples in zip(opened, times, strict=True)
     ]
-    return tuple(sorted(measured, key=_rank))
+    return tuple(sorted(measured, key=rank))
 
 
-def _interleaved_times(engines: Sequence[Engine], crops: dict[str, np.ndarray]) -> list[list[float]]:
+def interleaved_times(engines: Sequence[Engine], crops: dict[str, np.ndarray]) -> list[list[float]]:
     """Samples in seconds of each engine: `ROUNDS` of all, then `FINAL_ROUNDS` of those close to the best."""
     times: list[list[float]] = [[] for _ in engines]
     for engine, samples in list(zip(engines, times, strict=True)) * ROUNDS:
-        samples.append(_sample(engine, crops))
+        samples.append(time_sample(engine, crops))
     best = min(float(np.median(samples)) for samples in times)
     close = [each for each in zip(engines, times, strict=True) if float(np.median(each[1])) <= CLOSE_FACTOR * best]
     for engine, samples in close * (FINAL_ROUNDS if len(close) > 1 else 0):
-        samples.append(_sample(engine, crops))
+        samples.append(time_sample(engine, crops))
     return times
 
 
-def _rank(measured: MeasuredVariant) -> float:
+def rank(measured: MeasuredVariant) -> float:
     """The median time; reduced compute precisions must win by `REDUCED_PRECISION_FACTOR`."""
     return measured.median_ms * (1.0 if measured.compute_precision == "fp32" else REDUCED_PRECISION_FACTOR)
 
@@ -232,7 +232,7 @@ def _warm_up(engine: Engine, crops: dict[str, np.ndarray]) -> None:
         engine.run(crops)
 
 
-def _sample(engine: Engine, crops: dict[str, np.ndarray]) -> float:
+def time_sample(engine: Engine, crops: dict[str, np.ndarray]) -> float:
     """Seconds of the fastest of a few runs: the value that other load disturbs least."""
     time.sleep(IDLE_S)
     times = []
@@ -265,7 +265,7 @@ def _tuning_key(bundle: Bundle, device: Device, request: TuneRequest, variants: 
     return hashlib.sha256("\n".join([*host, *versions, *keys]).encode() + manifest).hexdigest()
 
 
-def _path(bundle: Bundle) -> Path:
+def tuning_path(bundle: Bundle) -> Path:
     """Beside the bundle; for the built-in one in the user's cache, because packages are often read-only."""
     if bundle.folder == BUILTIN:
         from platformdirs import user_cache_path
@@ -275,9 +275,9 @@ def _path(bundle: Bundle) -> Path:
     return folder.with_name(f"{folder.name}.tuning.json")
 
 
-def _read(bundle: Bundle) -> list[Tuning]:
+def read_tuning(bundle: Bundle) -> list[Tuning]:
     """Earlier results; none if the file is missing or not in this version's form."""
-    path = _path(bundle)
+    path = tuning_path(bundle)
     if not path.is_file() or path.stat().st_size > TUNING_FILE_LIMIT:
         return []
     try:
@@ -288,4 +288,4 @@ def _read(bundle: Bundle) -> list[Tuning]:
 
 def _write(bundle: Bundle, entries: list[Tuning]) -> None:
     with contextlib.suppress(MediaError):  # in a read-only folder every process measures again
-        write_file(_path(bundle), msgspec.json.format(msgspec.json.encode(entries), indent=2))
+        write_file(tuning_path(bundle), msgspec.json.format(msgspec.json.encode(entries), indent=2))

@@ -74,15 +74,15 @@ def refuse_existing(target: Path, replace: bool) -> None:
 
 def _replace(stage: Path, target: Path, replaceable: Callable[[Path], bool]) -> bool:
     """Put `stage` at the place of `target`. False if `target` no longer exists, or must not be replaced any more."""
-    if not _exchange(stage, target):
+    if not exchange(stage, target):
         return _replace_by_renaming(stage, target)
     if replaceable(stage):
         return True
-    _exchange(stage, target)
+    exchange(stage, target)
     return False
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Exchange two directories in one step; False if the system or the file system cannot."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2

@@ -238,7 +238,8 @@ def _unusable(manifest: Manifest) -> str:
     batch = manifest.inputs[0].shape[0] if manifest.inputs[0].shape else 0
     if not (batch == DYNAMIC or 1 <= batch <= MAX_FIXED_BATCH):
         return f"the batch is -1 for any, or 1 to {MAX_FIXED_BATCH}, not {batch}"
-    if manifest.inputs[0].shape != (batch, size, size, 3) or size != CROP_SIZE or manifest.inputs[0].layout != "NHWC":
+    is_nhwc = manifest.inputs[0].shape == (batch, size, size, 3) and manifest.inputs[0].layout in ("NHWC", "")
+    if not is_nhwc or size != CROP_SIZE:
         return f"the graph takes {CROP_SIZE} x {CROP_SIZE} crops, NHWC"
     if manifest.preprocessing != Preprocessing(CROP_SIZE, "BGR", PIXEL_MEAN, PIXEL_SCALE, in_graph=True):
         return f"its preprocessing is not that of the graph, (pixel - {PIXEL_MEAN}) / {PIXEL_SCALE} in the graph"

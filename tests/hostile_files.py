@@ -91,7 +91,7 @@ def _journal(path: Path) -> None:
 def _tuning(path: Path) -> None:
     from synergy.runtime import autotune
 
-    autotune._read(SimpleNamespace(folder=path.parent / path.name.removesuffix(".tuning.json")))  # type: ignore[arg-type]
+    autotune.read_tuning(SimpleNamespace(folder=path.parent / path.name.removesuffix(".tuning.json")))  # type: ignore[arg-type]
 
 
 def _archived(read: Callable[[Path], object]) -> Callable[[Path], object]:
@@ -148,7 +148,7 @@ def readers(folder: Path) -> list[Reader]:
         Reader("boxes.json", BoxFile.read, (MediaError,), (
             json.dumps({"a.jpg": [[1, 2, 30, 40]]}).encode(), json.dumps(report).encode(), b"a.jpg 1 2 30 40\n",
         )),
-        Reader("report.json.partial", _journal, (), (
+        Reader("report.json.partial", _journal, (MediaError,), (
             b"\n".join([b'{"key":"k"}', *[json.dumps(line).encode()] * 2, b""]),
         )),
         Reader("b.tuning.json", _tuning, (), (json.dumps(tuning).encode(),)),

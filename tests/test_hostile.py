@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from synergy.benchmarks.accuracy.aflw2000_raw import read_mat
-from synergy.cli import _one_line
+from synergy.cli import error_message
 from synergy.export.inspection.inspect import InspectionError, inspect_path
 from synergy.runtime.bundle import BUILTIN, Bundle
 from synergy.runtime.errors import BundleError, MediaError
@@ -224,7 +224,7 @@ def test_onnx_scan_is_fast() -> None:
 
 
 def test_messages_are_cut() -> None:
-    assert len(_one_line(ValueError("no " * 10_000_000))) < 2100
+    assert len(error_message(ValueError("no " * 10_000_000))) < 2100
 
 
 def test_protocol_5_lists_are_not_multiplied(tmp_path: Path) -> None:

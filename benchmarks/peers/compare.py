@@ -50,22 +50,22 @@ def bench_peers(folder: str | Path, options: BenchOptions, progress: Progress = 
     _check(options)
     host = describe_host()
     bundle = Bundle.open(folder)
-    package, failures = _package_specs(bundle, options)
+    package, failures = package_specs(bundle, options)
     threads, batches = tuple(dict.fromkeys(spec.threads for spec in package)), package[0].batches
     libraries, notes = library_specs(bundle, threads, batches, tuple(PEERS))
     if not libraries:
         raise EngineUnavailableError(f"no library to compare {folder} with: {'; '.join(notes)}")
-    package += _reduced(package, libraries)
-    operations = _multiply_adds(bundle, notes)
+    package += reduced_specs(package, libraries)
+    operations = count_multiply_adds(bundle, notes)
     inputs, most_threads = session_inputs(bundle, batches[-1]), max(threads)
-    planned = [(spec, inputs, _workloads(spec, most_threads)) for spec in (*libraries, *package)]
+    planned = [(spec, inputs, spec_workloads(spec, most_threads)) for spec in (*libraries, *package)]
     with ExitStack() as stack:
         started = list(start_cases(planned, failures, progress, stack))
         started_peaks = list(_start_peaks(sorted(threads), failures, stack))
         finished = run_interleaved([*started, *started_peaks], options.rounds, failures, progress, ROUND_SHARE_S)
     cases = [case for case in finished if isinstance(case, SessionCase)]
     peaks = [case for case in finished if isinstance(case, PeakCase)]
-    jitter = _jitter(bundle, cases, notes, failures)
+    jitter = measured_jitter(bundle, cases, notes, failures)
     return PeerReport(
         host=host,
         network=bundle.manifest.arch,
@@ -89,7 +89,7 @@ def _check(options: BenchOptions) -> None:
         raise ValueError("libraries are compared on one bundle and its preferred artifacts: leave the others out")
 
 
-def _package_specs(bundle: Bundle, options: BenchOptions) -> tuple[list[SessionSpec], list[str]]:
+def package_specs(bundle: Bundle, options: BenchOptions) -> tuple[list[SessionSpec], list[str]]:
     """A spec for each engine and number of threads, and a line for each requested engine that cannot run."""
     if options.batches is None and bundle.manifest.inputs[0].shape[0] == DYNAMIC:
         options = dataclasses.replace(options, batches=DEFAULT_BATCHES)
@@ -129,13 +129,13 @@ def library_specs(
                 SessionSpec(
                     LibrarySession, name, bundle.folder, artifact.file, model, count, batches, precision, is_bare=True
                 )
-                for precision in _precisions(name)
+                for precision in library_precisions(name)
                 for count in threads
             )
     return specs, notes
 
 
-def _reduced(package: Sequence[SessionSpec], libraries: Sequence[SessionSpec]) -> list[SessionSpec]:
+def reduced_specs(package: Sequence[SessionSpec], libraries: Sequence[SessionSpec]) -> list[SessionSpec]:
     """The package's specs in the reduced precisions that libraries use by default, for engines that support them."""
     precisions = dict.fromkeys(spec.precision for spec in libraries if spec.precision)
     return [
@@ -146,7 +146,7 @@ def _reduced(package: Sequence[SessionSpec], libraries: Sequence[SessionSpec]) -
     ]
 
 
-def _precisions(name: str) -> tuple[str, ...]:
+def library_precisions(name: str) -> tuple[str, ...]:
     """OpenVINO's default for this processor, and float32 where that differs."""
     if name != "openvino":
         return ("",)
@@ -157,7 +157,7 @@ def _precisions(name: str) -> tuple[str, ...]:
         child.close()
 
 
-def _multiply_adds(bundle: Bundle, notes: list[str]) -> int | None:
+def count_multiply_adds(bundle: Bundle, notes: list[str]) -> int | None:
     """For one face, counted in the ONNX file; None with a note where that is not possible."""
     artifact = next((each for each in bundle.manifest.artifacts if each.format == "onnx"), None)
     if artifact is None:
@@ -179,7 +179,7 @@ def session_inputs(bundle: Bundle, batch: int) -> SessionInputs:
     return SessionInputs(crops[np.arange(batch) % len(crops)], Picture(PORTRAIT.read_bytes(), PORTRAIT_BOX_XYXY))
 
 
-def _workloads(spec: SessionSpec, most_threads: int) -> list[Workload]:
+def spec_workloads(spec: SessionSpec, most_threads: int) -> list[Workload]:
     """Isolated engines and pictures are measured with the most threads only, to leave time for the rest."""
     workloads = [Workload(NETWORK if spec.is_bare else OVERHEAD, batch) for batch in spec.batches]
     if spec.threads == most_threads:
@@ -199,7 +199,9 @@ def _start_peaks(threads: Sequence[int], failures: list[str], stack: ExitStack) 
             yield peak
 
 
-def _jitter(bundle: Bundle, cases: Sequence[SessionCase], notes: list[str], failures: list[str]) -> JitterReport | None:
+def measured_jitter(
+    bundle: Bundle, cases: Sequence[SessionCase], notes: list[str], failures: list[str]
+) -> JitterReport | None:
     """On the first engine that ran: the engines' landmarks differ by less than a hundredth of a pixel."""
     spec = next((case.spec for case in cases if not case.spec.is_bare), None)
     if spec is None:

@@ -206,7 +206,7 @@ def bare_run(engine: Engine) -> Run:
 
 
 def _bare_lite(engine: Any) -> Run:
-    session = engine._session
+    session = engine.session
     return lambda crops: session.run([crops])
 
 
@@ -235,7 +235,7 @@ def _numpy(outputs: Any) -> list[np.ndarray]:
     return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
-# Reads private attributes of the engines: only this comparison needs their sessions.
+# Reads attributes of the engines that only this comparison needs.
 BARE_RUNS: Mapping[str, Callable[[Any], Run]] = {
     "lite": _bare_lite,
     "onnx": _bare_onnx,

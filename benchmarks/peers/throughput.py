@@ -108,7 +108,7 @@ def bench_throughput(
         ):
             progress((1 + done) / 4, f"measuring {work}")
             finished = run_interleaved(cases, ROUNDS[work], failures, ignore_progress, NO_LIMIT_S)
-            rows += _rows(work, finished, FLOAT32 if precision == "fp32" else None)
+            rows += throughput_rows(work, finished, FLOAT32 if precision == "fp32" else None)
     return ThroughputReport(host, tuple(rows), tuple(notes), tuple(failures))
 
 
@@ -215,7 +215,9 @@ def _pictures(folder: Path) -> list[PictureJob]:
     return [PictureJob(path, box, confidence=False) for path in paths]  # the libraries compute none
 
 
-def _rows(work: str, cases: Sequence[ThroughputCase], precisions: tuple[str, ...] | None) -> Iterator[ThroughputRow]:
+def throughput_rows(
+    work: str, cases: Sequence[ThroughputCase], precisions: tuple[str, ...] | None
+) -> Iterator[ThroughputRow]:
     """The baseline is the fastest case that is no pool; `precisions` are those that it may have, None for any."""
     eligible = [case for case in cases if case.method != POOL and (precisions is None or case.precision in precisions)]
     baseline = max(eligible, key=lambda case: case.per_s, default=None)

@@ -187,12 +187,12 @@ def _model(name: str, data: bytes, content: Content) -> ModelInfo:
         inputs=_infos(content.inputs),
         outputs=_infos(content.outputs),
         operators=dict(Counter(content.operators).most_common()),
-        engines=tuple(_engine(name, content) for name in ENGINES),
+        engines=tuple(engine_support(name, content) for name in ENGINES),
         lowering=content.lowering,
     )
 
 
-def _engine(name: str, content: Content) -> EngineInfo:
+def engine_support(name: str, content: Content) -> EngineInfo:
     kind = engine_class(name)
     formats = kind.formats_on(Device())
     if content.format not in formats:

@@ -130,10 +130,10 @@ def _journal(
     run: PictureRun, compute_precision: str, jobs: Sequence[PictureJob]
 ) -> AbstractContextManager[Journal | None]:
     names = [str(job.path) for job in jobs]
-    return nullcontext() if run.json_file is None else Journal(run.json_file, _key(run, compute_precision), names)
+    return nullcontext() if run.json_file is None else Journal(run.json_file, run_key(run, compute_precision), names)
 
 
-def _key(run: PictureRun, compute_precision: str) -> str:
+def run_key(run: PictureRun, compute_precision: str) -> str:
     """Hash of everything that the results depend on besides the image: the bundle, the options and the compute
     precision, but not the number of workers or threads."""
     setup, boxes, out = run.setup, run.options.boxes, run.options.out

@@ -236,7 +236,7 @@ def check_accelerator(kind: str) -> CheckResult:
     """An accelerator card and the engines that run on it. The check passes if there is no card."""
     card = ACCELERATORS[kind]
     has_card = any(Path("/dev").glob(card.nodes))
-    obstacles = {PACKAGES[name]: _obstacle(kind, name, has_card) for name in card.engines}
+    obstacles = {PACKAGES[name]: device_obstacle(kind, name, has_card) for name in card.engines}
     return judge_accelerator(kind, has_card, obstacles)
 
 
@@ -254,7 +254,7 @@ def judge_accelerator(kind: str, has_card: bool, obstacles: Mapping[str, str]) -
     )
 
 
-def _obstacle(kind: str, engine: str, has_card: bool) -> str:
+def device_obstacle(kind: str, engine: str, has_card: bool) -> str:
     """Why an engine cannot run on a card, empty if it can. Without a card only its libraries are looked for."""
     status = available(engine)
     if not status.ok:

@@ -46,12 +46,12 @@ def readable_formats(device: Device | None = None) -> tuple[str, ...]:
     return ("ms", "mindir_v1", "mindir") if is_newer else ("ms", "mindir_v1")
 
 
-def _package_in_use() -> str | None:
+def package_in_use() -> str | None:
     return None if os.environ.get("SYNERGY_LITE_HOME") else package_version()
 
 
 def _version() -> str:
-    package = _package_in_use()
+    package = package_in_use()
     if package is not None:
         return package
     try:
@@ -85,7 +85,7 @@ class LiteEngine(Engine):
 
     @classmethod
     def available(cls) -> Availability:
-        version = _package_in_use()
+        version = package_in_use()
         if version is not None:
             return Availability(True, f"MindSpore Lite {version}, the vendor's package mindspore_lite")
         return diagnose()
@@ -95,21 +95,21 @@ class LiteEngine(Engine):
     ) -> None:
         """Raises EngineUnavailableError without Lite or the device, EngineError if the model does not fit its specs."""
         super().__init__(model, device, threads, options)
-        kind = LiteModel if _package_in_use() is None else VendorModel
+        kind = LiteModel if package_in_use() is None else VendorModel
         settings = lite_settings(device, options, model.inputs)
         data, inputs = model.data, model.inputs
         if device.kind == "gpu":  # TensorRT 8.5 has no uint8: it takes such an input for float32 without an error
             data, inputs = with_float32_inputs(data), _as_float32(inputs)
             if options.compute_precision == "fp32":
                 os.environ.setdefault(*DISABLE_TF32)
-        self._session: LiteModel | VendorModel = kind(data, _MODEL_TYPES[model.format], device, threads, settings)
+        self.session: LiteModel | VendorModel = kind(data, _MODEL_TYPES[model.format], device, threads, settings)
         self._batches: tuple[int, ...] = ()
         self._output_order: list[int] | None = None
         if device.kind != "cpu" and model.inputs[0].shape[0] == DYNAMIC:
-            self._batches = _usable_batches(options.batches, self._session.inputs)
-            self._session.inputs = tuple(map(_with_open_batch, self._session.inputs))
+            self._batches = _usable_batches(options.batches, self.session.inputs)
+            self.session.inputs = tuple(map(_with_open_batch, self.session.inputs))
         try:
-            self._input_order = _input_order(inputs, self._session.inputs)
+            self._input_order = _input_order(inputs, self.session.inputs)
         except EngineError:
             self.close()
             raise
@@ -121,13 +121,13 @@ class LiteEngine(Engine):
         given = [arrays[which] for which in self._input_order]
         if self.device.kind == "gpu":
             given = [array.astype(np.float32) if array.dtype == np.uint8 else array for array in given]
-        outputs = self._session.run(given)
+        outputs = self.session.run(given)
         if self._output_order is None:  # some Lite versions describe the outputs only after a run
-            self._output_order = _order(self.model.outputs, self._session.outputs)
+            self._output_order = _order(self.model.outputs, self.session.outputs)
         return [outputs[which] for which in self._output_order] if len(outputs) == len(self._output_order) else outputs
 
     def _free(self) -> None:
-        self._session.close()
+        self.session.close()
 
 
 def _as_float32(inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -58,7 +58,7 @@ class MindSporeEngine(Engine):
         import mindspore as ms
 
         self.tensor = ms.Tensor
-        _choose_device(device, threads, options)
+        choose_device(device, threads, options)
         with TemporaryFolder() as folder:  # MindSpore loads from paths only
             path = Path(folder) / "model.mindir"
             path.write_bytes(model.data)
@@ -79,7 +79,7 @@ class MindSporeEngine(Engine):
         self.cell = None
 
 
-def _choose_device(device: Device, threads: int, options: EngineOptions) -> None:
+def choose_device(device: Device, threads: int, options: EngineOptions) -> None:
     """Set device, threads and precision. MindSpore accepts them once per process, before its first operator."""
     import mindspore as ms
 

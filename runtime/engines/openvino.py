@@ -95,9 +95,9 @@ class OpenVinoEngine(Engine):
             return cls.available()
         try:
             with _without_isa_limit():
-                capabilities = _capabilities(import_openvino().Core())
+                capabilities = cpu_capabilities(import_openvino().Core())
         except (ImportError, OSError, RuntimeError) as error:
-            return Availability(False, f"OpenVINO does not load: {_cause(error)}", "install openvino again")
+            return Availability(False, f"OpenVINO does not load: {error_cause(error)}", "install openvino again")
         obstacle = _cpu_problem(capabilities, precision)
         return Availability(False, obstacle, "use a CPU that has it") if obstacle else status
 
@@ -109,12 +109,12 @@ class OpenVinoEngine(Engine):
         self._settings = settings(threads, options)
         self._streams = max(1, len(available_cores()) // threads)  # runs at the same time
         self._lock = threading.Lock()  # protects the attributes below
-        self._models: dict[int, CompiledModel] = {}  # by batch size; `DYNAMIC`: for every other size
+        self.models: dict[int, CompiledModel] = {}  # by batch size; `DYNAMIC`: for every other size
         self._run_time_s: defaultdict[int, float] = defaultdict(float)  # total run time by batch size of `DYNAMIC`
         try:
             with _without_isa_limit():
                 self._core = openvino.Core()
-                capabilities = _capabilities(self._core)
+                capabilities = cpu_capabilities(self._core)
                 obstacle = _cpu_problem(capabilities, options.compute_precision)
                 if obstacle:
                     has = ["fp32", *(each for each, capability in _CAPABILITIES.items() if capability in capabilities)]
@@ -123,11 +123,11 @@ class OpenVinoEngine(Engine):
             _check_compiled(compiled, options.compute_precision)
             self.input_indices = _indices(model.inputs, compiled.inputs)
             self.output_indices = _indices(model.outputs, compiled.outputs)
-            self._models[DYNAMIC] = CompiledModel(compiled, shared=False, free=[compiled.create_infer_request()])
+            self.models[DYNAMIC] = CompiledModel(compiled, shared=False, free=[compiled.create_infer_request()])
         except (RuntimeError, ValueError, TypeError) as error:
             if isinstance(error, EngineError):
                 raise
-            raise EngineError(f"OpenVINO cannot load the model: {_cause(error)}") from None
+            raise EngineError(f"OpenVINO cannot load the model: {error_cause(error)}") from None
 
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         batch, start = arrays[0].shape[0], time.perf_counter()
@@ -137,12 +137,12 @@ class OpenVinoEngine(Engine):
                 request = model.request()
             found = request.infer(dict(zip(self.input_indices, arrays, strict=True)), share_inputs=True)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise EngineError(f"OpenVINO failed: {_cause(error)}") from None
+            raise EngineError(f"OpenVINO failed: {error_cause(error)}") from None
         outputs = found.to_tuple()
         result = [outputs[index] for index in self.output_indices]
         with self._lock:
             model.free.append(request)
-            if model is self._models[DYNAMIC]:
+            if model is self.models[DYNAMIC]:
                 self._run_time_s[batch] += time.perf_counter() - start
         return result
 
@@ -151,18 +151,18 @@ class OpenVinoEngine(Engine):
         else the dynamic model. The results are bitwise equal.
         """
         is_open = self.model.inputs[0].shape[0] == DYNAMIC
-        if is_open and self._run_time_s[batch] > COMPILE_AFTER_S and len(self._models) <= MAX_COMPILED_SIZES:
+        if is_open and self._run_time_s[batch] > COMPILE_AFTER_S and len(self.models) <= MAX_COMPILED_SIZES:
             del self._run_time_s[batch]
-            self._models[batch] = self._compiled(batch, shared=False)
-        size = batch if batch in self._models else DYNAMIC
-        model = self._models[size]
+            self.models[batch] = self._compiled(batch, shared=False)
+        size = batch if batch in self.models else DYNAMIC
+        model = self.models[size]
         if not model.free and not model.shared and self._streams > 1:  # another thread runs it at this moment
-            model = self._models[size] = self._compiled(size, shared=True)
+            model = self.models[size] = self._compiled(size, shared=True)
             self._calls.survives_fork = False
         return model
 
     def _free(self) -> None:
-        self._models.clear()
+        self.models.clear()
 
     def _compiled(self, batch: int, shared: bool) -> CompiledModel:
         network = self._network()
@@ -225,7 +225,7 @@ def _without_isa_limit() -> Iterator[None]:
             os.environ[name] = limit
 
 
-def _capabilities(core: Any) -> list[str]:
+def cpu_capabilities(core: Any) -> list[str]:
     return core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -257,7 +257,7 @@ def _indices(specs: Sequence[TensorSpec], ports: Sequence[Any]) -> list[int]:
     return [indices[spec.name] for spec in specs]
 
 
-def _cause(error: Exception) -> str:
+def error_cause(error: Exception) -> str:
     """The line of an OpenVINO error with the cause; lines with source locations come before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line for line in lines if not line.startswith(_LOCATION_LINES)]

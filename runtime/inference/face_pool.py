@@ -48,7 +48,9 @@ class FacePool(ProcessBound):
             raise ValueError(f"a pool needs 1 or more workers, not {count}")
         self.setup = setup.resolved(POOL_BATCH)
         self.workers = count
-        self._pool: WorkerPool[Any, Any] = WorkerPool(lambda: start(self.setup), count, _split_request, _failed_request)
+        self.process_pool: WorkerPool[Any, Any] = WorkerPool(
+            lambda: start(self.setup), count, _split_request, _failed_request
+        )
 
     @classmethod
     def load(
@@ -105,18 +107,18 @@ class FacePool(ProcessBound):
         Raises:
             ValueError, EngineError: As for `FaceAligner.predict`.
         """
-        return _flattened(self._pool.map(batches))
+        return _flattened(self.process_pool.map(batches))
 
     def infer(self, parts: Iterable[Sequence[PictureJob]]) -> Iterator[ImageRecord]:
         """Yield the result of every image, in order. The images of a part are one engine batch.
 
         If an image makes two workers crash, its record contains the error.
         """
-        return _flattened(_flattened(self._pool.map(parts)))
+        return _flattened(_flattened(self.process_pool.map(parts)))
 
     def close(self) -> None:
         """Stop the workers at once, also in the middle of a batch. Safe to call twice."""
-        self._pool.close()
+        self.process_pool.close()
 
     def __enter__(self) -> FacePool:
         return self

@@ -76,7 +76,7 @@ class VideoReader:
     def __init__(self, source: Path | Camera) -> None:
         """Raises MediaError if the file is missing, is not a video or has no frames, or there is no such camera."""
         self.source = source
-        self._capture = _open(source)
+        self._capture = open_capture(source)
         self._next_image = self._read()
         if self._next_image is None:
             self.close()
@@ -92,7 +92,7 @@ class VideoReader:
         """The frames to the end of the source, rotated upright by its rotation tag. Can be iterated once."""
         start_s, now_s = time.monotonic(), -1.0 / self.fps
         while self._next_image is not None:
-            clock_s = self._clock_s(start_s)
+            clock_s = self.capture_clock_s(start_s)
             now_s = clock_s if clock_s > now_s else now_s + 1.0 / self.fps
             self._end_s = self._position_s() + 1.0 / self.fps
             yield Frame(self._frames_read, now_s, self._next_image)
@@ -136,7 +136,7 @@ class VideoReader:
         stamp = self._capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.fps  # in frames; OpenCV 4.11 and later
         return max(stamp, float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000)
 
-    def _clock_s(self, start_s: float) -> float:
+    def capture_clock_s(self, start_s: float) -> float:
         """The time of the frame: when it arrived from a camera, or its timestamp in a file."""
         if isinstance(self.source, Camera):
             return time.monotonic() - start_s
@@ -165,7 +165,7 @@ class VideoWriter:
         The format has even sizes only: the last column or row of an odd size is dropped.
         """
         if self._writer is None:
-            self._writer, self._shape = self._open(image_bgr), image_bgr.shape
+            self._writer, self._shape = self.open_capture(image_bgr), image_bgr.shape
         if image_bgr.shape != self._shape:
             raise MediaError(f"cannot write {self.path}: the frame size changes within the video: split it there")
         self._writer.write(image_bgr)
@@ -192,7 +192,7 @@ class VideoWriter:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _open(self, image_bgr: np.ndarray) -> cv2.VideoWriter:
+    def open_capture(self, image_bgr: np.ndarray) -> cv2.VideoWriter:
         height, width = image_bgr.shape[:2]
         writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*CODEC), self.fps, (width, height))
         if not writer.isOpened():
@@ -207,7 +207,7 @@ def _camera(text: str) -> Camera:
     return Camera(int(number))
 
 
-def _open(source: Path | Camera) -> cv2.VideoCapture:
+def open_capture(source: Path | Camera) -> cv2.VideoCapture:
     if isinstance(source, Path) and not source.is_file():
         raise MediaError(f"{source} " + ("is not a regular file" if source.exists() else "does not exist"))
     capture = _quiet_capture(source.index if isinstance(source, Camera) else str(source))

@@ -62,7 +62,7 @@ class WorkerPool(Generic[Job, Result]):
         self._dead = dead
         self._refusal = ""  # why jobs are refused; "" while the pool is open
         self._lock = Lock()  # protects `_refusal` and taking an idle worker
-        self._workers: list[Worker] = []
+        self.workers: list[Worker] = []
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count, "worker")
         try:
@@ -87,7 +87,7 @@ class WorkerPool(Generic[Job, Result]):
         try:
             for job in jobs:
                 waiting.append(self._submit(job))
-                while waiting and (len(waiting) >= JOBS_PER_WORKER * len(self._workers) or waiting[0].done()):
+                while waiting and (len(waiting) >= JOBS_PER_WORKER * len(self.workers) or waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -103,10 +103,10 @@ class WorkerPool(Generic[Job, Result]):
             self._refusal = self._refusal or CLOSED
             idle = {id(self._idle.get_nowait()) for _ in range(self._idle.qsize())}
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for worker in list(self._workers):
+        for worker in list(self.workers):
             worker.close() if id(worker) in idle else worker.kill()
         self._threads.shutdown()  # threads with a job end, because their worker was killed
-        for worker in self._workers:
+        for worker in self.workers:
             worker.close()
 
     def __enter__(self) -> WorkerPool[Job, Result]:
@@ -118,7 +118,7 @@ class WorkerPool(Generic[Job, Result]):
     def after_fork(self) -> None:
         """In a forked child: the workers stay the parent's."""
         self._lock, self._refusal = Lock(), self._refusal or forked_message("this pool")
-        self._workers, self._idle = [], SimpleQueue()
+        self.workers, self._idle = [], SimpleQueue()
 
     def _check_open(self) -> None:
         if self._refusal:
@@ -131,7 +131,7 @@ class WorkerPool(Generic[Job, Result]):
 
     def _start_worker(self) -> Worker:
         worker = self._start()
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     def _replace_worker(self) -> Worker:
@@ -144,24 +144,24 @@ class WorkerPool(Generic[Job, Result]):
 
     def _run_job(self, job: Job) -> list[Result]:
         try:
-            return [self._request(job)]
+            return [self.send_request(job)]
         except ChildDiedError:
             return [self._retry(part) for part in self._parts(job)]
 
     def _retry(self, part: Job) -> Result:
         try:
-            return self._request(part)
+            return self.send_request(part)
         except ChildDiedError as death:
             return self._dead(part, str(death))
 
-    def _request(self, job: Job) -> Result:
+    def send_request(self, job: Job) -> Result:
         with self._lock:
             self._check_open()
             worker = self._idle.get_nowait()  # never empty: there are as many threads as workers
         try:
             return worker.ask(job)
         except ChildDiedError:
-            self._workers.remove(worker)
+            self.workers.remove(worker)
             worker.close()
             if not self._refusal:
                 worker = self._replace_worker()

@@ -86,12 +86,12 @@ class FaceTracker:
     def __init__(self, aligner: FaceAligner, options: TrackOptions | None = None) -> None:
         self.aligner = aligner
         self.options = options or TrackOptions()
-        self._tracks: list[_Track] = []
+        self.tracks: list[_Track] = []
         self._lost: list[_Track] = []
         self._schedule = DetectionSchedule(self.options.redetect)
         self._histogram: np.ndarray | None = None
         self._frame = -1
-        self._time_s = -FRAME_S
+        self.last_time_s = -FRAME_S
         self._last_id = 0
         self._in_use = threading.Lock()
 
@@ -111,23 +111,23 @@ class FaceTracker:
             self._in_use.release()
 
     def _track(self, frame_bgr: np.ndarray, time_s: float | None) -> list[TrackedFace]:
-        self._advance(time_s)
+        self.advance(time_s)
         cut = self._is_cut(frame_bgr)
         lost = self._update_tracks(frame_bgr, cut)
-        self._lost = [track for track in self._lost if self._time_s - track.seen_s <= LOST_TRACK_S] + lost
+        self._lost = [track for track in self._lost if self.last_time_s - track.seen_s <= LOST_TRACK_S] + lost
         if self._schedule.is_due(self._frame, scene_changed=cut or bool(lost)):
             self._detect(frame_bgr)
             if cut:
                 self._lost.clear()  # faces of the scene before the cut are not expected to come back
-            self._schedule.detected(self._frame, faces_missing=bool(self._lost) or not self._tracks)
+            self._schedule.detected(self._frame, faces_missing=bool(self._lost) or not self.tracks)
         rule = self.aligner.pose.rule
-        return [track.to_face(self._time_s, rule) for track in sorted(self._tracks, key=lambda track: track.id)]
+        return [track.to_face(self.last_time_s, rule) for track in sorted(self.tracks, key=lambda track: track.id)]
 
-    def _advance(self, time_s: float | None) -> None:
-        now = self._time_s + FRAME_S if time_s is None else time_s
-        if not (np.isfinite(now) and (self._frame < 0 or now > self._time_s)):
-            raise ValueError(f"time must increase from frame to frame: {now} s comes after {self._time_s} s")
-        self._frame, self._time_s = self._frame + 1, now
+    def advance(self, time_s: float | None) -> None:
+        now = self.last_time_s + FRAME_S if time_s is None else time_s
+        if not (np.isfinite(now) and (self._frame < 0 or now > self.last_time_s)):
+            raise ValueError(f"time must increase from frame to frame: {now} s comes after {self.last_time_s} s")
+        self._frame, self.last_time_s = self._frame + 1, now
 
     def _is_cut(self, frame_bgr: np.ndarray) -> bool:
         before, self._histogram = self._histogram, _histogram(frame_bgr)
@@ -142,49 +142,49 @@ class FaceTracker:
         """
         check = cut or self._frame % CHECK_INTERVAL == 0
         size_wh = np.array(frame_bgr.shape[1::-1])  # frames of a stream can change their size
-        lost = [track for track in self._tracks if not (track.roi_xyxy[:2] < size_wh).all()]
-        self._tracks = [track for track in self._tracks if track not in lost]
-        observed = self._observe(frame_bgr, [track.roi_xyxy for track in self._tracks], check)
+        lost = [track for track in self.tracks if not (track.roi_xyxy[:2] < size_wh).all()]
+        self.tracks = [track for track in self.tracks if track not in lost]
+        observed = self.observe(frame_bgr, [track.roi_xyxy for track in self.tracks], check)
         max_offset = RECROP_OFFSET if cut else np.inf
         far = [i for i, each in enumerate(observed) if each.can_be_face and RECROP_OFFSET < each.offset <= max_offset]
-        again = self._observe(frame_bgr, [observed[i].next_roi for i in far], check=True)
+        again = self.observe(frame_bgr, [observed[i].next_roi for i in far], check=True)
         for i, observation in zip(far, again, strict=True):
             observed[i] = observation
         kept: list[_Track] = []
         # Sorted by offset: of two tracks on one face, the one that moved less is kept.
-        for track, each in sorted(zip(self._tracks, observed, strict=True), key=lambda pair: pair[1].offset):
+        for track, each in sorted(zip(self.tracks, observed, strict=True), key=lambda pair: pair[1].offset):
             duplicate = any(iou(each.box_xyxy, other.box_xyxy) > DUPLICATE_IOU for other in kept)
             if duplicate or each.offset > max_offset or not track.accepts(each):
                 lost.append(track)
             else:
-                track.move(each, self._time_s)
+                track.move(each, self.last_time_s)
                 kept.append(track)
-        self._tracks = kept
+        self.tracks = kept
         return lost
 
     def _detect(self, frame_bgr: np.ndarray) -> None:
         """Run the detector. A detection that matches no track is a lost face or a new one."""
         detections = self.aligner.detect(frame_bgr)
         matched = match_boxes(
-            [detection.box_xyxy for detection in detections], [track.box_xyxy for track in self._tracks]
+            [detection.box_xyxy for detection in detections], [track.box_xyxy for track in self.tracks]
         )
         for detection, track in matched.items():
-            self._tracks[track].score = detections[detection].score
+            self.tracks[track].score = detections[detection].score
         self._drop_unconfirmed(set(matched.values()))
         self._start_tracks(frame_bgr, [detections[i] for i in range(len(detections)) if i not in matched])
 
     def _drop_unconfirmed(self, detected: set[int]) -> None:
         """Tracks that never passed the stability check, as with a network that is unstable on faces too, are kept only
         if the detector found them."""
-        kept = [track for i, track in enumerate(self._tracks) if track.is_confirmed or i in detected]
-        self._lost += [track for track in self._tracks if track not in kept]
-        self._tracks = kept
+        kept = [track for i, track in enumerate(self.tracks) if track.is_confirmed or i in detected]
+        self._lost += [track for track in self.tracks if track not in kept]
+        self.tracks = kept
 
     def _start_tracks(self, frame_bgr: np.ndarray, detections: Sequence[Detection]) -> None:
         max_faces = getattr(self.aligner.detector, "max_faces", None) or math.inf
         for score, observation in self._observe_detections(frame_bgr, detections):
-            is_tracked = any(iou(observation.box_xyxy, track.box_xyxy) > MATCH_IOU for track in self._tracks)
-            if is_tracked or len(self._tracks) >= max_faces:
+            is_tracked = any(iou(observation.box_xyxy, track.box_xyxy) > MATCH_IOU for track in self.tracks)
+            if is_tracked or len(self.tracks) >= max_faces:
                 continue  # tracked already, if the detector's box was off; or a face too many
             known = match_boxes([observation.box_xyxy], [track.box_xyxy for track in self._lost])
             if known:
@@ -193,7 +193,7 @@ class FaceTracker:
                 face_id = self._last_id = self._last_id + 1
             smoother = _Smoother(self.options.smoothing) if self.options.smoothing else None
             stable, instability = observation.is_stable, observation.instability
-            self._tracks.append(_Track(face_id, observation, score, stable, self._time_s, smoother, instability))
+            self.tracks.append(_Track(face_id, observation, score, stable, self.last_time_s, smoother, instability))
 
     def _observe_detections(
         self, frame_bgr: np.ndarray, detections: Sequence[Detection]
@@ -204,10 +204,10 @@ class FaceTracker:
         faces = self.aligner.align(frame_bgr, np.stack([detection.box_xyxy for detection in detections]))
         first = [TrackObservation.of(face, frame_bgr.shape) for face in faces]
         good = [i for i, observation in enumerate(first) if observation.can_be_face]
-        second = self._observe(frame_bgr, [first[i].next_roi for i in good], check=True)
+        second = self.observe(frame_bgr, [first[i].next_roi for i in good], check=True)
         return [(detections[i].score, each) for i, each in zip(good, second, strict=True) if each.can_be_face]
 
-    def _observe(self, frame_bgr: np.ndarray, rois: Sequence[np.ndarray], check: bool) -> list[TrackObservation]:
+    def observe(self, frame_bgr: np.ndarray, rois: Sequence[np.ndarray], check: bool) -> list[TrackObservation]:
         """One engine run for all regions (4,), and with `check` also for the shifted one of each."""
         if not rois:
             return []

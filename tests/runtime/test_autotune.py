@@ -154,7 +154,7 @@ def test_a_damaged_file_is_measured_anew(bundle: Bundle, opened: list, content: 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(
     bundle: Bundle, opened: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_path", lambda bundle: Path("/proc/none/x.tuning.json"))
+    monkeypatch.setattr(tuning, "tuning_path", lambda bundle: Path("/proc/none/x.tuning.json"))
     assert tune(bundle, CPU, TuneRequest())[0].engine == "lite"
 
 
@@ -255,7 +255,7 @@ def test_a_little_time_is_not_worth_less_exact_numbers(reduced_ms: float, first:
         MeasuredVariant("openvino", "model.onnx", 2, reduced_ms, "bf16"),
         MeasuredVariant("openvino", "model.onnx", 2, 1.0),
     ]
-    assert min(ranking, key=tuning._rank).compute_precision == first
+    assert min(ranking, key=tuning.rank).compute_precision == first
 
 
 def test_wishes_are_kept(bundle: Bundle, opened: list) -> None:
@@ -323,8 +323,8 @@ def test_many_crops_at_once_are_measured_on_their_own(bundle: Bundle, opened: li
 @pytest.mark.parametrize(("others", "more"), [([1.1], True), ([1.3], False), ([1.05, 2.0], True)])
 def test_those_near_the_best_take_more_turns(monkeypatch: pytest.MonkeyPatch, others: list[float], more: bool) -> None:
     """A busy moment must not decide; who is far behind need not wait for it."""
-    monkeypatch.setattr(tuning, "_sample", lambda engine, crop: engine)
-    times = tuning._interleaved_times([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
+    monkeypatch.setattr(tuning, "time_sample", lambda engine, crop: engine)
+    times = tuning.interleaved_times([1.0, *others], {})  # type: ignore[list-item] # an engine's turn takes what it is
     long, short = tuning.ROUNDS + tuning.FINAL_ROUNDS, tuning.ROUNDS
     assert [len(samples) for samples in times] == [
         long if more and seconds <= tuning.CLOSE_FACTOR else short for seconds in (1.0, *others)

@@ -218,7 +218,7 @@ def test_the_old_bundle_survives_a_failed_rename(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    monkeypatch.setattr(directories, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(directories, "exchange", lambda one, other: False)
     with pytest.raises((BundleError, failure)), staged_directory(tmp_path / "b", replace=True) as stage:
         write(stage)
     assert names(tmp_path) == ["b"] and (tmp_path / "b" / MANIFEST_NAME).read_text() == "old"
@@ -229,7 +229,7 @@ import os, sys
 from pathlib import Path
 from synergy.runtime import directories
 rename = Path.rename
-directories._exchange = lambda one, other: False
+directories.exchange = lambda one, other: False
 Path.rename = lambda self, target: os._exit(9) if self.name == "new" else rename(self, target)
 with directories.staged_directory(Path(sys.argv[1]), replace=True) as stage:
     (stage / "manifest.json").write_text("new")
@@ -252,7 +252,7 @@ def test_a_bundle_whose_replacement_was_killed_comes_back(tmp_path: Path) -> Non
 def test_one_of_two_bundles_is_always_there(tmp_path: Path) -> None:
     """Another process sees a whole bundle at any time."""
     target, stop, missing = make_bundle(tmp_path / "b"), threading.Event(), []
-    if not directories._exchange(target, make_bundle(tmp_path / "c", "new")):
+    if not directories.exchange(target, make_bundle(tmp_path / "c", "new")):
         pytest.skip("this file system cannot exchange directories")
 
     def watch() -> None:

@@ -87,7 +87,7 @@ def test_openvino_runs_in_parallel() -> None:
     if not available("openvino").ok:
         pytest.skip(available("openvino").detail)
     with FaceAligner.load(engine="openvino", threads=1) as aligner:
-        assert not aligner.engine._models[-1].shared
+        assert not aligner.engine.models[-1].shared
         crops = [np.full((1, 120, 120, 3), shade, np.uint8) for shade in (0, 90, 180)]
         alone = [aligner.predict(each).params for each in crops]
         assert not wrong_results(
@@ -96,7 +96,7 @@ def test_openvino_runs_in_parallel() -> None:
             lambda found, expected: np.allclose(found, expected, atol=1e-4),
         )
         np.testing.assert_allclose([aligner.predict(each).params for each in crops], alone, atol=1e-4)
-        assert any(model.shared for model in aligner.engine._models.values()) == (len(os.sched_getaffinity(0)) > 1)
+        assert any(model.shared for model in aligner.engine.models.values()) == (len(os.sched_getaffinity(0)) > 1)
 
 
 def test_nothing_with_a_session_is_pickled() -> None:

@@ -76,15 +76,15 @@ def check_json(report: PeerReport) -> None:
 def test_openvino_in_its_default_precision_and_in_float32(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     only(monkeypatch, "openvino")
-    monkeypatch.setattr(compare, "_precisions", lambda name: ("bf16", "f32"))
+    monkeypatch.setattr(compare, "library_precisions", lambda name: ("bf16", "f32"))
     bundle = Bundle.open(tiny_bundle)
-    package, _ = compare._package_specs(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
+    package, _ = compare.package_specs(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
     libraries, _ = compare.library_specs(bundle, (1, 2), DEFAULT_BATCHES, tuple(compare.PEERS))
     assert {spec.batches for spec in [*package, *libraries]} == {DEFAULT_BATCHES}
     assert [(spec.name, spec.threads, spec.precision) for spec in libraries] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"), ("openvino", 1, "f32"), ("openvino", 2, "f32"),
     ]  # fmt: skip
-    extra = compare._reduced(package, libraries)
+    extra = compare.reduced_specs(package, libraries)
     assert [(spec.name, spec.threads, spec.precision) for spec in extra] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"),
     ]  # fmt: skip
@@ -92,16 +92,16 @@ def test_openvino_in_its_default_precision_and_in_float32(tiny_bundle: Path, mon
 
 def test_precisions_of_the_libraries() -> None:
     pytest.importorskip("openvino")
-    found = compare._precisions("openvino")
+    found = compare.library_precisions("openvino")
     assert found[-1] == "f32" and len(set(found)) == len(found) <= 2
-    assert compare._precisions("onnxruntime") == ("",)
+    assert compare.library_precisions("onnxruntime") == ("",)
 
 
 def test_isolated_engines_and_pictures_are_measured_with_most_threads(tiny_bundle: Path) -> None:
-    package, _ = compare._package_specs(
+    package, _ = compare.package_specs(
         Bundle.open(tiny_bundle), BenchOptions(engines=("onnx",), threads=(1, 2), batches=(1,))
     )
-    assert [[workload.kind for workload in compare._workloads(spec, 2)] for spec in package] == [
+    assert [[workload.kind for workload in compare.spec_workloads(spec, 2)] for spec in package] == [
         ["overhead"],
         ["overhead", "isolated", "pipeline"],
     ]
@@ -111,7 +111,7 @@ def test_library_without_a_file_is_a_note(tiny_bundle: Path, monkeypatch: pytest
     only(monkeypatch)
     monkeypatch.setitem(PEERS, "mindspore", dataclasses.replace(PEERS["mindspore"], package="numpy"))  # any package
     bundle = Bundle.open(tiny_bundle)
-    package, _ = compare._package_specs(bundle, QUICK)
+    package, _ = compare.package_specs(bundle, QUICK)
     specs, notes = compare.library_specs(bundle, (1,), package[0].batches, tuple(compare.PEERS))
     assert "mindspore" not in {spec.name for spec in specs}
     assert f"mindspore is not compared: it reads mindir, and {bundle.folder} has no such file" in notes
@@ -133,7 +133,7 @@ def test_session_that_does_not_start_is_a_failure(tiny_bundle: Path, monkeypatch
 
     monkeypatch.setattr(cases, "start_repeatedly", start)
     monkeypatch.setattr(PeakCase, "__init__", no_peak)
-    monkeypatch.setattr(compare, "_jitter", lambda *_: None)
+    monkeypatch.setattr(compare, "measured_jitter", lambda *_: None)
     report = bench_peers(tiny_bundle, QUICK)
     assert report.failures == (
         "tiny/model.onnx on onnxruntime (bare), 1 thread, batch 1: out of memory",
@@ -152,12 +152,12 @@ def test_operations_that_cannot_be_counted_are_a_note(tiny_bundle: Path, monkeyp
             raise error
 
         monkeypatch.setattr(compare, "multiply_adds", count)
-        assert compare._multiply_adds(bundle, notes) is None
+        assert compare.count_multiply_adds(bundle, notes) is None
 
     fail(ImportError("no onnx"))
     fail(ValueError("strange"))
     bundle.manifest = msgspec.structs.replace(bundle.manifest, artifacts=())
-    assert compare._multiply_adds(bundle, notes) is None
+    assert compare.count_multiply_adds(bundle, notes) is None
     assert notes == [
         "share of peak is not available: onnx is not installed: pip install 'synergy-mindir[export]'",
         "share of peak is not available: strange",

@@ -40,7 +40,7 @@ class KnownCase(ThroughputCase):
 
 
 def ratios(cases: list[ThroughputCase], precisions: tuple[str, ...] | None) -> list[float | None]:
-    return [row.ratio for row in throughput._rows(CROPS, cases, precisions)]
+    return [row.ratio for row in throughput.throughput_rows(CROPS, cases, precisions)]
 
 
 def test_ratios_are_by_round() -> None:

@@ -452,7 +452,7 @@ def test_a_parity_report_of_other_files(folder: Path, monkeypatch: pytest.Monkey
     write_parity(folder)
     assert found() == (True, "passed")
     no_engine = inspection.EngineInfo("onnx", False, "onnxruntime is not installed")
-    monkeypatch.setattr(inspection, "_engine", lambda name, content: no_engine)
+    monkeypatch.setattr(inspection, "engine_support", lambda name, content: no_engine)
     assert found() == (None, "passed")  # nothing can be checked here
 
 

@@ -252,7 +252,7 @@ def test_a_bar_on_the_terminal_leaves_stdout_alone(arguments: list[str], tmp_pat
 def test_records_computed_in_something_else_are_made_anew(bundles: dict[str, Path]) -> None:
     """Half a run in float32 and half in bfloat16 would differ by half a pixel, and nothing would say so."""
     run = PictureRun(WorkerSetup(bundles["mb05"]), InferOptions())
-    assert picture_run._key(run, "fp32") == picture_run._key(run, "fp32") != picture_run._key(run, "bf16")
+    assert picture_run.run_key(run, "fp32") == picture_run.run_key(run, "fp32") != picture_run.run_key(run, "bf16")
 
 
 def test_a_cluster_computes_in_float32_unless_told(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

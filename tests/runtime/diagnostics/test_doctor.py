@@ -353,7 +353,7 @@ def test_python_version_without_a_mindspore_release(monkeypatch: pytest.MonkeyPa
     assert not check.ok and check.fix.startswith("MindSpore has no wheel for Python 3.")
     assert check.fix.endswith(": to export, use Python 3.7 to 3.8")
     error = ModuleNotFoundError("No module named 'mindspore'", name="mindspore")
-    assert cli._one_line(error) == f"mindspore is not installed: {check.fix}"
+    assert cli.error_message(error) == f"mindspore is not installed: {check.fix}"
 
 
 @pytest.mark.parametrize(
@@ -488,9 +488,9 @@ def test_installed_gpu_libraries_are_found(lite_home: Path, tmp_path: Path, monk
     monkeypatch.setattr(locate, "gpu_library_folder", lambda: tmp_path)
     library = tmp_path / "libcurand.so.10"
     subprocess.run([compiler, "-shared", "-x", "c", "/dev/null", "-o", str(library)], check=True)
-    assert "libcurand.so.10" in doctor._obstacle("gpu", "lite", has_card=False)
+    assert "libcurand.so.10" in doctor.device_obstacle("gpu", "lite", has_card=False)
     (tmp_path / locate.RECORD).write_text("{}")  # the installation is complete
-    obstacle = doctor._obstacle("gpu", "lite", has_card=False)
+    obstacle = doctor.device_obstacle("gpu", "lite", has_card=False)
     assert "libcudart.so.11.0" in obstacle and "libcurand" not in obstacle
 
 

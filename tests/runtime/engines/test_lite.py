@@ -106,7 +106,7 @@ def test_threads_closing_and_a_fork(tiny_ms: bytes, tiny: Any) -> None:
             with pytest.raises(EngineError, match=r"was opened in the parent .* open one in the child"):
                 engine.run(images[0])
             engine.close()
-            engine._session.close()
+            engine.session.close()
             with LiteEngine(model_file(tiny_ms), CPU, 2) as other:
                 other.run(images[0])
             os._exit(0)
@@ -244,7 +244,7 @@ class Card:
 def card(cast_mindirs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> type[Card]:
     monkeypatch.setattr(Card, "changed", cast_mindirs[1], raising=False)
     monkeypatch.setattr(module, "LiteModel", Card)
-    monkeypatch.setattr(module, "_package_in_use", lambda: None)
+    monkeypatch.setattr(module, "package_in_use", lambda: None)
     Card.opened.clear()
     return Card
 
@@ -260,8 +260,8 @@ def test_a_card_gets_its_settings_and_the_sizes_it_knows(
             images = tiny.images(count)
             result = engine.run({"images": images})["scores"]
             np.testing.assert_allclose(result[:, 0], images.mean((1, 2, 3)), rtol=1e-5)
-            assert engine._session.batches == sizes
-            engine._session.batches.clear()
+            assert engine.session.batches == sizes
+            engine.session.batches.clear()
     settings = lite_settings(Device.parse(device), options, (IMAGES,))
     data = cast_mindirs[device == "gpu:1"]
     assert card.opened == [(data, "mindir", Device.parse(device), 3, settings)]
@@ -275,7 +275,7 @@ def test_no_more_than_the_size_that_lite_states(
     monkeypatch.setattr(card, "stated_batch", 3)
     with LiteEngine(model_file(cast_mindirs[0], format="mindir_v1"), Device("gpu"), 1) as engine:
         engine.run({"images": tiny.images(5)})
-        assert engine._session.batches == [2, 2, 1]
+        assert engine.session.batches == [2, 2, 1]
 
 
 def test_float32_pixels_give_the_same_numbers(bundles: dict[str, Path], lite_home: Path) -> None:
@@ -320,12 +320,12 @@ def test_tensorrt_does_not_round(
 def test_the_cpu_takes_any_batch_and_so_does_a_card_with_a_fixed_one(card: type[Card], tiny: Any) -> None:
     with LiteEngine(model_file(b"any"), CPU, 1) as engine:
         engine.run({"images": tiny.images(9)})
-        assert engine._session.batches == [9]
+        assert engine.session.batches == [9]
     fixed = [TensorSpec(spec.name, (9, *spec.shape[1:]), spec.dtype) for spec in (IMAGES, POOLED, SCORES)]
     file = ModelFile(b"any", "mindir_v1", tuple(fixed[:1]), tuple(fixed[1:]))
     with LiteEngine(file, Device("ascend"), 1) as engine:
         engine.run({"images": tiny.images(9)})
-        assert engine._session.batches == [9]
+        assert engine.session.batches == [9]
     assert "dynamic_dims" not in card.opened[1][4].config
 
 

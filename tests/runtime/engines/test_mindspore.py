@@ -169,7 +169,7 @@ def test_device_settings(
 ) -> None:
     notes: list[tuple[Any, ...]] = []
     monkeypatch.setitem(sys.modules, "mindspore", stand_in(notes))
-    module._choose_device(Device.parse(device), 3, EngineOptions(precision=precision))
+    module.choose_device(Device.parse(device), 3, EngineOptions(precision=precision))
     assert notes == [("threads_num", 3), *expected]
 
 
@@ -183,5 +183,5 @@ def test_a_card_that_is_not_here(
         EngineUnavailableError,
         match=rf"cannot use {device}(:0)?: Unsupported device\. Only CPU; .*{cure}.*--device cpu",
     ):
-        module._choose_device(Device.parse(device), 1, EngineOptions())
+        module.choose_device(Device.parse(device), 1, EngineOptions())
     assert capfd.readouterr() == ("", "")

@@ -144,7 +144,7 @@ def test_computes_in_less_on_request(
 def test_a_cpu_that_would_emulate_it(
     model: ModelFile, monkeypatch: pytest.MonkeyPatch, capabilities: list[str], precision: str, words: str
 ) -> None:
-    monkeypatch.setattr(module, "_capabilities", lambda core: capabilities)
+    monkeypatch.setattr(module, "cpu_capabilities", lambda core: capabilities)
     with pytest.raises(EngineError, match=words):
         OpenVinoEngine(model, Device(), 1, EngineOptions(precision))
     status = OpenVinoEngine.computes(precision, Device())
@@ -286,7 +286,7 @@ def test_truncated(model: ModelFile, share: float, capfd: pytest.CaptureFixture[
     ],
 )
 def test_the_cause_of_an_error(text: str, cause: str) -> None:
-    assert module._cause(RuntimeError(text)) == cause
+    assert module.error_cause(RuntimeError(text)) == cause
 
 
 def test_missing_package(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_closing_frees_the_model(model: ModelFile) -> None:
     engine = OpenVinoEngine(model, Device(), 1)
     engine.close()
     engine.close()
-    assert not engine._models
+    assert not engine.models
     with pytest.raises(EngineError, match="closed"):
         engine.run({"images": np.zeros((1, 8, 8, 3), np.uint8)})
 
@@ -323,13 +323,13 @@ def test_a_model_is_compiled_for_a_frequent_batch_size(
         again = engine.run(images)
         assert all(np.array_equal(again[name], first[name]) for name in first)
         assert (engine.model_for(size) is not engine.model_for(0)) == own
-    assert sorted(engine._models) == [DYNAMIC, 1, 5]
+    assert sorted(engine.models) == [DYNAMIC, 1, 5]
 
 
 def test_a_rare_batch_size_uses_the_dynamic_model(engine: OpenVinoEngine, tiny: Any) -> None:
     for size in range(1, 30):
         engine.run({"images": tiny.images(size)})
-    assert list(engine._models) == [DYNAMIC]
+    assert list(engine.models) == [DYNAMIC]
 
 
 def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,4 +338,4 @@ def test_a_fixed_batch_needs_no_other_model(model: ModelFile, tiny: Any, monkeyp
     with OpenVinoEngine(replace(model, inputs=tuple(fixed)), Device(), 1) as engine:
         for _ in range(3):
             engine.run({"images": tiny.images(2)})
-        assert list(engine._models) == [DYNAMIC]
+        assert list(engine.models) == [DYNAMIC]

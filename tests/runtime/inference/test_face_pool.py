@@ -59,7 +59,7 @@ def crops(count: int, seed: int = 0) -> np.ndarray:
 
 
 def processes(pool: FacePool) -> list[int]:
-    return [worker.child.process.pid for worker in pool._pool._workers if isinstance(worker, LocalWorker)]
+    return [worker.child.process.pid for worker in pool.process_pool.workers if isinstance(worker, LocalWorker)]
 
 
 # --- crops ---

@@ -61,11 +61,11 @@ def test_records_are_those_of_a_local_run(pool: FacePool, jobs: list[PictureJob]
 
 
 def test_a_dead_actor_is_replaced(pool: FacePool, jobs: list[PictureJob], expected: list) -> None:
-    first = pool._pool._workers[0]
+    first = pool.process_pool.workers[0]
     assert isinstance(first, RayWorker)
     ray.kill(first.actor)
     assert list(pool.infer([[job] for job in jobs])) == expected
-    assert first not in pool._pool._workers and len(pool._pool._workers) == 2
+    assert first not in pool.process_pool.workers and len(pool.process_pool.workers) == 2
     with pytest.raises(ChildDiedError, match="a Ray worker died"):
         first.ask(jobs[:1])
 
@@ -93,7 +93,7 @@ def test_the_actor_alone(bundles: dict[str, Path], jobs: list[PictureJob]) -> No
     actor = FaceActor(str(bundles["mb05"]), engine="onnx")
     paths = np.array([str(job.path) for job in jobs[:3]], object)
     by_path = actor({"path": paths})
-    child = actor.pool._pool._workers[0]
+    child = actor.pool.process_pool.workers[0]
     assert isinstance(child, LocalWorker)
     os.kill(child.child.process.pid, signal.SIGKILL)
     data = np.array([job.path.read_bytes() for job in jobs[:3]], object)

@@ -101,14 +101,14 @@ def test_frames_have_numbers_and_times(clip: Path) -> None:
 
 
 def test_times_increase_without_timestamps_in_the_source(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VideoReader, "_clock_s", lambda self, start_s: 0.0)
+    monkeypatch.setattr(VideoReader, "capture_clock_s", lambda self, start_s: 0.0)
     with VideoReader(clip) as reader:
         assert np.allclose([frame.time_s for frame in reader.frames()], np.arange(20) / 20)
 
 
 @pytest.mark.parametrize("fps", [0.0, 1000.0, float("nan")])
 def test_an_invalid_frame_rate_is_replaced_by_thirty(clip: Path, monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
-    monkeypatch.setattr(module, "_open", lambda source: Capture(fps=fps))
+    monkeypatch.setattr(module, "open_capture", lambda source: Capture(fps=fps))
     with VideoReader(clip) as reader:
         assert reader.fps == 30 and reader.frame_count is None
 
@@ -132,7 +132,7 @@ class Capture:
 
 
 def test_a_camera_uses_the_clock_and_reports_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_open", lambda source: Capture(count=100.0))
+    monkeypatch.setattr(module, "open_capture", lambda source: Capture(count=100.0))
     with VideoReader(Camera(3)) as reader:
         assert reader.frame_count is None
         times = [frame.time_s for frame in reader.frames()]
@@ -240,7 +240,7 @@ def test_an_unreadable_file_is_one_line_without_warnings(
 
 
 def test_a_video_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_open", lambda source: Capture(frames=0))
+    monkeypatch.setattr(module, "open_capture", lambda source: Capture(frames=0))
     with pytest.raises(MediaError, match=r"x\.mp4 has no frame that can be read: copy it again"):
         VideoReader(Path("x.mp4"))
 

@@ -125,7 +125,7 @@ def test_leaving_in_the_middle_kills_who_is_busy(consumed: int) -> None:
     assert time.perf_counter() - start < 5
     assert len(toys) == 2 and all(toy.ended.is_set() for toy in toys)  # and nobody was hired for the dead
     with pytest.raises(EngineError, match="closed"):
-        pool._request([1])
+        pool.send_request([1])
 
 
 def test_closing_twice() -> None:

@@ -419,9 +419,9 @@ def test_a_turn_through_180_degrees_is_smoothed_the_short_way() -> None:
         cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
         face = world._face(np.array([130.0, 130, 270, 270]))
         rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-        tracker._tracks[0].observation = TrackObservation.of(replace(face, rotation=rotation), GREY.shape)
-        tracker._advance(None)
-        [found] = [track.to_face(tracker._time_s, SYNERGYNET_POSE) for track in tracker._tracks]
+        tracker.tracks[0].observation = TrackObservation.of(replace(face, rotation=rotation), GREY.shape)
+        tracker.advance(None)
+        [found] = [track.to_face(tracker.last_time_s, SYNERGYNET_POSE) for track in tracker.tracks]
     assert abs(found.pose.roll) > 150
 
 
@@ -562,7 +562,7 @@ def test_the_real_network_loses_a_face_that_vanishes_and_keeps_one_that_stays(
     detector.boxes = [box_in(matrix)]
     for t in range(22):
         assert len(tracker.track(scene(portrait_bgr, matrix, noise=6, seed=t))) == 1
-    assert tracker._tracks[0].is_confirmed and detector.calls == 1
+    assert tracker.tracks[0].is_confirmed and detector.calls == 1
     detector.boxes = []
     blank = scene(portrait_bgr, placed(320, 240 + 400), noise=6)
     shown = [bool(tracker.track(blank)) for _ in range(CHECK_INTERVAL + 1)]
@@ -575,10 +575,10 @@ def test_the_stability_check_separates_the_face_from_background(
     tracker, _ = real
     image = scene(portrait_bgr, placed(320, 240))
     [face] = tracker.aligner.align(image, [box_in(placed(320, 240))])
-    [observation] = tracker._observe(image, [roi_around(box_of(face.landmarks))], check=True)
+    [observation] = tracker.observe(image, [roi_around(box_of(face.landmarks))], check=True)
     assert observation.instability < MAX_INSTABILITY / 2
     for x, y in ((150, 380), (480, 380), (60, 60), (560, 240)):
-        [observation] = tracker._observe(image, [np.array([x - 60.0, y - 60, x + 60, y + 60])], check=True)
+        [observation] = tracker.observe(image, [np.array([x - 60.0, y - 60, x + 60, y + 60])], check=True)
         assert not observation.is_stable
 
 

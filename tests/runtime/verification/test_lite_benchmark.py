@@ -72,7 +72,7 @@ def names_that_lite_reports(folder: Path) -> list[str]:
         "import sys\n"
         "from synergy import FaceAligner\n"
         "with FaceAligner.load(sys.argv[1], 'lite', 'cpu', 1, 'model.ms') as aligner:\n"
-        "    print(*(tensor.name for tensor in aligner.engine._session.outputs), sep='\\n')\n"
+        "    print(*(tensor.name for tensor in aligner.engine.session.outputs), sep='\\n')\n"
     )
     command = [sys.executable, "-c", code, str(folder)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
