@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 REFERENCE_ARCHS = ("mobilenet_v2", "mobilenet_1")
+SLOW_FILES = ("test_graph.py", "test_lower.py", "test_loop.py")  # compile many graphs
 SHARED_FOLDER = "SYNERGY_TEST_SHARED_FOLDER"  # the environment variable that names the folder of this run
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with end-to-end tests first: started last, they would run alone while the other processes are idle."""
-    slow = {item.path for item in items if item.get_closest_marker("e2e")}
+    """Files that take long first: started last, they would run alone while the other processes are idle."""
+    slow = {item.path for item in items if item.get_closest_marker("e2e") or item.path.name in SLOW_FILES}
     items.sort(key=lambda item: item.path not in slow)
 
 
