@@ -6,12 +6,13 @@ import os
 
 from mindspore import Tensor, nn
 
+from synergy.runtime.crop import CROP_SIZE
 from synergy.runtime.engines.base import ONEDNN_ISA_LIMIT
 from synergy.synergy_model.backbones import build_backbone
 from synergy.synergy_model.landmark_networks import REFINER_POOLED_DIM, RESIDUAL_SCALE, LandmarkRefiner, LandmarkTo3DMM
 from synergy.synergy_model.morphable import MorphableModel
 
-IMAGE_SIZE = 120
+IMAGE_SIZE = CROP_SIZE
 
 os.environ.setdefault(*ONEDNN_ISA_LIMIT)  # read when MindSpore runs its first operator in the process
 

@@ -7,7 +7,7 @@
 #   dpkg --add-architecture arm64 && apt-get update
 #   apt-get install -y unzip qemu-user g++-aarch64-linux-gnu libc6-dev-arm64-cross
 # PYTHON names a Python that has this project installed (default: .venv/bin/python).
-# It downloads 150 MB. Emulation is slow: about 2 minutes of CPU time for the C++ part, 8 for Python.
+# It downloads 150 MB. Emulation is slow: about 2 minutes of CPU time for the C++ part, 5 for Python.
 # onnxruntime is not verified: qemu 7.2 of Debian 12 crashes when it is imported.
 set -euo pipefail
 
