@@ -277,6 +277,7 @@ class FaceAligner(ProcessBound):
     def close(self) -> None:
         """Free the engine, after the runs in progress in other threads. Safe to call twice."""
         self.engine.close()
+        self.predictor.close()
 
     def __enter__(self) -> FaceAligner:
         return self

@@ -40,7 +40,7 @@ def print_stages(report: StageReport) -> None:
 
 
 def print_throughput(report: ThroughputReport) -> None:
-    """Crops and pictures per second; ratios over the fastest method that is not a pool."""
+    """Crops and pictures per second; ratios over the fastest library, for pictures over the loop."""
     table = Table(title="throughput in crops or pictures per second", **STYLE)
     for name in ("work", "method"):
         table.add_column(name, no_wrap=True)
@@ -54,8 +54,8 @@ def print_throughput(report: ThroughputReport) -> None:
     console = make_console()
     console.print(table)
     console.print(
-        "[dim]size: sessions x threads; ratio: over the fastest method other than the pool (of the float32 ones if the "
-        "pool computes in float32), above 1 is faster[/]"
+        "[dim]size: sessions x threads; ratio: over the fastest library (in float32 if the pool "
+        "computes in float32), for pictures over the loop; above 1 is faster[/]"
     )
     for note in report.notes:
         console.print(f"[yellow]note[/] {plain(note)}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from synergy.benchmarks.accuracy.jitter import JitterReport, measure_jitter
 from synergy.benchmarks.peers.report import PeerReport, network_rows, overhead_rows, peak_rows, pipeline_rows
-from synergy.benchmarks.peers.sessions import FULL_PRECISION, PEERS, LibrarySession, PackageSession
+from synergy.benchmarks.peers.sessions import FULL_PRECISION, OPENVINO_QUEUE, PEERS, LibrarySession, PackageSession
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY, noise_crops, real_crops
 from synergy.benchmarks.speed.cases import SessionCase, start_cases
 from synergy.benchmarks.speed.engine_process import (
@@ -119,7 +119,8 @@ def library_specs(
         peer = PEERS[name]
         artifact = next(iter(readable(peer.engine, bundle.manifest.artifacts)), None)
         if not peer.is_installed:
-            notes.append(f"{name} is not installed, so it is not compared: {peer.install}")
+            if name != OPENVINO_QUEUE:  # the line about OpenVINO says it
+                notes.append(f"{name} is not installed, so it is not compared: {peer.install}")
         elif artifact is None:
             reads = engine_class(peer.engine).support_text(Device())
             notes.append(f"{name} is not compared: it {reads}, and {bundle.folder} has no such file")
@@ -148,7 +149,7 @@ def reduced_specs(package: Sequence[SessionSpec], libraries: Sequence[SessionSpe
 
 def library_precisions(name: str) -> tuple[str, ...]:
     """OpenVINO's default for this processor, and float32 where that differs."""
-    if name != "openvino":
+    if PEERS[name].package != "openvino":
         return ("",)
     child = Child("OpenVINO", "synergy.benchmarks.peers.sessions", "make_precision_handler")
     try:

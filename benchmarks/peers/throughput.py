@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from synergy.benchmarks.peers.compare import library_specs, session_inputs
-from synergy.benchmarks.peers.sessions import FULL_PRECISION
+from synergy.benchmarks.peers.sessions import FULL_PRECISION, OPENVINO_QUEUE
 from synergy.benchmarks.sample_crops import PORTRAIT, PORTRAIT_BOX_XYXY
 from synergy.benchmarks.speed.engine_process import NETWORK, SessionInputs, SessionProcess, SessionSpec, Workload
 from synergy.benchmarks.speed.interleave import (
@@ -47,17 +47,18 @@ PICTURE_COUNT = 64  # in a sample: about half a second
 PHOTO_COUNT = 8  # in a sample; detection takes a third of a second each
 ROUNDS = {CROPS: 16, PICTURES: 10, PHOTOS: 4}
 NO_LIMIT_S = 1e9  # every case takes part in every round
-POOL, LOOP = "pool", "loop"
-LIBRARIES = ("onnxruntime", "openvino")  # without MindSpore, which is ten times slower
+POOL, LOOP, PREDICT = "pool", "loop", "predict"
+LIBRARIES = ("onnxruntime", "openvino", OPENVINO_QUEUE)  # without MindSpore, which is ten times slower
 FLOAT32 = ("", FULL_PRECISION)  # the libraries' names for it
 
 
 class ThroughputRow(msgspec.Struct, frozen=True):
     """Crops or pictures per second.
 
-    work: what is processed. method: "onnxruntime (bare)" and the like are single sessions of libraries; "loop" is
-    `FaceAligner` called for one picture after another with all threads; "pool" is `FacePool`. ratio: over the fastest
-    method other than the pool for the same work, median over the rounds, so above 1 is faster.
+    work: what is processed. method: "onnxruntime (bare)" and the like are single sessions of libraries, "openvino queue
+    (bare)" is OpenVINO's throughput mode; "loop" is `FaceAligner` called for one picture after another with all
+    threads; "predict" is one call of `FaceAligner.predict` with all crops; "pool" is `FacePool`. ratio: over the
+    fastest library, for pictures over the loop; median over the rounds, so above 1 is faster.
     """
 
     work: str
@@ -96,12 +97,13 @@ def bench_throughput(
         precision = pool.setup.options.compute_precision
         aligner = stack.enter_context(FaceAligner.load(bundle.folder, options=replace(options, precision=precision)))
         fixed = bundle.manifest.inputs[0].shape[0]
-        inputs = session_inputs(bundle, BATCH if fixed == DYNAMIC else fixed)
-        sessions, notes = _library_cases(bundle, inputs, failures, stack)
+        batch = BATCH if fixed == DYNAMIC else fixed
+        inputs = session_inputs(bundle, batch * CROP_BATCHES)
+        sessions, notes = _library_cases(bundle, inputs, batch, failures, stack)
         photos = [replace(picture, boxes=None) for picture in pictures[:PHOTO_COUNT]]
         for done, (work, cases) in enumerate(
             {
-                CROPS: [*sessions, PooledCrops(pool, inputs.crops)],
+                CROPS: [*sessions, PredictedCrops(aligner, inputs.crops), PooledCrops(pool, inputs.crops[:batch])],
                 PICTURES: [Loop(aligner, pictures), PooledPictures(pool, pictures)],
                 PHOTOS: [Loop(aligner, photos), PooledPictures(pool, photos)],
             }.items()
@@ -131,10 +133,10 @@ class ThroughputCase(BenchmarkCase):
 
 
 class LibraryCase(ThroughputCase):
-    """One session of a library, with all threads."""
+    """One session of a library, with all threads, on its largest batch."""
 
     def __init__(self, spec: SessionSpec, inputs: SessionInputs) -> None:
-        super().__init__(spec.label, spec.name, 1, spec.threads, len(inputs.crops))
+        super().__init__(spec.label, spec.name, 1, spec.threads, spec.batches[-1])
         self.process = SessionProcess(spec, inputs)
         self.precision = spec.precision
 
@@ -156,6 +158,19 @@ class Loop(ThroughputCase):
             faces = self.aligner(image) if picture.boxes is None else self.aligner.align(image, picture.boxes)
             image_record(str(picture.path), (image.shape[1], image.shape[0]), faces)
         taken = time.perf_counter() - start
+        wait_until_idle()
+        return [taken]
+
+
+class PredictedCrops(ThroughputCase):
+    """All crops in one call of `FaceAligner.predict`, in this process with all threads."""
+
+    def __init__(self, aligner: FaceAligner, crops: np.ndarray) -> None:
+        super().__init__(PREDICT, aligner.engine.label, 1, aligner.engine.threads, len(crops))
+        self.aligner, self.crops = aligner, crops
+
+    def run_sample(self, number: int) -> list[float]:
+        taken = seconds_until_done(iter([self.aligner.predict(self.crops)]))
         wait_until_idle()
         return [taken]
 
@@ -191,12 +206,17 @@ def seconds_until_done(results: Iterable[object]) -> float:
 
 
 def _library_cases(
-    bundle: Bundle, inputs: SessionInputs, failures: list[str], stack: ExitStack
+    bundle: Bundle, inputs: SessionInputs, batch: int, failures: list[str], stack: ExitStack
 ) -> tuple[list[LibraryCase], list[str]]:
-    """A case for each installed library in each of its precisions, and a line for each library that is missing."""
-    specs, notes = library_specs(bundle, (default_threads(),), (len(inputs.crops),), LIBRARIES)
+    """A case for each installed library in each of its precisions, and a line for each library that is missing.
+
+    A sample is one run of `batch` crops; for OpenVINO's queue it is all crops, which it divides itself.
+    """
+    specs, notes = library_specs(bundle, (default_threads(),), (batch,), LIBRARIES)
     cases = []
     for spec in specs:
+        if spec.name == OPENVINO_QUEUE:
+            spec = replace(spec, batches=(len(inputs.crops),))
         try:
             cases.append(LibraryCase(spec, inputs))
             stack.callback(cases[-1].process.close)
@@ -218,8 +238,9 @@ def _pictures(folder: Path) -> list[PictureJob]:
 def throughput_rows(
     work: str, cases: Sequence[ThroughputCase], precisions: tuple[str, ...] | None
 ) -> Iterator[ThroughputRow]:
-    """The baseline is the fastest case that is no pool; `precisions` are those that it may have, None for any."""
-    eligible = [case for case in cases if case.method != POOL and (precisions is None or case.precision in precisions)]
+    """The baseline is the fastest library or the loop; `precisions` are those that it may have, None for any."""
+    compared = [case for case in cases if case.method not in (POOL, PREDICT)]
+    eligible = [case for case in compared if precisions is None or case.precision in precisions]
     baseline = max(eligible, key=lambda case: case.per_s, default=None)
     for case in cases:
         yield ThroughputRow(

@@ -49,6 +49,7 @@ class Engine(ProcessBound, ABC):
     supports_lite_config = False
     isolated_devices: tuple[str, ...] = ()  # kinds of devices whose libraries can end the process
     parallel_runs = False
+    several_sessions = False  # whether a process can hold several sessions, each with its own number of threads
     survives_fork = False
 
     def __init__(
@@ -58,6 +59,7 @@ class Engine(ProcessBound, ABC):
         self.model = model
         self.device = device
         self.threads = threads
+        self.options = options
         self.compute_precision = options.compute_precision
         survives_fork = self.survives_fork and device.kind == "cpu"
         self._calls = CallGuard(f"this {self.name} engine", self.parallel_runs, survives_fork)
@@ -66,6 +68,11 @@ class Engine(ProcessBound, ABC):
     def label(self) -> str:
         """The name to display, with the compute precision if it is not float32."""
         return engine_label(self.name, self.compute_precision)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `run` can be called: false after `close`, and in a forked process that cannot use the engine."""
+        return self._calls.is_open
 
     @classmethod
     def formats_on(cls, device: Device) -> tuple[str, ...]:
@@ -156,6 +163,10 @@ class Engine(ProcessBound, ABC):
     @abstractmethod
     def _run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Contiguous arrays in the order of `model.inputs` -> new arrays in the order of `model.outputs`."""
+
+    def reopened(self, threads: int) -> Engine:
+        """A second engine for the same model, with another number of threads. Raises the errors of opening it."""
+        return type(self)(self.model, self.device, threads, self.options)
 
     def close(self) -> None:
         """Free the model, after the runs in progress. Safe to call twice."""

@@ -73,6 +73,7 @@ class LiteEngine(Engine):
     reduced_precisions: ClassVar = {"fp16": ("gpu", "ascend")}
     supports_affinity = True
     supports_lite_config = True
+    several_sessions = True
     isolated_devices = ("gpu", "ascend")
 
     @classmethod

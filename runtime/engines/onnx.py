@@ -46,6 +46,7 @@ class OnnxEngine(Engine):
     reduced_precisions: ClassVar = {"fp16": ("ascend",)}  # the CUDA provider has no such option
     supports_affinity = True
     parallel_runs = True
+    several_sessions = True
     survives_fork = True
 
     @classmethod

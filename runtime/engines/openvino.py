@@ -72,6 +72,7 @@ class OpenVinoEngine(Engine):
     name = "openvino"
     formats = ("onnx",)
     parallel_runs = True
+    several_sessions = True
     survives_fork = True  # while nothing is compiled for parallel runs, which use threads of OpenVINO
     devices = ("cpu",)  # OpenVINO's GPU plugin is for Intel GPUs only
     reduced_precisions: ClassVar = {"fp16": ("cpu",), "bf16": ("cpu",)}
@@ -153,13 +154,19 @@ class OpenVinoEngine(Engine):
         is_open = self.model.inputs[0].shape[0] == DYNAMIC
         if is_open and self._run_time_s[batch] > COMPILE_AFTER_S and len(self.models) <= MAX_COMPILED_SIZES:
             del self._run_time_s[batch]
-            self.models[batch] = self._compiled(batch, shared=False)
+            self.models[batch] = self._compiled(batch, self.models[DYNAMIC].shared)
         size = batch if batch in self.models else DYNAMIC
         model = self.models[size]
         if not model.free and not model.shared and self._streams > 1:  # another thread runs it at this moment
             model = self.models[size] = self._compiled(size, shared=True)
             self._calls.survives_fork = False
         return model
+
+    def reopened(self, threads: int) -> Engine:
+        """As `Engine.reopened`, compiled for parallel runs."""
+        engine = OpenVinoEngine(self.model, self.device, threads, self.options)
+        engine.models[DYNAMIC] = engine._compiled(DYNAMIC, shared=True)
+        return engine
 
     def _free(self) -> None:
         self.models.clear()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
 from synergy.runtime.engines import Engine
 from synergy.runtime.faces import PoseDecoder, Prediction
-from synergy.runtime.processes.sharing import ProcessBound
+from synergy.runtime.inference.parallel_runs import ParallelRuns
+from synergy.runtime.processes.sharing import ProcessBound, call_after_fork
 from synergy.runtime.specs import DYNAMIC
 
 # Crops per engine run. On CPUs more saves nothing and costs memory; an H200 gains up to 1024 with onnxruntime.
 MAX_BATCH = 64
 MAX_BATCH_ON_CARD = 1024
+# From this many crops in a call on, parts of them run side by side, once calls had `PARALLEL_AFTER` such crops in all:
+# a second session takes about as long to open as 50 crops take to run.
+PARALLEL_FROM, PARALLEL_AFTER = 64, 256
+PARALLEL_BATCH = 16
 
 
 class CropPredictor(ProcessBound):
@@ -30,6 +37,11 @@ class CropPredictor(ProcessBound):
         rule = choose_pose_rule(angles, bundle.manifest.pose)
         self.pose = PoseDecoder(self.morphable.param_mean, self.morphable.param_std, rule)
         self.input = bundle.manifest.inputs[0]
+        self._parallel: ParallelRuns | None = None
+        self._parallel_crops = 0  # in calls that are large enough to run in parallel
+        self._lock = Lock()  # protects the two
+        self._is_forked = False
+        call_after_fork(self)
 
     def predict(self, crops_bgr_u8: np.ndarray) -> Prediction:
         """As `FaceAligner.predict`."""
@@ -47,20 +59,46 @@ class CropPredictor(ProcessBound):
         physical = dewhiten(params, basis.param_mean, basis.param_std)
         return vertices(physical, basis.u_base, basis.w_shp_base, basis.w_exp_base, frame)
 
+    def close(self) -> None:
+        """Free the sessions for large batches, after the runs in progress; the engine must be closed before."""
+        with self._lock:
+            parallel, self._parallel = self._parallel, None
+        if parallel is not None:
+            parallel.close()
+
+    def after_fork(self) -> None:
+        """In the child: the libraries' threads are missing, and the lock can be held by a thread of the parent."""
+        self._parallel, self._lock, self._is_forked = None, Lock(), True
+
     def _run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         fixed = self.input.shape[0]
-        most = MAX_BATCH if self.engine.device.kind == "cpu" else MAX_BATCH_ON_CARD
+        parallel = self._parallel_runs(len(crops))
+        most = PARALLEL_BATCH if parallel else MAX_BATCH if self.engine.device.kind == "cpu" else MAX_BATCH_ON_CARD
         step = most if fixed == DYNAMIC else fixed
         if 0 < len(crops) <= step and fixed in (DYNAMIC, len(crops)):
             return self.engine.run({self.input.name: crops})
-        parts = [self._run_part(crops[start : start + step], fixed) for start in range(0, len(crops), step)]
+        inputs = [self._input(crops[start : start + step], fixed) for start in range(0, len(crops), step)]
+        parts = parallel.run(inputs) if parallel else [self.engine.run(each) for each in inputs]
         empty = {t.name: np.zeros((0, *t.shape[1:]), np.float32) for t in self.bundle.manifest.outputs}
-        return {name: np.concatenate([none, *(part[name] for part in parts)]) for name, none in empty.items()}
+        return {
+            name: np.concatenate([none, *(part[name] for part in parts)])[: len(crops)] for name, none in empty.items()
+        }
 
-    def _run_part(self, crops: np.ndarray, fixed: int) -> dict[str, np.ndarray]:
-        """One engine run; for a model with a fixed batch the last crop is repeated and the surplus cut off."""
-        count = len(crops)
-        if fixed != DYNAMIC and count < fixed:
-            crops = np.concatenate([crops, np.repeat(crops[-1:], fixed - count, axis=0)])
-        outputs = self.engine.run({self.input.name: crops})
-        return {name: array[:count] for name, array in outputs.items()}
+    def _parallel_runs(self, count: int) -> ParallelRuns | None:
+        """The sessions for `count` crops, opened if it is time to; None if the engine itself is to run them."""
+        engine = self.engine
+        is_possible = engine.several_sessions and engine.threads > 1 and engine.device.kind == "cpu"
+        if count < PARALLEL_FROM or not is_possible or engine.options.affinity or self._is_forked:
+            return None
+        with self._lock:
+            self._parallel_crops += count
+            if not engine.is_open:  # its `run` raises
+                return None
+            if self._parallel is None and self._parallel_crops >= PARALLEL_AFTER:
+                self._parallel = ParallelRuns(engine)
+            return self._parallel
+
+    def _input(self, crops: np.ndarray, fixed: int) -> dict[str, np.ndarray]:
+        """The input of one engine run; for a model with a fixed batch the last crop is repeated."""
+        missing = 0 if fixed == DYNAMIC else fixed - len(crops)
+        return {self.input.name: np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)]) if missing else crops}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +33,7 @@ SHADE: Colour = (30, 20, 20)
 WHITE: Colour = (255, 255, 255)
 AXIS_COLOURS: tuple[Colour, ...] = ((60, 60, 240), (80, 210, 60), (250, 140, 50))  # x red, y green, z blue
 AXIS_LENGTH = 0.45  # of the face's size
+DEPTH_LEVELS = 31  # colours from far to near, less one
 SPLINE_STEPS = 6  # line segments from one landmark to the next
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
 MAX_COORDINATE = 1e6  # pixels; OpenCV's fixed-point numbers overflow beyond
@@ -156,15 +158,30 @@ def _checked(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarra
 def _draw_contours(canvas: np.ndarray, points: np.ndarray, size: float) -> None:
     """Draw the nearest line segments last, over a dark outline that separates them from any background."""
     width = _stroke(size)
-    curves = [_spline(points[first : last + 1], closed) for first, last, closed in CONTOURS.values()]
+    curves = [weights @ points for weights in _curve_weights()]
     _shade(canvas, curves, width + 2)
-    segments = np.concatenate([np.stack([curve[:-1], curve[1:]], axis=1) for curve in curves])
-    depths = segments[:, :, 2].mean(axis=1)
-    colours = _depth_colours(depths, points[:, 2])
-    for index in np.argsort(depths):
-        _line(canvas, segments[index, :, :2], colours[index], width)
-    for point in points:
-        _dot(canvas, point[:2], size / 110, WHITE)
+    starts, ends = (np.concatenate([curve[part] for curve in curves]) for part in (slice(-1), slice(1, None)))
+    middle_z, z = (starts[:, 2] + ends[:, 2]) / 2, points[:, 2]
+    levels = np.rint(np.interp(middle_z, (z.min(), z.max()), (0, DEPTH_LEVELS))).astype(int)
+    segments = _fixed(np.stack([starts[:, :2], ends[:, :2]], axis=1))
+    order = np.argsort(levels)
+    for group in np.split(
+        order, np.flatnonzero(np.diff(levels[order])) + 1
+    ):  # a call per segment takes 4 times as long
+        colour = FAR_COLOUR + levels[group[0]] / DEPTH_LEVELS * (NEAR_COLOUR - FAR_COLOUR)
+        cv2.polylines(canvas, list(segments[group]), False, colour.tolist(), width, cv2.LINE_AA, SUBPIXEL_BITS)
+    radius = size / 110
+    if radius >= 1:  # smaller dots would only blur the lines
+        whole = round(radius * (1 << SUBPIXEL_BITS))
+        for centre in _fixed(points[:, :2]).tolist():
+            cv2.circle(canvas, centre, whole, WHITE, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+@cache
+def _curve_weights() -> tuple[np.ndarray, ...]:
+    """For each contour a matrix (M,68): its product with the landmarks is a smooth curve through them."""
+    landmarks = np.eye(68)
+    return tuple(_spline(landmarks[first : last + 1], closed) for first, last, closed in CONTOURS.values())
 
 
 def _shade(canvas: np.ndarray, curves: Sequence[np.ndarray], width: int) -> None:
@@ -220,19 +237,14 @@ def _draw_label(canvas: np.ndarray, pose: PoseLike, box_xyxy: np.ndarray, size: 
 
 
 def _spline(points: np.ndarray, closed: bool) -> np.ndarray:
-    """A Catmull-Rom curve (M,3) through points (P,3)."""
+    """A Catmull-Rom curve (M,D) through points (P,D)."""
     ends = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
     padded = np.concatenate([ends[0], points, ends[1]])
     before, start, end, after = (padded[i : len(padded) - 3 + i, None] for i in range(4))
     t = np.linspace(0, 1, SPLINE_STEPS, endpoint=False)[None, :, None]
     linear, square, cube = end - before, 2 * before - 5 * start + 4 * end - after, 3 * (start - end) + after - before
     curve = start + t / 2 * (linear + t * (square + t * cube))
-    return np.concatenate([curve.reshape(-1, 3), end[-1]])
-
-
-def _depth_colours(depths: np.ndarray, all_depths: np.ndarray) -> list[Colour]:
-    nearness = np.interp(depths, (all_depths.min(), all_depths.max()), (0, 1))[:, None]
-    return [(int(b), int(g), int(r)) for b, g, r in FAR_COLOUR + nearness * (NEAR_COLOUR - FAR_COLOUR)]
+    return np.concatenate([curve.reshape(-1, points.shape[1]), end[-1]])
 
 
 def _stroke(size: float) -> int:
@@ -245,17 +257,6 @@ def _fixed(points: np.ndarray) -> np.ndarray:
     return np.rint(points.clip(-MAX_COORDINATE, MAX_COORDINATE) * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _line(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: int) -> None:
-    start, end = _fixed(ends).tolist()
-    cv2.line(canvas, start, end, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
-
-
 def _arrow(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: int) -> None:
     start, end = _fixed(ends).tolist()
     cv2.arrowedLine(canvas, start, end, colour, width, cv2.LINE_AA, SUBPIXEL_BITS, 0.18)
-
-
-def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) -> None:
-    if radius >= 1:  # smaller dots would only blur the lines
-        whole = round(radius * (1 << SUBPIXEL_BITS))
-        cv2.circle(canvas, _fixed(centre).tolist(), whole, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)

@@ -23,7 +23,7 @@ from synergy.runtime.engines.base import Engine
 from synergy.runtime.engines.onnx import OnnxEngine
 from synergy.runtime.errors import BundleError, EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.faces import Detection, Face, Prediction
-from synergy.runtime.inference.predictor import MAX_BATCH
+from synergy.runtime.inference.predictor import MAX_BATCH, PARALLEL_AFTER
 from synergy.runtime.specs import Availability, Device
 
 COMBINATIONS = [("onnx", "onnx"), ("lite", "ms"), ("lite", "mindir_v1"), ("mindspore", "mindir")]
@@ -162,13 +162,16 @@ def test_no_crops_on_every_engine(opened: tuple[str, FaceAligner]) -> None:
     assert (found.params.shape, found.landmarks.shape, found.euler_deg.shape) == ((0, 62), (0, 3, 68), (0, 3))
 
 
-@pytest.mark.parametrize("opened", [("mb05", "lite", "ms")], ids=ids, indirect=True, scope="module")
-def test_more_crops_than_one_run_takes_on_lite(opened: tuple[str, FaceAligner], emma: dict[str, np.ndarray]) -> None:
-    """A full run and a smaller one: the batch changes in between."""
-    _, aligner = opened
-    order = np.arange(MAX_BATCH + 2) % 3
-    found = aligner.predict(emma["crop_bgr_u8"][order])
-    assert np.allclose(found.params, emma["param_whitened"][order], rtol=0, atol=REAL_PARAMS_ATOL)
+@pytest.mark.parametrize(("engine", "artifact"), [("onnx", "onnx"), ("openvino", "onnx"), ("lite", "ms")])
+def test_more_crops_than_one_run_takes(
+    bundles: dict[str, Path], emma: dict[str, np.ndarray], engine: str, artifact: str
+) -> None:
+    """Full runs and a smaller one; the second call runs parts of the batch at the same time."""
+    order = np.arange(PARALLEL_AFTER - 1) % 3
+    with FaceAligner.load(bundles["mb05"], engine=engine, artifact=artifact) as aligner:
+        for _ in range(2):
+            found = aligner.predict(emma["crop_bgr_u8"][order])
+            assert np.allclose(found.params, emma["param_whitened"][order], rtol=0, atol=REAL_PARAMS_ATOL)
 
 
 def test_crops_are_not_touched(aligner: FaceAligner, emma: dict[str, np.ndarray]) -> None:

@@ -75,15 +75,18 @@ def check_json(report: PeerReport) -> None:
 
 def test_openvino_in_its_default_precision_and_in_float32(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    only(monkeypatch, "openvino")
+    only(monkeypatch, "openvino", "openvino queue")
     monkeypatch.setattr(compare, "library_precisions", lambda name: ("bf16", "f32"))
     bundle = Bundle.open(tiny_bundle)
     package, _ = compare.package_specs(bundle, BenchOptions(engines=("onnx", "openvino"), threads=(1, 2)))
     libraries, _ = compare.library_specs(bundle, (1, 2), DEFAULT_BATCHES, tuple(compare.PEERS))
     assert {spec.batches for spec in [*package, *libraries]} == {DEFAULT_BATCHES}
     assert [(spec.name, spec.threads, spec.precision) for spec in libraries] == [
-        ("openvino", 1, "bf16"), ("openvino", 2, "bf16"), ("openvino", 1, "f32"), ("openvino", 2, "f32"),
-    ]  # fmt: skip
+        (name, threads, precision)
+        for name in ("openvino", "openvino queue")
+        for precision in ("bf16", "f32")
+        for threads in (1, 2)
+    ]
     extra = compare.reduced_specs(package, libraries)
     assert [(spec.name, spec.threads, spec.precision) for spec in extra] == [
         ("openvino", 1, "bf16"), ("openvino", 2, "bf16"),

@@ -63,7 +63,9 @@ def test_an_engine_without_one_is_named() -> None:
         bare_run(Stranger())
 
 
-@pytest.mark.parametrize(("name", "precision"), [("onnxruntime", ""), ("openvino", "f32"), ("openvino", "")])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("onnxruntime", ""), ("openvino", "f32"), ("openvino", ""), ("openvino queue", "f32")]
+)
 def test_libraries_give_the_outputs_of_our_engine(tiny_bundle: Path, name: str, precision: str) -> None:
     pytest.importorskip(PEERS[name].package)
     pytest.importorskip("onnxruntime")
@@ -77,6 +79,17 @@ def test_libraries_give_the_outputs_of_our_engine(tiny_bundle: Path, name: str, 
         for output, tensor in zip(outputs, spec.model.outputs, strict=True):
             assert np.allclose(output, wanted[tensor.name], atol=tolerance)
     assert run(CROPS[:1])[0].shape == (1, 62)
+
+
+def test_the_queue_divides_a_batch_and_keeps_the_order(tiny_bundle: Path) -> None:
+    pytest.importorskip("openvino")
+    spec = dataclasses.replace(library_spec(tiny_bundle, "openvino queue", "f32"), batches=(1, 36), threads=2)
+    run = PEERS[spec.name].open(spec)
+    crops = np.repeat(CROPS, 12, axis=0)
+    params, landmarks = run(crops)
+    assert params.shape == (36, 62) and landmarks.shape == (36, 3, 68)
+    for start in (0, 12, 24):
+        assert np.allclose(params[start : start + 12], run(crops[start : start + 1])[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

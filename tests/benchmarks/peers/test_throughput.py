@@ -17,6 +17,7 @@ from synergy.benchmarks.peers.throughput import (
     PHOTOS,
     PICTURES,
     POOL,
+    PREDICT,
     ThroughputCase,
     ThroughputReport,
     bench_throughput,
@@ -55,6 +56,10 @@ def test_baseline_has_the_precision_of_the_pool() -> None:
     pool = KnownCase(POOL, 1, [1.0])
     assert ratios([full, less, pool], FLOAT32) == [1.0, 2.0, 2.0]
     assert ratios([full, less, pool], None) == [0.5, 1.0, 1.0]
+
+
+def test_predict_is_no_baseline() -> None:
+    assert ratios([KnownCase("bare", 1, [2.0]), KnownCase(PREDICT, 1, [1.0])], FLOAT32) == [1.0, 2.0]
 
 
 def test_no_ratio_without_a_baseline() -> None:
