@@ -11,9 +11,9 @@ import numpy as np
 
 from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
+from synergy.runtime.formats.external_data import BY_FORMAT, ModelDamageError, ModelScanError, check_self_contained
 from synergy.runtime.formats.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
 from synergy.runtime.formats.npz import read_npz
-from synergy.runtime.formats.onnx_scan import OnnxDamageError, OnnxScanError, check_self_contained
 from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
@@ -128,14 +128,14 @@ class Bundle:
             raise BundleError(f"{path} was altered: its sha256 is not the manifest's. Copy or export the bundle again")
 
     def _check_single_file(self, entry: FileEntry, data: bytes) -> None:
-        """Refuse an ONNX model that names other files: engines would read them, and nothing verifies those."""
-        if isinstance(entry, Artifact) and entry.format == "onnx":
+        """Refuse a model that names other files: engines would read them, and nothing verifies those."""
+        if isinstance(entry, Artifact) and entry.format in BY_FORMAT:
             try:
-                check_self_contained(data)
-            except OnnxDamageError:
+                check_self_contained(data, BY_FORMAT[entry.format])
+            except ModelDamageError:
                 pass  # the engine says what is wrong
-            except OnnxScanError as error:
-                raise BundleError(f"{self.folder / entry.file} {error}, and export the bundle again") from None
+            except ModelScanError as error:
+                raise BundleError(f"{self.folder / entry.file} {error}; then export the bundle again") from None
 
     def artifact(self, format_or_file: str) -> Artifact:
         """Find an artifact by format ("onnx") or file name ("model.onnx").

@@ -190,22 +190,62 @@ def external(name: str) -> bytes:
     return model.SerializeToString()
 
 
+def nested(*fields: int) -> bytes:
+    """A protobuf message whose field `fields[0]` holds a message whose field `fields[1]` ..., the last one a text."""
+    content = b"weights"
+    for field in reversed(fields):
+        key = bytes([field << 3 | 2]) if field < 16 else bytes([(field << 3 | 2) & 0x7F | 0x80, field >> 4])
+        content = key + bytes([len(content)]) + content
+    return content
+
+
+# Field numbers of mind_ir.proto: a parameter of the graph, an attribute of a node, a value in it, of another function.
+MINDIR_PLACES = {
+    "parameter": (7, 3, 12, 1),
+    "attribute": (7, 1, 5, 6, 12, 1),
+    "values": (7, 1, 5, 17, 12, 12, 1),
+    "function": (8, 1, 8, 18, 2, 6, 12, 1),
+}
+
+
 @pytest.mark.parametrize("name", ["initializer", "constant", "branch"])
 def test_onnx_with_external_data(tmp_path: Path, name: str) -> None:
     """Wherever in the model; in a file, and in a bundle before an engine opens it."""
+    data = external(name)
+    (tmp_path / "model.onnx").write_bytes(data)
+    refused(lambda: inspect_path(tmp_path / "model.onnx"), InspectionError, "its weights in other files")
+    refused_in_bundle(tmp_path, "onnx", data)
+
+
+@pytest.mark.parametrize("model_format", ["mindir", "mindir_v1"])
+@pytest.mark.parametrize("place", MINDIR_PLACES)
+def test_mindir_with_external_data(tmp_path: Path, place: str, model_format: str) -> None:
+    refused_in_bundle(tmp_path, model_format, nested(*MINDIR_PLACES[place]))
+
+
+def test_places_of_external_data_are_those_of_mindspore() -> None:
+    mind_ir_pb2 = pytest.importorskip("mindspore.train.mind_ir_pb2")
+    for fields in MINDIR_PLACES.values():
+        message = mind_ir_pb2.ModelProto.FromString(nested(*fields))
+        for field in fields[:-1]:
+            descriptor = message.DESCRIPTOR.fields_by_number[field]
+            message = getattr(message, descriptor.name)
+            message = message[0] if descriptor.is_repeated else message
+        assert message.location == "weights"
+
+
+def refused_in_bundle(folder: Path, model_format: str, data: bytes) -> None:
     from hashlib import sha256
 
     import msgspec
 
-    data = external(name)
-    (tmp_path / "model.onnx").write_bytes(data)
-    refused(lambda: inspect_path(tmp_path / "model.onnx"), InspectionError, "its weights in other files")
+    (folder / "model").write_bytes(data)
     manifest = read_manifest(BUILTIN)
-    entry = {"file": "model.onnx", "sha256": sha256(data).hexdigest(), "bytes": len(data)}
+    entry = {"file": "model", "format": model_format, "sha256": sha256(data).hexdigest(), "bytes": len(data)}
     artifact = msgspec.structs.replace(manifest.artifacts[0], **entry)
     manifest = msgspec.structs.replace(manifest, artifacts=(artifact,))
-    (tmp_path / "manifest.json").write_bytes(encode_manifest(manifest))
-    bundle = Bundle.open(tmp_path)
+    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
+    bundle = Bundle.open(folder)
     refused(lambda: bundle.model_file(artifact), BundleError, "its weights in other files")
     refused(lambda: bundle.read(artifact), BundleError, "its weights in other files")
 
@@ -213,13 +253,13 @@ def test_onnx_with_external_data(tmp_path: Path, name: str) -> None:
 def test_onnx_scan_is_fast() -> None:
     import onnx
 
-    from synergy.runtime.formats.onnx_scan import check_self_contained
+    from synergy.runtime.formats.external_data import ONNX, check_self_contained
 
     model = onnx.load_from_string(onnx_model())
     model.graph.initializer[0].raw_data = bytes(50_000_000)
     data = model.SerializeToString()
     start = time.perf_counter()
-    check_self_contained(data)
+    check_self_contained(data, ONNX)
     assert time.perf_counter() - start < 0.5
 
 

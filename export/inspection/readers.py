@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synergy.export.inspection.ms_file import IDENTIFIER, MsFileError, MsTensor, read_ms
 from synergy.export.protobuf import dtype_name, parse
-from synergy.runtime.formats.onnx_scan import check_self_contained
+from synergy.runtime.formats.external_data import MINDIR, ONNX, ModelScanError, Schema, check_self_contained
 
 if TYPE_CHECKING:
     import onnx
@@ -50,12 +50,7 @@ def read_mindir(data: bytes) -> Content:
     from synergy.export.lowering.lower import MIND_IR_VERSION, operator_names
 
     model = ModelProto()
-    if not parse(model, data) or not model.ir_version or not model.graph.node:
-        raise ModelFileError("is not a MindIR model, or is damaged, truncated or encrypted")
-    if any(parameter.HasField("external_data") for parameter in model.graph.parameter):
-        raise ModelFileError(
-            "has its weights in other files, as MindSpore writes models from 1 GB on: only single files can be read"
-        )
+    _parse(model, data, MINDIR)
     kind = "mindir_v1" if model.mind_ir_version <= MIND_IR_VERSION else "mindir"
     return Content(
         format=kind,
@@ -72,13 +67,8 @@ def read_onnx(data: bytes) -> Content:
     """An ONNX model. Raises ModelFileError, ModuleNotFoundError without onnx."""
     import onnx
 
-    try:
-        check_self_contained(data)  # also bounds the number of objects that protobuf makes
-    except ValueError as error:
-        raise ModelFileError(str(error)) from None
     model = onnx.ModelProto()
-    if not parse(model, data) or not model.ir_version or not model.graph.node:
-        raise ModelFileError("is not an ONNX model, or is damaged or truncated")
+    _parse(model, data, ONNX)
     weights = {initializer.name: initializer for initializer in model.graph.initializer}
     opsets = {f"opset {opset.domain}".strip(): str(opset.version) for opset in model.opset_import}
     producer = f"{model.producer_name} {model.producer_version}".strip()
@@ -110,6 +100,16 @@ def read_lite(data: bytes) -> Content:
 
 # by file name suffix
 READERS: dict[str, Callable[[bytes], Content]] = {".mindir": read_mindir, ".onnx": read_onnx, ".ms": read_lite}
+
+
+def _parse(model: Any, data: bytes, schema: Schema) -> None:
+    """Fill the protobuf message `model`. Raises ModelFileError."""
+    try:
+        check_self_contained(data, schema)  # also bounds the number of objects that protobuf makes
+    except ModelScanError as error:
+        raise ModelFileError(str(error)) from None
+    if not parse(model, data) or not model.ir_version or not model.graph.node:
+        raise ModelFileError(schema.damage)
 
 
 def _without_empty(versions: dict[str, str]) -> dict[str, str]:
