@@ -61,6 +61,24 @@ def mindir_model() -> bytes:
     return model.SerializeToString()
 
 
+def mindspore_checkpoint() -> bytes:
+    """Two tensors, one in two parts, a text and a scalar."""
+    from mindspore.train.checkpoint_pb2 import Checkpoint
+
+    checkpoint = Checkpoint()
+    for name, dims, kind, content in (
+        ("w", [2, 3], "Float32", bytes(12)),
+        ("w", [2, 3], "Float32", bytes(12)),
+        ("b", [5], "Float16", bytes(10)),
+        ("arch", [0], "str", "net".encode("utf-32-le")),
+        ("step", [], "Int64", bytes(8)),
+    ):
+        tensor = checkpoint.value.add(tag=name).tensor
+        tensor.dims.extend(dims)
+        tensor.tensor_type, tensor.tensor_content = kind, content
+    return checkpoint.SerializeToString()
+
+
 def _saved(save: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
     buffer = io.BytesIO()
     save(buffer, *args, **kwargs)
@@ -118,6 +136,7 @@ def readers(folder: Path) -> list[Reader]:
     from synergy.runtime.media.box_file import BoxFile
     from synergy.runtime.media.image import read_image
     from synergy.synergy_model.checkpoints.array_files import ArrayFileError, read_arrays
+    from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, read_parameters
     from synergy.synergy_model.checkpoints.torch_pickle import TorchFileError, read_state_dict
 
     torch = TorchFiles(folder)
@@ -155,5 +174,6 @@ def readers(folder: Path) -> list[Reader]:
         Reader("a.onnx", inspect_path, (InspectionError,), (onnx_model(),)),
         Reader("a.mindir", inspect_path, (InspectionError,), (mindir_model(),)),
         Reader("a.ms", inspect_path, (InspectionError,), (lite_model(2, b"name"),)),
+        Reader("a.ckpt", read_parameters, (CheckpointError,), (mindspore_checkpoint(),)),
         Reader("a.img", read_image, (MediaError,), _images()),
     ]  # fmt: skip

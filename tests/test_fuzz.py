@@ -24,7 +24,7 @@ LONGEST = 4000  # characters of a message
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1]
 NAMES = [
     "a.pth", "inner.pth", "a.pkl", "a.npz", "a.npy", "a.mat", "manifest.json", "boxes.json", "report.json.partial",
-    "b.tuning.json", "a.onnx", "a.mindir", "a.ms", "a.img",
+    "b.tuning.json", "a.onnx", "a.mindir", "a.ms", "a.ckpt", "a.img",
 ]  # fmt: skip
 
 

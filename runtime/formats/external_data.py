@@ -5,11 +5,12 @@ Engines open such files relative to the current folder, or at any absolute path:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from synergy.runtime.formats.protobuf import BYTES, fields
+
 MAX_FIELDS = 4_000_000  # that a scan looks at; a large network has about 100,000
-VARINT, FIXED64, BYTES, GROUP_START, GROUP_END, FIXED32 = 0, 1, 2, 3, 4, 5  # wire types of protobuf
 TENSOR = "TensorProto"
 
 
@@ -90,7 +91,7 @@ def check_self_contained(data: bytes, schema: Schema) -> None:
         while pending:
             message, start, end = pending.pop()
             contents = schema.fields.get(message, {})
-            for field, wire, first, last in _fields(data, start, end):
+            for field, wire, first, last in fields(data, start, end):
                 left -= 1
                 if left < 0:
                     raise ModelScanError(f"has more than {MAX_FIELDS:,} parts: it is not a model of this kind")
@@ -100,37 +101,3 @@ def check_self_contained(data: bytes, schema: Schema) -> None:
                     pending.append((contents[field], first, last))
     except EOFError:
         raise ModelDamageError(schema.damage) from None
-
-
-def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type and range of each field; of a VARINT, its value instead of the start.
-
-    Raises EOFError if a field goes beyond the end, or is none.
-    """
-    while position < end:
-        key, position = _varint(data, position, end)
-        wire, first = key & 7, position
-        if wire == VARINT:
-            first, position = _varint(data, position, end)
-        elif wire == BYTES:
-            size, first = _varint(data, position, end)
-            position = first + size
-        elif wire in (FIXED32, FIXED64):
-            position += 4 if wire == FIXED32 else 8
-        elif wire not in (GROUP_START, GROUP_END):  # the fields of a group are looked at as those of its message
-            raise EOFError
-        if position > end:
-            raise EOFError
-        yield (key & 0xFFFFFFFF) >> 3, wire, first, position
-
-
-def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < end and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise EOFError

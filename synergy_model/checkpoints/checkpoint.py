@@ -13,12 +13,13 @@ from mindspore import Parameter, Tensor
 
 from synergy.runtime.files import TemporaryFolder, whole_file, write_errors
 from synergy.runtime.formats.file_kinds import CHECKPOINT, HEAD_BYTES, file_kind, mismatch
-from synergy.runtime.text import first_line
+from synergy.synergy_model.checkpoints.ckpt_file import CkptFileError, parse_ckpt
 from synergy.synergy_model.synergynet import SynergyNet
 
 SUFFIX = ".ckpt"
 DENSE_PREFIX = "dense."  # the dense mesh is stored beside the network's parameters: it is not part of the Cell
 DENSE_KEYS = ("u", "w_shp", "w_exp", "triangles")
+MAX_BYTES = 2 << 30  # MindSpore writes no larger ones
 LISTED = 8  # problems shown per kind before "... and N more"
 
 
@@ -82,7 +83,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises FileNotFoundError, or CheckpointError listing every missing, unexpected and misshaped key.
     """
-    stored = _read(path)
+    stored = read_parameters(path)
     about = {key: stored.pop(key, None) for key in ("arch", "convention", "refiner", "regressor")}
     if any(value is None for value in about.values()):
         raise CheckpointError(
@@ -94,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         network = SynergyNet(arch, convention, bool(about["refiner"]), bool(about["regressor"]))
     except ValueError as error:
         raise CheckpointError(f"{path} is for another version of this program: {error}") from None
-    fill(network, {name: value.asnumpy() for name, value in stored.items()}, source=str(path))
+    fill(network, {name: value for name, value in stored.items() if isinstance(value, np.ndarray)}, source=str(path))
     return Checkpoint(network, dense)
 
 
@@ -106,7 +107,7 @@ def fill(network: SynergyNet, weights: Mapping[str, np.ndarray], source: str) ->
         {name: tuple(array.shape) for name, array in weights.items()},
     )
     with np.errstate(over="ignore"):
-        values = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.items()}
+        values = {name: np.array(array, np.float32, order="C") for name, array in weights.items()}
     broken = [name for name, value in values.items() if not np.isfinite(value).all()]
     if broken:
         problems.append(_listed("not finite", broken))
@@ -143,27 +144,29 @@ def _listed(kind: str, names: list[str]) -> str:
     return f"{len(names)} {kind}: {', '.join(names[:LISTED])}{more}"
 
 
-def _read(path: Path) -> dict[str, Parameter]:
+def read_parameters(path: Path) -> dict[str, np.ndarray | str]:
+    """The entries of a `.ckpt` file. Raises FileNotFoundError, or CheckpointError if it is no checkpoint or damaged."""
     if not path.is_file():
         if path.exists() and not path.is_dir():
             raise CheckpointError(f"{path} is not a regular file: give a checkpoint")
         raise FileNotFoundError(f"no checkpoint at {path}" + (": that is a folder" if path.is_dir() else ""))
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
-    if file_kind(head) not in (None, CHECKPOINT):
-        raise CheckpointError(f"{path} {mismatch(head, CHECKPOINT.name)}")
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{path} has more than {MAX_BYTES >> 30} GB: it is not a checkpoint of this program")
+    data = path.read_bytes()
+    if file_kind(data[:HEAD_BYTES]) not in (None, CHECKPOINT):
+        raise CheckpointError(f"{path} {mismatch(data[:HEAD_BYTES], CHECKPOINT.name)}")
     try:
-        return ms.load_checkpoint(str(path))
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a MindSpore checkpoint, or is truncated ({first_line(error)})") from None
+        return parse_ckpt(data)
+    except CkptFileError as error:
+        raise CheckpointError(f"{path} {error}: copy it again, or make it again") from None
 
 
-def _pop_dense(stored: dict[str, Parameter]) -> DenseMorphable | None:
+def _pop_dense(stored: dict[str, np.ndarray | str]) -> DenseMorphable | None:
     parts = {key: stored.pop(DENSE_PREFIX + key, None) for key in DENSE_KEYS}
     if all(part is None for part in parts.values()):
         return None
     absent = [key for key, part in parts.items() if part is None and key != "triangles"]
     if absent:
         raise CheckpointError(f"the dense basis lacks {', '.join(absent)}: convert the checkpoint again")
-    arrays = {key: part.asnumpy() for key, part in parts.items() if part is not None}
+    arrays = {key: part for key, part in parts.items() if isinstance(part, np.ndarray)}
     return DenseMorphable(**{"triangles": np.zeros((0, 3), np.int32), **arrays})

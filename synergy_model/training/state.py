@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
 from synergy.runtime.text import first_line
-from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare, write_parameters
+from synergy.synergy_model.checkpoints.checkpoint import CheckpointError, compare, read_parameters, write_parameters
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ def save_state(path: Path, state: TrainingState, parameters: Sequence[Parameter]
 def load_state(path: Path, identity: str, parameters: Sequence[Parameter]) -> TrainingState:
     """Fill `parameters` from `path`. Raises CheckpointError when it is damaged or another run's state."""
     try:
-        stored = ms.load_checkpoint(str(path))
-        step, skipped = int(_plain(stored.pop("step"))), int(_plain(stored.pop("skipped")))
-        state = TrainingState(step, skipped, float(_plain(stored.pop("best_nme"))), str(_plain(stored.pop("identity"))))
+        stored = read_parameters(path)
+        step, skipped, best_nme = int(stored.pop("step")), int(stored.pop("skipped")), float(stored.pop("best_nme"))
+        state = TrainingState(step, skipped, best_nme, str(stored.pop("identity")))
         saved = _flat(json.loads(state.identity))
-    except (ValueError, RuntimeError, TypeError, KeyError) as error:
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be resumed ({first_line(error)}): remove it to start again") from None
     if state.identity != identity:
         raise CheckpointError(
@@ -66,25 +65,17 @@ def _differences(saved: Mapping[str, str], given: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {saved.get(name, 'not set')} -> {given.get(name, 'not set')}" for name in names)
 
 
-def _fill(parameters: Sequence[Parameter], stored: dict[str, Parameter], path: Path) -> None:
+def _fill(parameters: Sequence[Parameter], stored: Mapping[str, np.ndarray | str], path: Path) -> None:
     problems = compare(
         {parameter.name: tuple(parameter.shape) for parameter in parameters},
-        {name: tuple(value.shape) for name, value in stored.items()},
+        {name: np.shape(value) for name, value in stored.items()},
     )
     if problems:
         raise CheckpointError(f"{path} does not fit this run: " + "; ".join(problems))
     for parameter in parameters:
         # a copy, because the optimiser writes in place
-        parameter.set_data(Tensor(np.array(stored[parameter.name].asnumpy()), parameter.dtype))
+        parameter.set_data(Tensor(np.array(stored[parameter.name]), parameter.dtype))
 
 
 def _storable(state: TrainingState) -> dict[str, Any]:
     return asdict(state) | {"best_nme": repr(state.best_nme)}  # as text: a checkpoint rounds numbers to float32
-
-
-def _plain(value: Parameter | str | float | int) -> str | float | int:
-    """A value of a checkpoint: MindSpore may load a number as a scalar parameter."""
-    if isinstance(value, Parameter):
-        number: float | int = value.asnumpy().item()
-        return number
-    return value
