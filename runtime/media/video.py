@@ -14,6 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from synergy.runtime.errors import MediaError
+from synergy.runtime.formats.file_kinds import HEAD_BYTES, file_kind, mismatch
 from synergy.runtime.media.inputs import expand_inputs
 from synergy.runtime.media.mp4_times import set_frame_times
 from synergy.runtime.media.video_file import states_more_bytes
@@ -211,10 +212,20 @@ def open_capture(source: Path | Camera) -> cv2.VideoCapture:
     if isinstance(source, Path) and not source.is_file():
         raise MediaError(f"{source} " + ("is not a regular file" if source.exists() else "does not exist"))
     capture = _quiet_capture(source.index if isinstance(source, Camera) else str(source))
-    if not capture.isOpened():
-        what = "was not found" if isinstance(source, Camera) else "is not a video that OpenCV can read, or is damaged"
-        raise MediaError(f"{source} {what}: {_cure(source)}")
-    return capture
+    if capture.isOpened():
+        return capture
+    if isinstance(source, Camera):
+        raise MediaError(f"{source} was not found: {_cure(source)}")
+    raise MediaError(f"{source} {_mismatch(source)}")
+
+
+def _mismatch(source: Path) -> str:
+    """What to say, after the path, of a file that cannot be opened as a video."""
+    with suppress(OSError), source.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+        if file_kind(head):
+            return mismatch(head, "a video")
+    return f"is not a video that OpenCV can read, or is damaged: {_cure(source)}"
 
 
 def _cure(source: Path | Camera) -> str:

@@ -224,9 +224,9 @@ def without_frames(path: Path) -> None:
     [
         (no_file, "does not exist"),
         (folder, "is not a regular file"),
-        (text, "is not a video that OpenCV can read, or is damaged: copy it again, or convert it"),
-        (empty, "is not a video that OpenCV can read"),
-        (without_index, "is not a video that OpenCV can read"),
+        (text, "is not a video but a text file: give another file"),
+        (empty, "is not a video but empty: copy or download it again"),
+        (without_index, "is not a video that OpenCV can read, or is damaged: copy it again, or convert it"),
         (without_frames, "no frame that can be read|no video that OpenCV can read"),
     ],
 )
