@@ -14,11 +14,12 @@ from synergy.runtime.media.surface import Surface
 
 
 def draw_overlay(aligner: FaceAligner, image_bgr: np.ndarray, faces: Sequence[Face], layers: Layers) -> np.ndarray:
-    """A copy of the image (H,W,3) uint8 BGR with the faces of this aligner drawn on it; errors as `mesh_triangles`."""
-    if not layers.need_mesh:
-        return draw_faces(image_bgr, faces, layers)
-    triangles = mesh_triangles(aligner)
-    return draw_faces(image_bgr, faces, layers, [Surface(aligner.mesh(face), triangles) for face in faces])
+    """The image (H,W,3) uint8 BGR with the faces of this aligner drawn on it, in place; errors as `mesh_triangles`."""
+    surfaces = []
+    if layers.need_mesh:
+        triangles = mesh_triangles(aligner)
+        surfaces = [Surface(aligner.mesh(face), triangles) for face in faces]
+    return draw_faces(image_bgr, faces, layers, surfaces, copy=False)
 
 
 def mesh_triangles(aligner: FaceAligner) -> np.ndarray:

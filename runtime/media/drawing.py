@@ -106,14 +106,19 @@ def draw_faces(
     faces: Sequence[FaceLike],
     layers: Layers | None = None,
     surfaces: Sequence[Surface] = (),
+    copy: bool = True,
 ) -> np.ndarray:
     """A copy of the image (H,W,3) uint8 BGR with the faces drawn on it; strokes and text scale with the face's size.
 
-    surfaces: the mesh of each face, for the layers `mesh` and `depth`. Raises ValueError if the image is not (H,W,3)
-    uint8, an array of a face has another shape or is not finite, or a surface is missing.
+    surfaces: the mesh of each face, for the layers `mesh` and `depth`. copy: if false, draw on the image itself, where
+    its memory is writable and contiguous.
+    Raises ValueError if the image is not (H,W,3) uint8, an array of a face has another shape or is not finite, or a
+    surface is missing.
     """
     check_image(image_bgr)
-    canvas = np.ascontiguousarray(image_bgr).copy()
+    canvas = np.ascontiguousarray(image_bgr)
+    if canvas is image_bgr and (copy or not canvas.flags.writeable):
+        canvas = canvas.copy()
     layers = layers or DEFAULT_LAYERS
     if layers.need_mesh:
         if len(surfaces) != len(faces):

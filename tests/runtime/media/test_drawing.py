@@ -62,6 +62,14 @@ class TestDrawFaces:
         assert np.array_equal(face.landmarks, before[0])
         assert np.array_equal(face.box_xyxy, before[1])
 
+    def test_on_the_image_itself(self) -> None:
+        image, fixed = grey(), grey()
+        fixed.flags.writeable = False
+        wanted = draw_faces(image, [a_face()])
+        for each in (image, fixed, grey()[:, ::-1]):
+            assert np.array_equal(draw_faces(each, [a_face()], copy=False), wanted)
+        assert np.array_equal(image, wanted) and (fixed == 128).all()
+
     def test_no_layers_change_nothing(self) -> None:
         assert not changed(grey(), a_face(), layers=NOTHING).any()
 
