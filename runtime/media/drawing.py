@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -28,12 +29,12 @@ CONTOURS = {
     "inner_lips": (60, 67, True),
 }
 NOSE_TIP = 30
-NEAR_COLOUR, FAR_COLOUR = np.array([120, 240, 255.0]), np.array([225, 130, 40.0])  # light yellow to blue
+FAR_COLOUR, NEAR_COLOUR = (225, 130, 40), (120, 240, 255)  # blue, light yellow
+DEPTH_COLOURS: list[list[float]] = np.linspace(FAR_COLOUR, NEAR_COLOUR, 32).tolist()
 SHADE: Colour = (30, 20, 20)
 WHITE: Colour = (255, 255, 255)
 AXIS_COLOURS: tuple[Colour, ...] = ((60, 60, 240), (80, 210, 60), (250, 140, 50))  # x red, y green, z blue
 AXIS_LENGTH = 0.45  # of the face's size
-DEPTH_LEVELS = 31  # colours from far to near, less one
 SPLINE_STEPS = 6  # line segments from one landmark to the next
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
 MAX_COORDINATE = 1e6  # pixels; OpenCV's fixed-point numbers overflow beyond
@@ -167,14 +168,12 @@ def _draw_contours(canvas: np.ndarray, points: np.ndarray, size: float) -> None:
     _shade(canvas, curves, width + 2)
     starts, ends = (np.concatenate([curve[part] for curve in curves]) for part in (slice(-1), slice(1, None)))
     middle_z, z = (starts[:, 2] + ends[:, 2]) / 2, points[:, 2]
-    levels = np.rint(np.interp(middle_z, (z.min(), z.max()), (0, DEPTH_LEVELS))).astype(int)
-    segments = _fixed(np.stack([starts[:, :2], ends[:, :2]], axis=1))
+    levels = np.rint(np.interp(middle_z, (z.min(), z.max()), (0, len(DEPTH_COLOURS) - 1))).astype(int)
     order = np.argsort(levels)
-    for group in np.split(
-        order, np.flatnonzero(np.diff(levels[order])) + 1
-    ):  # a call per segment takes 4 times as long
-        colour = FAR_COLOUR + levels[group[0]] / DEPTH_LEVELS * (NEAR_COLOUR - FAR_COLOUR)
-        cv2.polylines(canvas, list(segments[group]), False, colour.tolist(), width, cv2.LINE_AA, SUBPIXEL_BITS)
+    segments = list(_fixed(np.stack([starts[:, :2], ends[:, :2]], axis=1))[order])
+    edges = [0, *np.cumsum(np.bincount(levels, minlength=len(DEPTH_COLOURS))).tolist()]
+    for colour, (first, last) in zip(DEPTH_COLOURS, itertools.pairwise(edges), strict=True):  # one call per colour
+        cv2.polylines(canvas, segments[first:last], False, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
     radius = size / 110
     if radius >= 1:  # smaller dots would only blur the lines
         whole = round(radius * (1 << SUBPIXEL_BITS))
