@@ -107,7 +107,7 @@ def export(
     if kept_fp32(wanted):
         kept = ", ".join(kept_fp32(wanted))
         print_line(f"note: exported in fp32, as these formats do not support {precision.value}: {kept}")
-    print_line(f"{bundle}: {_verdict(manifest, read_parity(Bundle.open(bundle)))}")
+    print_line(f"{bundle}: {verdict(manifest, read_parity(Bundle.open(bundle)))}")
 
 
 def parity(
@@ -152,7 +152,7 @@ def artifact_line(artifact: Artifact) -> str:
     return "  ".join([line, *parts])
 
 
-def _verdict(manifest: Manifest, report: ParityReport | None) -> str:
+def verdict(manifest: Manifest, report: ParityReport | None) -> str:
     """The last line of an export: what the parity check showed."""
     from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict
 

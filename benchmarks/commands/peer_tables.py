@@ -93,12 +93,12 @@ def _overhead_table(rows: Sequence[OverheadRow]) -> Table:
         table.add_column(f"batch {batch}", justify="right", no_wrap=True)
     for key in dict.fromkeys((row.engine, row.isolated, row.threads) for row in rows):
         by_batch = {row.batch: row for row in rows if (row.engine, row.isolated, row.threads) == key}
-        cells = (_overhead(by_batch[batch]) if batch in by_batch else "-" for batch in batches)
+        cells = (overhead_text(by_batch[batch]) if batch in by_batch else "-" for batch in batches)
         table.add_row(key[0], "child" if key[1] else "same", str(key[2]), *cells)
     return table
 
 
-def _overhead(row: OverheadRow) -> str:
+def overhead_text(row: OverheadRow) -> str:
     on_target = row.ratio <= TARGET_RATIO[row.isolated] or (row.isolated and row.added_ms <= TARGET_ADDED_MS)
     text = f"{row.ratio:.2f} {row.added_ms:+.2f}"
     return text if on_target else f"[yellow]{text}[/]"

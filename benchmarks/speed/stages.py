@@ -77,7 +77,7 @@ def bench_stages(
 
 def measure(aligner: FaceAligner, side: int, faces: int) -> StageRow:
     """Measure one picture: the portrait, resized, with its face box repeated `faces` times."""
-    jpeg, detections = _picture(side, faces)
+    jpeg, detections = stage_picture(side, faces)
     image = decode_image(jpeg)
     face_crops = aligner.cut(image, detections)
     inputs = {aligner.predictor.input.name: face_crops.crops_bgr}
@@ -110,7 +110,7 @@ class _FixedOutputs:
         return dict(self.outputs)
 
 
-def _picture(side: int, faces: int) -> tuple[bytes, list[Detection]]:
+def stage_picture(side: int, faces: int) -> tuple[bytes, list[Detection]]:
     portrait = read_image(PORTRAIT)
     image = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_CUBIC)
     box = np.array(PORTRAIT_BOX_XYXY) * side / portrait.shape[0]

@@ -121,7 +121,7 @@ def probe_libraries(*names: str) -> str:
     return ", ".join(missing)
 
 
-def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
+def protobuf_message(*fields: tuple[int, int | str | bytes]) -> bytes:
     """Encode a protobuf message from numbered fields, so that the probes need no package to write models."""
     return b"".join(_field(number, value) for number, value in fields)
 
@@ -140,22 +140,22 @@ def _varint(value: int) -> bytes:
 
 def _mindir() -> bytes:
     """y = ReLU(x) in the format of mind_ir.proto, version 1, which Lite 2.0 and MindSpore can both read."""
-    tensor = _message((1, 1), (1, 4), (2, 1))  # dims 1 and 4, data_type FLOAT
-    shape = _message((1, "shape"), (12, tensor), (16, 19))  # an attribute of type TENSORS
-    node = _message((1, "x"), (2, "y"), (3, "y"), (4, "REF::ReLU"), (5, shape))
-    ends = (5, _message((1, "x"), (2, tensor))), (6, _message((1, "y"), (2, tensor)))
-    graph = _message((1, node), (2, "probe"), *ends)
+    tensor = protobuf_message((1, 1), (1, 4), (2, 1))  # dims 1 and 4, data_type FLOAT
+    shape = protobuf_message((1, "shape"), (12, tensor), (16, 19))  # an attribute of type TENSORS
+    node = protobuf_message((1, "x"), (2, "y"), (3, "y"), (4, "REF::ReLU"), (5, shape))
+    ends = (5, protobuf_message((1, "x"), (2, tensor))), (6, protobuf_message((1, "y"), (2, tensor)))
+    graph = protobuf_message((1, node), (2, "probe"), *ends)
     head = (1, "0.1.1"), (2, "MindSpore"), (5, "2.0.0")  # MindSpore requires producer and version
-    return _message(*head, (7, graph), (10, 1), (12, _message((1, "ReLU"), (2, "ReLU"))), (13, 1))
+    return protobuf_message(*head, (7, graph), (10, 1), (12, protobuf_message((1, "ReLU"), (2, "ReLU"))), (13, 1))
 
 
 def _onnx() -> bytes:
     """y = Relu(x) in the format of onnx.proto, IR 4, opset 11."""
-    shape = _message((1, _message((1, 1))), (1, _message((1, 4))))
-    kind = _message((1, _message((1, 1), (2, shape))))  # a tensor of FLOAT
-    ends = (11, _message((1, "x"), (2, kind))), (12, _message((1, "y"), (2, kind)))
-    graph = _message((1, _message((1, "x"), (2, "y"), (4, "Relu"))), (2, "probe"), *ends)
-    return _message((1, 4), (7, graph), (8, _message((2, 11))))
+    shape = protobuf_message((1, protobuf_message((1, 1))), (1, protobuf_message((1, 4))))
+    kind = protobuf_message((1, protobuf_message((1, 1), (2, shape))))  # a tensor of FLOAT
+    ends = (11, protobuf_message((1, "x"), (2, kind))), (12, protobuf_message((1, "y"), (2, kind)))
+    graph = protobuf_message((1, protobuf_message((1, "x"), (2, "y"), (4, "Relu"))), (2, "probe"), *ends)
+    return protobuf_message((1, 4), (7, graph), (8, protobuf_message((2, 11))))
 
 
 PROBE_MODELS = {

@@ -129,7 +129,7 @@ def serve(descriptor: int, make_handler: Callable[[], Callable[[Any], Any]], spi
             except EOFError:
                 return
             connection.send(answer(handle, request))
-            _spin_wait(descriptor, spin_wait_s)
+            spin_wait(descriptor, spin_wait_s)
 
 
 def _end_with_parent(descriptor: int) -> None:
@@ -142,7 +142,7 @@ def _end_with_parent(descriptor: int) -> None:
         os._exit(1)
 
 
-def _spin_wait(descriptor: int, seconds: float) -> None:
+def spin_wait(descriptor: int, seconds: float) -> None:
     """Poll for input without sleeping; `sched_yield` gives the core to other threads that need it."""
     end = time.perf_counter() + seconds
     poller = select.poll()

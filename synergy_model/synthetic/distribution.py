@@ -66,7 +66,7 @@ class Distribution:
             values[SMILE] = rng.choice([0.0, rng.uniform(0.3, 1.4)])
         return values
 
-    def draw_rotation(self, rng: np.random.Generator) -> np.ndarray:
+    def rotation_of(self, rng: np.random.Generator) -> np.ndarray:
         """(3, 3) from the head's axes to the camera's."""
         if not self.wide:
             return np.asarray(euler_deg_to_rotation(_draw_pose(rng)[None])[0])

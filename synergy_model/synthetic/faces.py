@@ -87,7 +87,7 @@ class SyntheticFaces:
 
     def appearance(self, index: int) -> Appearance:
         """The appearance in which face `index` is rendered."""
-        rotation = _rotation(self.labels(index).params)
+        rotation = rotation_of(self.labels(index).params)
         return _draw_appearance(rotation, self._rng(index, 1), self.distribution)
 
     def batch(self, indices: Iterable[int]) -> Batch:
@@ -99,7 +99,7 @@ class SyntheticFaces:
         params = np.stack([label.params for label in labels])
         images = [
             _render(head, one, self._rng(index, 1), self.distribution)
-            for head, one, index in zip(_heads(params), params, chosen, strict=True)
+            for head, one, index in zip(heads_of(params), params, chosen, strict=True)
         ]
         return Batch(
             images=np.stack(images),
@@ -118,7 +118,7 @@ def draw_labels(rng: np.random.Generator, distribution: Distribution = STANDARD)
     """One random face: identity, expression, pose, framing."""
     shape = np.clip(rng.standard_normal(SHAPE_DIM), -SHAPE_LIMIT, SHAPE_LIMIT)
     expression = distribution.draw_expression(rng)
-    rotation = distribution.draw_rotation(rng)
+    rotation = distribution.rotation_of(rng)
     params = np.concatenate([np.zeros(CAMERA_DIM), shape, expression])
     params[:CAMERA_DIM] = _frame(rng, params, rotation).ravel()
     rounded = params.astype(np.float32)
@@ -147,10 +147,10 @@ def render(params: np.ndarray, rng: np.random.Generator, distribution: Distribut
     """
     if params.shape != (PARAM_DIM,):
         raise ValueError(f"params are of shape {params.shape}: give one face's ({PARAM_DIM},), unwhitened")
-    return _render(next(_heads(params[None])), params, rng, distribution)
+    return _render(next(heads_of(params[None])), params, rng, distribution)
 
 
-def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
+def heads_of(params: np.ndarray) -> Iterator[np.ndarray]:
     """(N, 62) unwhitened -> N times (V, 3) float32 mm.
 
     HEADS_AT_ONCE faces share one pass over the bases, which are larger than the CPU's cache. The product always has
@@ -168,10 +168,10 @@ def _heads(params: np.ndarray) -> Iterator[np.ndarray]:
 
 def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator, distribution: Distribution) -> np.ndarray:
     camera = params[:CAMERA_DIM].reshape(3, 4).astype(np.float64)
-    rotation = _rotation(params)
+    rotation = rotation_of(params)
     side = round(SIDE * SUPERSAMPLING)
     appearance = _draw_appearance(rotation, rng, distribution)
-    pixel, colour = draw(head, rotation, _to_pixels(camera), appearance, side)
+    pixel, colour = draw(head, rotation, to_pixels(camera), appearance, side)
     behind = background(rng, SIDE)
     picture = cv2.resize(behind, (side, side), interpolation=cv2.INTER_LINEAR)
     for channel, values in zip(picture.reshape(-1, 3).T, colour, strict=True):
@@ -184,7 +184,7 @@ def _render(head: np.ndarray, params: np.ndarray, rng: np.random.Generator, dist
     return develop(rng, picture)
 
 
-def _rotation(params: np.ndarray) -> np.ndarray:
+def rotation_of(params: np.ndarray) -> np.ndarray:
     """(62,) unwhitened -> (3, 3) from the head's axes to the camera's."""
     scaled = params[:CAMERA_DIM].reshape(3, 4)[:, :3].astype(np.float64)
     return np.asarray(scaled / np.cbrt(np.linalg.det(scaled)))
@@ -194,7 +194,7 @@ def _draw_appearance(rotation: np.ndarray, rng: np.random.Generator, distributio
     return distribution.vary(draw_appearance(rng, rotation), rng)
 
 
-def _to_pixels(camera: np.ndarray) -> np.ndarray:
+def to_pixels(camera: np.ndarray) -> np.ndarray:
     """Camera of a crop with y up, in micrometres -> supersampled pixels with y down, in mm."""
     pixels = camera * np.array([MICROMETRES, MICROMETRES, MICROMETRES, 1.0])
     pixels[1] *= -1

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from synergy.runtime.diagnostics.probes import _message
+from synergy.runtime.diagnostics.probes import protobuf_message
 from synergy.runtime.lite.convert import convert
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -156,8 +156,8 @@ def cast_mindirs() -> tuple[bytes, bytes]:
     """A MindIR that casts `images`, written in the format of mind_ir.proto: with a uint8 and with a float32 input."""
 
     def write(dtype: int) -> bytes:
-        node = _message((1, "images"), (1, "other"), (2, "y"), (3, "y"), (4, "REF::Cast:0"))
-        images = _message((1, "images"), (2, _message((1, 1), (1, 4), (2, dtype))))
-        return _message((1, "0.1.1"), (7, _message((1, node), (2, "graph"), (5, images))), (13, 1))
+        node = protobuf_message((1, "images"), (1, "other"), (2, "y"), (3, "y"), (4, "REF::Cast:0"))
+        images = protobuf_message((1, "images"), (2, protobuf_message((1, 1), (1, 4), (2, dtype))))
+        return protobuf_message((1, "0.1.1"), (7, protobuf_message((1, node), (2, "graph"), (5, images))), (13, 1))
 
     return write(2), write(1)

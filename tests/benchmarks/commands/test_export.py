@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from synergy.benchmarks.commands.export import _verdict
+from synergy.benchmarks.commands.export import verdict
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.manifest import ComputePrecision, Drift, read_manifest
 from synergy.runtime.verification.parity_record import read_parity
@@ -79,7 +79,7 @@ def test_an_accepted_drift_is_no_agreement(bundles: dict[str, Path]) -> None:
 
     def last_line(**changes: object) -> str:
         artifacts = (msgspec.structs.replace(exact.artifacts[0], **changes), *exact.artifacts[1:])
-        return _verdict(msgspec.structs.replace(exact, artifacts=artifacts), report)
+        return verdict(msgspec.structs.replace(exact, artifacts=artifacts), report)
 
     assert last_line() == "every artifact agrees with the checkpoint"
     assert last_line(precision="int8") == "every artifact is within the accuracy limits"

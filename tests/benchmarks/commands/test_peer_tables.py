@@ -65,9 +65,9 @@ def test_values(shown) -> None:
 
 
 def test_only_missed_targets_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from synergy.benchmarks.commands.peer_tables import _overhead
+    from synergy.benchmarks.commands.peer_tables import overhead_text
 
-    assert [_overhead(each).startswith("[yellow]") for each in (
+    assert [overhead_text(each).startswith("[yellow]") for each in (
         overhead(1.05, 9.0), overhead(1.06, 0.01), overhead(1.10, 9.0, isolated=True),
         overhead(1.5, 0.3, isolated=True), overhead(1.11, 0.31, isolated=True),
     )] == [False, True, False, False, True]  # fmt: skip

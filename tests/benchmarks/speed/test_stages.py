@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synergy.benchmarks.speed import stages, tracking_cost
-from synergy.benchmarks.speed.stages import ROUNDS, STAGES, StageReport, _picture, median_ms
+from synergy.benchmarks.speed.stages import ROUNDS, STAGES, StageReport, median_ms, stage_picture
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.faces import Detection
 from synergy.runtime.media.image import decode_image
@@ -17,7 +17,7 @@ from synergy.runtime.media.image import decode_image
 
 @pytest.mark.parametrize(("side", "faces"), [(512, 1), (300, 4)])
 def test_picture_size_and_faces(side: int, faces: int) -> None:
-    jpeg, detections = _picture(side, faces)
+    jpeg, detections = stage_picture(side, faces)
     assert decode_image(jpeg).shape == (side, side, 3) and len(detections) == faces
     assert np.allclose(detections[0].box_xyxy, np.array([180, 72, 270, 184]) * side / 512)
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from synergy.runtime.engines import isolated
-from synergy.runtime.processes.child import Child, _spin_wait
+from synergy.runtime.processes.child import Child, spin_wait
 from synergy.runtime.specs import Device, ModelFile
 
 
@@ -16,7 +16,7 @@ def test_it_looks_for_as_long_as_it_is_told() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         start = time.perf_counter()
-        _spin_wait(theirs.fileno(), 0.1)
+        spin_wait(theirs.fileno(), 0.1)
         assert 0.1 <= time.perf_counter() - start < 1.0
 
 
@@ -26,7 +26,7 @@ def test_it_stops_when_there_is_something(end: str) -> None:
     with ours, theirs:
         ours.send(b"x") if end == "bytes" else ours.close()
         start = time.perf_counter()
-        _spin_wait(theirs.fileno(), 30.0)
+        spin_wait(theirs.fileno(), 30.0)
         assert time.perf_counter() - start < 10.0
 
 

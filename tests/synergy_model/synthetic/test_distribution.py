@@ -9,7 +9,7 @@ import pytest
 
 from synergy.synergy_model.synthetic.appearance import CAP, FULL, LONG, SUNGLASSES, Appearance, Details, GlassesShape
 from synergy.synergy_model.synthetic.distribution import MAX_WIDE_TILT, WIDE
-from synergy.synergy_model.synthetic.faces import SIDE, SUPERSAMPLING, SyntheticFaces, _heads, _rotation, _to_pixels
+from synergy.synergy_model.synthetic.faces import SIDE, SUPERSAMPLING, SyntheticFaces, heads_of, rotation_of, to_pixels
 from synergy.synergy_model.synthetic.shading import draw
 
 FACES = SyntheticFaces(5, WIDE)
@@ -20,7 +20,7 @@ def _picture(params: np.ndarray, appearance: Appearance) -> np.ndarray:
     """(N, 3) linear RGB of a square picture without background."""
     side = round(SIDE * SUPERSAMPLING)
     camera = params[:12].reshape(3, 4).astype(np.float64)
-    pixel, colour = draw(next(_heads(params[None])), _rotation(params), _to_pixels(camera), appearance, side)
+    pixel, colour = draw(next(heads_of(params[None])), rotation_of(params), to_pixels(camera), appearance, side)
     picture = np.zeros((side * side, 3))
     picture[pixel] = colour.T
     return picture
