@@ -86,9 +86,11 @@ class CropPredictor(ProcessBound):
 
     def _parallel_runs(self, count: int) -> ParallelRuns | None:
         """The sessions for `count` crops, opened if it is time to; None if the engine itself is to run them."""
+        if count < PARALLEL_FROM or self._is_forked:
+            return None
         engine = self.engine
-        is_possible = engine.several_sessions and engine.threads > 1 and engine.device.kind == "cpu"
-        if count < PARALLEL_FROM or not is_possible or engine.options.affinity or self._is_forked:
+        is_able = engine.several_sessions and engine.threads > 1 and engine.device.kind == "cpu"
+        if not is_able or engine.options.affinity:
             return None
         with self._lock:
             self._parallel_crops += count
