@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated, ClassVar
 
@@ -73,6 +75,7 @@ def options(
 
 def main() -> None:
     """Run a command. An error is one line on stderr and exit status 1; with --debug, a traceback."""
+    atexit.register(gc.freeze)  # the collections at the end of the process would take 50 ms and free nothing
     state = CommandState()
     with safe_streams():
         try:

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
+from synergy import __version__
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.output import write_report
 from synergy.runtime.commands.paths import STDOUT, is_device, refuse_inputs
@@ -22,7 +22,7 @@ from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
-from synergy.runtime.manifest import MANIFEST_NAME, PACKAGE
+from synergy.runtime.manifest import MANIFEST_NAME
 from synergy.runtime.specs import check_core_count
 
 POOL_FROM = 8  # images; for fewer, starting workers (0.3 s) costs more than it saves
@@ -140,7 +140,7 @@ def run_key(run: PictureRun, compute_precision: str) -> str:
     model = find_yunet() if setup.detector == "auto" and setup.detector_model is None else setup.detector_model
     files = (model, setup.options.lite_config)
     parts = [
-        version(PACKAGE).encode(),
+        __version__.encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
         repr((out and out.absolute(), replace(run.options, boxes=None, out=None), compute_precision)).encode(),
