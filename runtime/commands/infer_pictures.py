@@ -61,7 +61,7 @@ def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
     jobs = picture_jobs(paths, run.options)
     refuse_inputs([run.json_file], [job.overlay for job in jobs if job.overlay is not None])
     workers, setup = plan_workers(run, len(jobs))
-    with _journal(run, setup.options.compute_precision, jobs) as journal, interruptible() as interrupted:
+    with _journal(run, setup.options.compute_precision, jobs, resumable) as journal, interruptible() as interrupted:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
@@ -127,10 +127,11 @@ def _records(
 
 
 def _journal(
-    run: PictureRun, compute_precision: str, jobs: Sequence[PictureJob]
+    run: PictureRun, compute_precision: str, jobs: Sequence[PictureJob], durable: bool
 ) -> AbstractContextManager[Journal | None]:
-    names = [str(job.path) for job in jobs]
-    return nullcontext() if run.json_file is None else Journal(run.json_file, run_key(run, compute_precision), names)
+    if run.json_file is None:
+        return nullcontext()
+    return Journal(run.json_file, run_key(run, compute_precision), [str(job.path) for job in jobs], durable)
 
 
 def run_key(run: PictureRun, compute_precision: str) -> str:

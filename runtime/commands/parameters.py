@@ -80,4 +80,4 @@ def _is_simple_path(info: Any, value: Any) -> bool:
     """Whether the option sets none of Typer's path checks but the default one: what exists must be readable."""
     special = info.exists or info.writable or info.resolve_path or info.path_type is not None
     is_default = info.readable and info.file_okay and info.dir_okay and not special
-    return is_default and (os.access(value, os.R_OK) or not os.path.exists(value))
+    return is_default and (os.access(value, os.R_OK) or not os.access(value, os.F_OK))
