@@ -20,7 +20,7 @@ import typer
 from synergy.runtime.commands.interrupt import INTERRUPTED
 from synergy.runtime.commands.parameters import QuickCommand
 from synergy.runtime.commands.paths import STDOUT, only_writer, prepare_paths
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.commands.streams import print_line, require_stdout
 from synergy.runtime.text import is_url
 
 LOGGER = logging.getLogger("synergy")  # of all modules
@@ -98,6 +98,8 @@ def command_output(json_file: Path | None, quiet: bool = False) -> Iterator[None
     if json_file != STDOUT and not quiet:
         yield
         return
+    if json_file == STDOUT:
+        require_stdout()
     with open(os.devnull, "w") as nowhere, _redirected_stdout(nowhere if quiet else sys.stderr) as stdout:  # noqa: PTH123
         tokens = (_report_stream.set(stdout), _is_quiet.set(quiet))
         level = LOGGER.level

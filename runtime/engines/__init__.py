@@ -56,18 +56,17 @@ File = TypeVar("File", bound=Readable)
 
 def engine_class(name: str) -> type[Engine]:
     """The class of an engine. Raises ValueError, which lists the valid names."""
-    if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
-    module, attribute, _ = ENGINES[name]
+    module, attribute, _ = _entry(name)
     return getattr(importlib.import_module(module), attribute)
 
 
 def readable(name: str, files: Iterable[File], device: Device | str = "cpu") -> list[File]:
     """The files that the engine can run on this device, preferred format first."""
-    possible = [each for each in files if name not in ENGINES or each.format in ENGINES[name][2]]
+    where, formats = _parsed(device), _entry(name)[2]
+    possible = [each for each in files if each.format in formats]
     if not possible:
         return []
-    kind, where = engine_class(name), _parsed(device)
+    kind = engine_class(name)
     found = [each for each in possible if kind.reads(each.format, where)]
     return sorted(found, key=lambda each: kind.formats_on(where).index(each.format))
 
@@ -143,6 +142,12 @@ def open_engine(
 def default_threads() -> int:
     """The number of cores that this process may use."""
     return len(available_cores())
+
+
+def _entry(name: str) -> tuple[str, str, tuple[str, ...]]:
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
+    return ENGINES[name]
 
 
 def _parsed(device: Device | str) -> Device:
