@@ -38,6 +38,8 @@ def convert_quickly(parameters: Iterable[Any]) -> list[Any]:
 
 def _process_value(parameter: Any, ctx: Any, value: Any) -> Any:
     """What `parameter.process_value(ctx, value)` returns."""
+    if ctx.resilient_parsing and not value and parameter.required:
+        return None  # as Click itself does for shell completion
     converted = _converted(parameter, value)
     if converted is LEFT_TO_TYPER:
         return type(parameter).process_value(parameter, ctx, value)
