@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -26,7 +27,7 @@ def main() -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = given["threads"]
     session = onnxruntime.InferenceSession(given["model"], options, providers=["CPUExecutionProvider"])
-    image = cv2.imread(given["picture"])
+    image: Any = cv2.imread(given["picture"])
     faces = []
     for x1, y1, x2, y2, score in detect(image, given["detector"]):
         left, top, side = square(x1, y1, x2, y2, given["crop"])
