@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 import synergy
-from synergy.benchmarks.commands.bench import bench_app
-from synergy.benchmarks.commands.evaluate import evaluate, prepare
-from synergy.benchmarks.commands.export import export, parity
-from synergy.benchmarks.commands.report import demo, report
-from synergy.benchmarks.commands.verify import verify
-from synergy.export.commands import inspect
-from synergy.runtime.commands.golden import golden
-from synergy.runtime.commands.infer import infer
+from synergy.runtime.commands.groups import CommandSource, LazyGroup
 from synergy.runtime.commands.interrupt import ended_by_signals
-from synergy.runtime.commands.machine import detector_install, doctor, lite_install
-from synergy.runtime.commands.output import CommandState, SafeGroup, add_common_options, set_debug
+from synergy.runtime.commands.output import CommandState, set_debug
 from synergy.runtime.commands.streams import print_line, safe_streams
 from synergy.runtime.errors import FileWriteError
-from synergy.synergy_model.commands import convert, train
 
 MAX_MESSAGE = 2000  # characters of an error; names in damaged files can have any length
 # packages that a base install lacks, and the extra that installs them
 EXTRAS = {"mindspore": "export", "onnx": "export", "onnxruntime": "onnx", "openvino": "openvino"}
 
-# heading in the help: its commands
-PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run": (demo, infer),
-    "Make a bundle": (train, convert, export, inspect),
-    "Measure and verify": (parity, verify, golden, evaluate, report),
-    "This machine": (doctor,),
-}
+RUN, MAKE, MEASURE, MACHINE = "Run", "Make a bundle", "Measure and verify", "This machine"  # headings in the help
+
+
+class Program(LazyGroup):
+    """All commands, in the order of the help."""
+
+    sources: ClassVar = {
+        "demo": CommandSource(RUN, "synergy.benchmarks.commands.report", "demo"),
+        "infer": CommandSource(RUN, "synergy.runtime.commands.infer", "infer"),
+        "train": CommandSource(MAKE, "synergy.synergy_model.commands", "train"),
+        "convert": CommandSource(MAKE, "synergy.synergy_model.commands", "convert"),
+        "export": CommandSource(MAKE, "synergy.benchmarks.commands.export", "export"),
+        "inspect": CommandSource(MAKE, "synergy.export.commands", "inspect"),
+        "parity": CommandSource(MEASURE, "synergy.benchmarks.commands.export", "parity"),
+        "verify": CommandSource(MEASURE, "synergy.benchmarks.commands.verify", "verify"),
+        "golden": CommandSource(MEASURE, "synergy.runtime.commands.golden", "golden"),
+        "eval": CommandSource(MEASURE, "synergy.benchmarks.commands.evaluate", "evaluate"),
+        "report": CommandSource(MEASURE, "synergy.benchmarks.commands.report", "report"),
+        "doctor": CommandSource(MACHINE, "synergy.runtime.commands.machine", "doctor"),
+        "bench": CommandSource(MEASURE, "synergy.benchmarks.commands.bench", "bench_app"),
+        "aflw2000": CommandSource(MEASURE, "synergy.benchmarks.commands.evaluate", "aflw2000_app"),
+        "lite": CommandSource(MACHINE, "synergy.runtime.commands.machine", "lite_app"),
+        "detector": CommandSource(MACHINE, "synergy.runtime.commands.machine", "detector_app"),
+    }
+
 
 app = typer.Typer(
-    cls=SafeGroup,
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-lite_app = typer.Typer(help="Install MindSpore Lite on this machine.", no_args_is_help=True)
-detector_app = typer.Typer(help="Install the YuNet face detector on this machine.", no_args_is_help=True)
-aflw2000_app = typer.Typer(help="Prepare the AFLW2000-3D data set.", no_args_is_help=True)
 
 
 def _print_version(value: bool) -> None:
@@ -66,22 +73,9 @@ def options(
     """Export SynergyNet face networks to MindIR, ONNX and MindSpore Lite, verify every artifact, and run them."""
 
 
-aflw2000_app.command()(prepare)
-lite_app.command("install")(lite_install)
-detector_app.command("install")(detector_install)
-
-for panel, commands in PANELS.items():
-    for command in commands:
-        app.command("eval" if command is evaluate else None, rich_help_panel=panel)(command)
-app.add_typer(bench_app, name="bench", rich_help_panel="Measure and verify")
-app.add_typer(aflw2000_app, name="aflw2000", rich_help_panel="Measure and verify")
-app.add_typer(lite_app, name="lite", rich_help_panel="This machine")
-app.add_typer(detector_app, name="detector", rich_help_panel="This machine")
-add_common_options(app)
-
-
 def main() -> None:
     """Run a command. An error is one line on stderr and exit status 1; with --debug, a traceback."""
+    atexit.register(gc.freeze)  # the collections at the end of the process would take 50 ms and free nothing
     state = CommandState()
     with safe_streams():
         try:

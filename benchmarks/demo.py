@@ -21,8 +21,9 @@ from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.bundle import Bundle
 from synergy.runtime.engines import default_threads
 from synergy.runtime.manifest import Manifest
-from synergy.runtime.media.drawing import Layers, draw_faces
+from synergy.runtime.media.drawing import draw_faces
 from synergy.runtime.media.image import read_image, write_image
+from synergy.runtime.media.layers import Layers
 from synergy.runtime.verification.parity_record import Accuracy, ParityReport
 from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 from synergy.synergy_model.synthetic.faces import SyntheticFaces

@@ -22,12 +22,14 @@ import numpy as np
 
 from synergy.runtime.bundle import BUILTIN, Bundle
 from synergy.runtime.engines import (
+    ENGINES,
     Engine,
     available,
     default_threads,
     engine_class,
     library_problem,
     open_engine,
+    readable,
 )
 from synergy.runtime.errors import EngineError, EngineUnavailableError, MediaError
 from synergy.runtime.files import write_file
@@ -150,7 +152,8 @@ def candidates(bundle: Bundle, device: Device, request: TuneRequest) -> list[Var
     """
     artifacts = (bundle.artifact(request.artifact),) if request.artifact else bundle.manifest.artifacts
     threads = (1, default_threads()) if request.threads is None else (request.threads,)
-    found = runnable_variants(artifacts, device, threads=threads, options=request.options, probe_precisions=False)
+    engines = [name for name in ENGINES if readable(name, artifacts, device)]
+    found = runnable_variants(artifacts, device, engines, threads, request.options, probe_precisions=False)
     if not found.variants:
         obstacles = dict.fromkeys(
             f"{each.engine}: {each.reason}, {each.fix}" for each in found.skipped if each.artifact

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from synergy.runtime.engines import engine_class, readable
 from synergy.runtime.errors import BundleError
 from synergy.runtime.formats.external_data import BY_FORMAT, ModelDamageError, ModelScanError, check_self_contained
 from synergy.runtime.formats.file_kinds import DOWNLOAD_PAGE, HEAD_BYTES, LFS_POINTER, file_kind
-from synergy.runtime.formats.npz import read_npz
 from synergy.runtime.manifest import MANIFEST_NAME, Artifact, FileEntry, Manifest, read_manifest
 from synergy.runtime.processes.prefetch import start_in_thread
 from synergy.runtime.specs import Device, ModelFile
@@ -106,7 +104,7 @@ class Bundle:
             BundleError: The file is missing, or its size or SHA-256 differs from the manifest.
         """
         data = self._bytes(entry)
-        self._check_hash(entry, hashlib.sha256(data).hexdigest())
+        self._check_hash(entry, _sha256(data))
         self._check_single_file(entry, data)
         return data
 
@@ -183,7 +181,7 @@ class Bundle:
     def start_reading(self, artifact: Artifact) -> Callable[[], ModelFile]:
         """Like `model_file`, but the hash is computed in a background thread until the returned function is called."""
         data = self._bytes(artifact)
-        digest = start_in_thread(lambda: hashlib.sha256(data).hexdigest())
+        digest = start_in_thread(lambda: _sha256(data))
 
         def verified() -> ModelFile:
             self._check_hash(artifact, digest())
@@ -200,6 +198,8 @@ class Bundle:
         Raises:
             BundleError: The file is missing, altered, or an array is missing or has a wrong shape or dtype.
         """
+        from synergy.runtime.formats.npz import read_npz  # zipfile takes 5 ms to import
+
         name, data = self.manifest.morphable.file, self.read(self.manifest.morphable)
         try:
             arrays = read_npz(data)
@@ -212,6 +212,12 @@ class Bundle:
             raise BundleError(f"{name}: {', '.join(wrong)} missing or invalid. Export the bundle again")
         dense = DenseBasis(**{key: arrays[key] for key in DENSE_KEYS}) if has_dense else None
         return Morphable(**{key: arrays[key] for key in SPARSE_SHAPES}, dense=dense)
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib  # OpenSSL takes 4 ms to load
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_sound(array: np.ndarray | None, shape: tuple[int, ...]) -> bool:

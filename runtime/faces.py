@@ -174,6 +174,12 @@ def make_faces(
     ]
 
 
+def face_size(landmarks: np.ndarray) -> float:
+    """The square root of the area of the box of landmarks (68,2 or 3), px."""
+    (left, top), (right, bottom) = landmarks[:, :2].min(axis=0).tolist(), landmarks[:, :2].max(axis=0).tolist()
+    return float(np.sqrt((right - left) * (bottom - top)))
+
+
 def _to_image(points: np.ndarray | None, rois_xyxy: np.ndarray) -> Sequence[np.ndarray | None]:
     """Points (N,3,P) in crop px -> N times (P,3) in image px; N times None where the head gives none."""
     if points is None:

@@ -5,7 +5,6 @@ It holds all numbers that running a model needs: shapes, preprocessing, crop rul
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -180,6 +179,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def manifest_hash(manifest: Manifest) -> str:
     """The SHA-256 of everything that the manifest says, the hashes of the bundle's files included."""
+    import hashlib  # OpenSSL takes 4 ms to load
+
     return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 

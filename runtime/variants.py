@@ -114,10 +114,12 @@ def runnable_variants(
     skipped: list[Skipped] = []
     counts = tuple(dict.fromkeys(threads or (default_threads(),)))
     for name in ENGINES if engines is None else dict.fromkeys([*engines, *ENGINES]):
-        files, status = readable(name, artifacts, device), available(name)
+        files = readable(name, artifacts, device)
         if engines is not None and name not in engines:
             skipped += (Skipped(artifact, name, "not asked for") for artifact in files)
-        elif not status.ok:
+            continue
+        status = available(name)
+        if not status.ok:
             skipped += (Skipped(artifact, name, status.detail, status.fix) for artifact in files or (None,))
         elif not files:
             skipped.append(

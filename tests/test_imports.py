@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from synergy.benchmarks.sample_crops import PORTRAIT
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each may import itself and what stands after it.
@@ -253,7 +255,41 @@ def test_help_imports_no_heavy_package() -> None:
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed: cli.main()\n"
         "    assert 'Usage' in printed.getvalue(), command\n"
     )
-    assert not loaded & {*HEAVY, *EXTRAS, "numpy", "msgspec", "platformdirs"}
+    assert not loaded & {*HEAVY, *EXTRAS, "numpy", "msgspec", "platformdirs", "pydantic"}
+
+
+def test_importing_the_package_is_light() -> None:
+    """Names are imported when they are used, OpenCV when an image is cut or a face is detected."""
+    command_line = {"typer", "rich", "pydantic"}
+    assert not loaded_after("import synergy") & {*HEAVY, *command_line, "numpy", "msgspec"}
+    assert not loaded_after("from synergy import FaceAligner") & {*HEAVY, *command_line, "platformdirs"}
+
+
+FIRST_CALL = """
+import sys
+from synergy.cli import main
+sys.argv[1:] = sys.argv[1].split("|")
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print(*sys.modules)
+"""
+
+
+def test_the_first_call_loads_what_it_uses() -> None:
+    pytest.importorskip("onnxruntime")
+    options = "--engine|onnx|--detector|haar|--json|-"
+    program = [sys.executable, "-c", FIRST_CALL, f"infer|{PORTRAIT}|{options}"]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "onnxruntime" in loaded
+    assert not loaded & {
+        *("pydantic", "rich", "urllib.request", "importlib.metadata", "openvino", "multiprocessing"),
+        *("synergy.runtime.autotune", "synergy.runtime.engines.lite", "synergy.runtime.engines.openvino"),
+        *("synergy.runtime.media.drawing", "synergy.runtime.media.box_file", "synergy.runtime.tracking.smoothing"),
+        *("synergy.benchmarks", "synergy.export", "synergy.synergy_model"),
+    }
 
 
 def test_public_names() -> None:

@@ -118,6 +118,10 @@ def evaluate(
         write_montage(montage, done.report, done.predictions, done.data)
 
 
+aflw2000_app = typer.Typer(help="Prepare the AFLW2000-3D data set.", no_args_is_help=True)
+
+
+@aflw2000_app.command()
 def prepare(
     raw: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the download: image*.jpg and .mat files.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make."), PathUse.WRITE_FOLDER],

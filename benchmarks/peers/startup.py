@@ -1,7 +1,8 @@
 """Time from process start to first result, compared with minimal scripts.
 
 A whole process is timed, from its start to its end. The scripts open a library's session and run it once, on a
-picture's crop where there is one; they decode no landmarks and check nothing. All samples are interleaved.
+picture's crop where there is one; they decode no landmarks and check nothing. `photo_script.py` also detects the face
+and prints JSON, as `synergy infer PHOTO --json -` does; it needs onnxruntime and YuNet. All samples are interleaved.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from synergy.benchmarks.speed.interleave import (
 )
 from synergy.runtime.autotune import TuneRequest, tune
 from synergy.runtime.bundle import Bundle
+from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.diagnostics.host import Host, describe_host
 from synergy.runtime.engines import available, default_threads, readable
 from synergy.runtime.errors import EngineError
@@ -36,7 +38,8 @@ from synergy.runtime.files import TemporaryFolder
 from synergy.runtime.processes import programs
 from synergy.runtime.specs import DYNAMIC, Device, engine_label
 
-CROP, PICTURE, COMMAND = "crop", "picture", "command line"
+CROP, PICTURE, COMMAND, PHOTO = "crop", "picture", "command line", "photo"
+PHOTO_SCRIPT = Path(__file__).with_name("photo_script.py")
 ENGINES = ("onnx", "openvino", "lite")  # without MindSpore, which takes seconds
 LIBRARIES = {"onnx": "onnxruntime", "openvino": "OpenVINO"}  # engine: the library that its script uses
 ROUNDS = 11
@@ -84,8 +87,9 @@ COMMAND_CODE = "from synergy.cli import main; main()"
 class StartupRow(msgspec.Struct, frozen=True):
     """Median seconds of a whole process.
 
-    work: the input, which is a crop in memory, a picture file with a box, or the same on the command line. method: what
-    is called. ratio: over the minimal script with the same engine and input, median over the rounds.
+    work: the input, which is a crop in memory, a picture file with a box, the same on the command line, or a photo in
+    which the face is detected. method: what is called. ratio: over the minimal script with the same engine and input
+    (of a photo with onnxruntime), median over the rounds.
     """
 
     work: str
@@ -106,10 +110,16 @@ class StartupReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Script:
-    """Python code, and its arguments."""
+    """Python code, or the path of a Python file, and its arguments."""
 
-    code: str
+    code: str | Path
     arguments: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        """How to start it."""
+        program = [str(self.code)] if isinstance(self.code, Path) else ["-c", self.code]
+        return [sys.executable, *program, *self.arguments]
 
 
 class StartupCase(BenchmarkCase):
@@ -129,9 +139,8 @@ class StartupCase(BenchmarkCase):
 
     def run_sample(self, number: int) -> list[float]:
         start = time.perf_counter()
-        command = [sys.executable, "-c", self.script.code, *self.script.arguments]
         try:
-            done = programs.run(command, timeout_s=START_LIMIT_S)
+            done = programs.run(self.script.command, timeout_s=START_LIMIT_S)
         except subprocess.TimeoutExpired:
             raise EngineError(f"took more than {START_LIMIT_S} s") from None
         taken = time.perf_counter() - start
@@ -154,7 +163,7 @@ def bench_startup(
     best = tune(bundle, Device(), TuneRequest(threads))[0]
     with TemporaryFolder() as output:
         selected = engine_label(best.engine, best.compute_precision)  # no script computes in less than float32
-        cases = list(_cases(bundle, threads, selected, Path(output)))
+        cases = [*_cases(bundle, threads, selected, Path(output)), *_photo_cases(bundle, threads)]
         finished = run_interleaved(cases, ROUNDS, failures, progress, NO_LIMIT_S)
     return StartupReport(host, threads, tuple(_rows(finished)), tuple(failures))
 
@@ -178,7 +187,18 @@ def _cases(bundle: Bundle, threads: int, selected: str, folder: Path) -> Iterato
         yield StartupCase(COMMAND, "synergy infer", name, selected if name == "auto" else name, script)
 
 
-def _script(code: str, bundle: Bundle, engine: str, threads: int) -> Script:
+def _photo_cases(bundle: Bundle, threads: int) -> Iterator[StartupCase]:
+    """The photo script, then the command. None without YuNet or onnxruntime: the script has them."""
+    if find_yunet() is None or not (readable("onnx", bundle.manifest.artifacts) and available("onnx").ok):
+        return
+    yield StartupCase(PHOTO, LIBRARIES["onnx"], "onnx", "onnx", _script(PHOTO_SCRIPT, bundle, "onnx", threads))
+    for name in ("onnx", "auto"):
+        files = (str(bundle.folder), str(PORTRAIT), "--json", "-")
+        script = Script(COMMAND_CODE, ("infer", *files, "--engine", name, "--threads", str(threads)))
+        yield StartupCase(PHOTO, "synergy infer", name, "onnx", script)
+
+
+def _script(code: str | Path, bundle: Bundle, engine: str, threads: int) -> Script:
     tensor = bundle.manifest.inputs[0]
     given: dict[str, Any] = {
         "bundle": str(bundle.folder),
@@ -189,6 +209,9 @@ def _script(code: str, bundle: Bundle, engine: str, threads: int) -> Script:
         "size": bundle.manifest.preprocessing.size,
         "picture": str(PORTRAIT),
         "box": PORTRAIT_BOX_XYXY,
+        "detector": str(find_yunet()),
+        "crop": msgspec.to_builtins(bundle.manifest.crop),
+        "outputs": [output.name for output in bundle.manifest.outputs],
         "square": [round(part) for part in square(PORTRAIT_BOX_XYXY, bundle.manifest.crop)],
     }
     if engine in LIBRARIES:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from synergy import FaceAligner
     from synergy.runtime.inference.videos import VideoOptions
-    from synergy.runtime.media.drawing import Layers
+    from synergy.runtime.media.layers import Layers
     from synergy.runtime.media.video import Camera
 
 
@@ -177,7 +177,6 @@ def infer(
     from synergy.runtime.detection.install import INSTALL_HINT, find_yunet
     from synergy.runtime.inference.pictures import InferOptions
     from synergy.runtime.inference.worker import WorkerSetup
-    from synergy.runtime.media.box_file import BoxFile
     from synergy.runtime.media.video import split_inputs
 
     if mesh and out is None:
@@ -188,7 +187,11 @@ def infer(
     refuse_inputs([json_file], [*paths, *(video for video in videos if isinstance(video, Path))])
     if boxes and (min_score is not None or max_faces is not None):
         raise typer.BadParameter("--min-score and --max-faces limit the detector, which does not run with --boxes")
-    known = BoxFile.read(boxes, box_format.value) if boxes else None
+    known = None
+    if boxes:
+        from synergy.runtime.media.box_file import BoxFile
+
+        known = BoxFile.read(boxes, box_format.value)
     if detector is DetectorName.auto and not known and not detector_model and find_yunet() is None:
         print_line(f"faces are detected with OpenCV's cascades; YuNet finds more of them: {INSTALL_HINT}")
     options = engine_options(device_precision, affinity, lite_config)
@@ -226,7 +229,7 @@ def infer(
 
 
 def _layers(names: str | None, out: Path | None) -> Layers:
-    from synergy.runtime.media.drawing import Layers
+    from synergy.runtime.media.layers import Layers
 
     if names is None:
         return Layers()

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
+from synergy import __version__
 from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.output import write_report
 from synergy.runtime.commands.paths import STDOUT, is_device, refuse_inputs
@@ -22,7 +22,7 @@ from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions, PictureJob, infer_pictures, parts_of, picture_jobs
 from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
-from synergy.runtime.manifest import MANIFEST_NAME, PACKAGE
+from synergy.runtime.manifest import MANIFEST_NAME
 from synergy.runtime.specs import check_core_count
 
 POOL_FROM = 8  # images; for fewer, starting workers (0.3 s) costs more than it saves
@@ -61,7 +61,7 @@ def _run(run: PictureRun, paths: Sequence[Path], resumable: bool) -> int:
     jobs = picture_jobs(paths, run.options)
     refuse_inputs([run.json_file], [job.overlay for job in jobs if job.overlay is not None])
     workers, setup = plan_workers(run, len(jobs))
-    with _journal(run, setup.options.compute_precision, jobs) as journal, interruptible() as interrupted:
+    with _journal(run, setup.options.compute_precision, jobs, resumable) as journal, interruptible() as interrupted:
         parts = [part for part in parts_of(jobs) if journal is None or not _is_done(part, journal)]
         left, failed = sum(len(part) for part in parts), 0
         if left < len(jobs):
@@ -127,10 +127,11 @@ def _records(
 
 
 def _journal(
-    run: PictureRun, compute_precision: str, jobs: Sequence[PictureJob]
+    run: PictureRun, compute_precision: str, jobs: Sequence[PictureJob], durable: bool
 ) -> AbstractContextManager[Journal | None]:
-    names = [str(job.path) for job in jobs]
-    return nullcontext() if run.json_file is None else Journal(run.json_file, run_key(run, compute_precision), names)
+    if run.json_file is None:
+        return nullcontext()
+    return Journal(run.json_file, run_key(run, compute_precision), [str(job.path) for job in jobs], durable)
 
 
 def run_key(run: PictureRun, compute_precision: str) -> str:
@@ -140,7 +141,7 @@ def run_key(run: PictureRun, compute_precision: str) -> str:
     model = find_yunet() if setup.detector == "auto" and setup.detector_model is None else setup.detector_model
     files = (model, setup.options.lite_config)
     parts = [
-        version(PACKAGE).encode(),
+        __version__.encode(),
         (setup.bundle / MANIFEST_NAME).read_bytes(),
         repr(replace(setup, bundle=Path(), threads=None)).encode(),
         repr((out and out.absolute(), replace(run.options, boxes=None, out=None), compute_precision)).encode(),

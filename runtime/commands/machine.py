@@ -41,6 +41,11 @@ def doctor(
     raise typer.Exit(0 if report.ok else 1)
 
 
+lite_app = typer.Typer(help="Install MindSpore Lite on this machine.", no_args_is_help=True)
+detector_app = typer.Typer(help="Install the YuNet face detector on this machine.", no_args_is_help=True)
+
+
+@lite_app.command("install")
 def lite_install(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Also download what it needs on an NVIDIA GPU (1.7 GB, x86-64 only).")
@@ -56,6 +61,7 @@ def lite_install(
     print_line(f"MindSpore Lite {home.version} is ready in {home.root}")
 
 
+@detector_app.command("install")
 def detector_install(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Copy this file instead of downloading it.")

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from typer.core import TyperGroup
 
 from synergy.runtime.commands.interrupt import INTERRUPTED
+from synergy.runtime.commands.parameters import QuickCommand
 from synergy.runtime.commands.paths import STDOUT, only_writer, prepare_paths
-from synergy.runtime.commands.streams import print_line
-from synergy.runtime.text import is_url, printable
+from synergy.runtime.commands.streams import print_line, require_stdout
+from synergy.runtime.text import is_url
 
 LOGGER = logging.getLogger("synergy")  # of all modules
 
@@ -49,35 +49,12 @@ DebugOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only: no results, no progress.")]
 
 
-class SafeGroup(TyperGroup):
-    """The program: control characters in its usage errors are escaped."""
-
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Parse the options before the command."""
-        with _safe_usage_errors():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Parse the rest and run the command."""
-        with _safe_usage_errors():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _safe_usage_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
-            error.message = printable(error.message)  # type: ignore[attr-defined]
-        raise
-
-
 def add_common_options(app: typer.Typer) -> None:
     """Give every command of `app` and of its groups `--quiet` and `--debug`, and `--json` the value `-`."""
     for command in app.registered_commands:
         if command.callback is not None:
             command.callback = _with_common_options(command.callback)
+            command.cls = QuickCommand
     for group in app.registered_groups:
         if group.typer_instance is not None:
             add_common_options(group.typer_instance)
@@ -121,6 +98,8 @@ def command_output(json_file: Path | None, quiet: bool = False) -> Iterator[None
     if json_file != STDOUT and not quiet:
         yield
         return
+    if json_file == STDOUT:
+        require_stdout()
     with open(os.devnull, "w") as nowhere, _redirected_stdout(nowhere if quiet else sys.stderr) as stdout:  # noqa: PTH123
         tokens = (_report_stream.set(stdout), _is_quiet.set(quiet))
         level = LOGGER.level

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import inspect
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,6 +91,8 @@ def only_writer(path: Path | None) -> Iterator[None]:
     if path is None or path == STDOUT or is_device(path) or not sys.platform.startswith("linux"):
         yield
         return
+    import socket  # a report on stdout needs no lock
+
     name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
     with socket.socket(socket.AF_UNIX) as lock:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from synergy.runtime.errors import FileWriteError
 from synergy.runtime.text import printable
 
 LINE_CONTROLS = "\n\r\t"  # kept in text of several lines
@@ -43,6 +44,12 @@ def safe_streams() -> Iterator[None]:
             logging.lastResort.setFormatter(formatter)
 
 
+def require_stdout() -> None:
+    """Raise FileWriteError if the program was started with stdout closed: a report would be lost without an error."""
+    if getattr(sys.stdout, "was_closed", False):
+        raise FileWriteError("cannot write the report: stdout is closed; redirect it to a file, or give one to --json")
+
+
 class _LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(record.getMessage())
@@ -52,6 +59,7 @@ class _SafeStream:
     """A text stream whose `write` and `flush` raise no error."""
 
     def __init__(self, stream: Any) -> None:
+        self.was_closed = stream is None  # at the start of the program
         self._stream: Any = _nowhere() if stream is None else stream
         with contextlib.suppress(AttributeError, OSError, ValueError):
             self._stream.reconfigure(errors="backslashreplace")

@@ -12,8 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from synergy.runtime.crop import MAX_ROI_SIDE
-from synergy.runtime.faces import Face, FaceCrops
-from synergy.runtime.tracking.smoothing import face_size
+from synergy.runtime.faces import Face, FaceCrops, face_size
 
 # The second crop is moved by CHECK_SHIFT of the side along both axes and enlarged by CHECK_SCALE.
 CHECK_SHIFT, CHECK_SCALE = 0.1, 1.2

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
 
 from synergy.runtime.errors import MediaError
 from synergy.runtime.files import write_file
-from synergy.runtime.lite.locate import data_folder
 
 MODEL_NAME = "face_detection_yunet_2026may.onnx"
 SHA256 = "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0"
@@ -27,6 +24,8 @@ INSTALL_HINT = "run `synergy detector install`"
 
 def installed_path() -> Path:
     """Where `install_yunet` puts the model, whether it is there or not."""
+    from synergy.runtime.lite.locate import data_folder  # a model that is named does not need it
+
     return data_folder() / "detector" / MODEL_NAME
 
 
@@ -53,7 +52,7 @@ def install_yunet(source: Path | None = None) -> Path:
     The hash is checked before the file is put in place. Raises MediaError if the model cannot be fetched, read or
     written, or is not the published file.
     """
-    if source is None and installed_path().is_file() and _is_model(_read(installed_path())):
+    if source is None and installed_path().is_file() and is_published(installed_path()):
         return installed_path()
     if source is None:
         data = _fetch(URL)
@@ -67,6 +66,9 @@ def install_yunet(source: Path | None = None) -> Path:
 
 
 def _fetch(url: str) -> bytes:
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
     try:
         with urlopen(url, timeout=TIMEOUT_S) as response:
             data: bytes = response.read(MAX_BYTES)
@@ -82,6 +84,11 @@ def _read(path: Path) -> bytes:
             return file.read(MAX_BYTES)
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def is_published(path: Path) -> bool:
+    """Whether a file is the published model. Raises MediaError if it cannot be read."""
+    return _is_model(_read(path))
 
 
 def _is_model(data: bytes) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from synergy.runtime.crop import check_image
 from synergy.runtime.cropping.levelling import LEVEL_FROM_DEG, roll_of
 from synergy.runtime.detection.boxes import sort_by_score
-from synergy.runtime.detection.install import INSTALL_HINT
+from synergy.runtime.detection.install import INSTALL_HINT, is_published
 from synergy.runtime.detection.scaling import shrink
 from synergy.runtime.errors import MediaError
 from synergy.runtime.faces import Detection
@@ -40,7 +40,8 @@ class YuNetDetector(ProcessBound):
         self._calls = CallGuard("this detector", survives_fork=True)
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", TEST_SIZE_WH, min_score)
-            self._net.detect(np.zeros((*TEST_SIZE_WH, 3), np.uint8))
+            if not is_published(path):  # of another model only a run shows whether it is YuNet
+                self._net.detect(np.zeros((*TEST_SIZE_WH, 3), np.uint8))
         except cv2.error:
             raise MediaError(f"{path} is not a YuNet model that OpenCV can run: {INSTALL_HINT}") from None
 

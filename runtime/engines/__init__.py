@@ -34,12 +34,13 @@ __all__ = [
     "readable",
 ]
 
-# name: module and class, in the order in which engines are listed
+# name: module, class, and all formats that any release reads, in the order in which engines are listed. The formats
+# are known here so that an engine that cannot read a bundle is not imported.
 ENGINES = {
-    "lite": ("synergy.runtime.engines.lite", "LiteEngine"),
-    "onnx": ("synergy.runtime.engines.onnx", "OnnxEngine"),
-    "openvino": ("synergy.runtime.engines.openvino", "OpenVinoEngine"),
-    "mindspore": ("synergy.runtime.engines.mindspore", "MindSporeEngine"),
+    "lite": ("synergy.runtime.engines.lite", "LiteEngine", ("ms", "mindir", "mindir_v1")),
+    "onnx": ("synergy.runtime.engines.onnx", "OnnxEngine", ("onnx",)),
+    "openvino": ("synergy.runtime.engines.openvino", "OpenVinoEngine", ("onnx",)),
+    "mindspore": ("synergy.runtime.engines.mindspore", "MindSporeEngine", ("mindir",)),
 }
 
 
@@ -55,16 +56,18 @@ File = TypeVar("File", bound=Readable)
 
 def engine_class(name: str) -> type[Engine]:
     """The class of an engine. Raises ValueError, which lists the valid names."""
-    if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
-    module, attribute = ENGINES[name]
+    module, attribute, _ = _entry(name)
     return getattr(importlib.import_module(module), attribute)
 
 
 def readable(name: str, files: Iterable[File], device: Device | str = "cpu") -> list[File]:
     """The files that the engine can run on this device, preferred format first."""
-    kind, where = engine_class(name), _parsed(device)
-    found = [each for each in files if kind.reads(each.format, where)]
+    where, formats = _parsed(device), _entry(name)[2]
+    possible = [each for each in files if each.format in formats]
+    if not possible:
+        return []
+    kind = engine_class(name)
+    found = [each for each in possible if kind.reads(each.format, where)]
     return sorted(found, key=lambda each: kind.formats_on(where).index(each.format))
 
 
@@ -139,6 +142,12 @@ def open_engine(
 def default_threads() -> int:
     """The number of cores that this process may use."""
     return len(available_cores())
+
+
+def _entry(name: str) -> tuple[str, str, tuple[str, ...]]:
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")
+    return ENGINES[name]
 
 
 def _parsed(device: Device | str) -> Device:

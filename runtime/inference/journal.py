@@ -62,11 +62,15 @@ class Journal:
     done: pictures that an earlier run with the same key finished without an error and whose files have not changed.
     """
 
-    def __init__(self, target: Path, key: str, pictures: Sequence[str | Path]) -> None:
-        """Raises MediaError if the folder or the file cannot be written, another run is writing it, or the partial file
-        is damaged or is not one."""
+    def __init__(self, target: Path, key: str, pictures: Sequence[str | Path], durable: bool = True) -> None:
+        """durable: as for `runtime.files.whole_file`.
+
+        Raises MediaError if the folder or the file cannot be written, another run is writing it, or the partial file is
+        damaged or is not one.
+        """
         self.target = Path(os.path.realpath(target)) if target.is_symlink() else target
         self.partial = self.target.with_name(self.target.name + SUFFIX)
+        self._durable = durable
         self._pictures = [str(path) for path in pictures]
         with write_errors(target):
             make_parent(self.target)
@@ -94,7 +98,8 @@ class Journal:
     def finish(self) -> None:
         """Write the JSON file of all pictures, in their order, and delete the partial file. Raises MediaError."""
         with write_errors(self.target):
-            with self.partial.open("rb") as lines, whole_file(self.target) as temporary, temporary.open("wb") as out:
+            finished = whole_file(self.target, durable=self._durable)
+            with self.partial.open("rb") as lines, finished as temporary, temporary.open("wb") as out:
                 _write_report(out, (self._line(lines, path).record for path in self._pictures))
             self.partial.unlink()  # before the lock is released, so that no other run opens it
             self._file.close()

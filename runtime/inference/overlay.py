@@ -9,7 +9,8 @@ import numpy as np
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.errors import BundleError
 from synergy.runtime.faces import Face
-from synergy.runtime.media.drawing import Layers, draw_faces
+from synergy.runtime.media.drawing import draw_faces
+from synergy.runtime.media.layers import Layers
 from synergy.runtime.media.surface import Surface
 
 

@@ -6,19 +6,20 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.errors import EngineError, MediaError
 from synergy.runtime.faces import Face, FaceCrops, detections_from_boxes
-from synergy.runtime.inference.overlay import draw_overlay, mesh_triangles
 from synergy.runtime.inference.records import ImageRecord, failed_record, image_record
-from synergy.runtime.media.box_file import BoxFile
-from synergy.runtime.media.drawing import DEFAULT_LAYERS, Layers
 from synergy.runtime.media.image import DAMAGE_CURE, decode_with_damage, write_image
 from synergy.runtime.media.inputs import output_paths, read_bytes
-from synergy.runtime.media.obj import write_obj
+from synergy.runtime.media.layers import DEFAULT_LAYERS, Layers
+
+if TYPE_CHECKING:
+    from synergy.runtime.media.box_file import BoxFile
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 # Pictures whose faces go through the engine together: large parts fill a batch, and many parts keep all workers busy.
@@ -90,6 +91,8 @@ def infer_pictures(aligner: FaceAligner, jobs: Iterable[PictureJob]) -> Iterator
         if job.mesh:
             aligner.dense_basis()  # checked first; the mesh head needs its triangles too
         if job.overlay is not None and job.layers.need_mesh:
+            from synergy.runtime.inference.overlay import mesh_triangles
+
             mesh_triangles(aligner)
         waiting.append(_crop(aligner, job))
         if sum(each.kept_pixels for each in waiting) > MAX_KEPT_PIXELS:
@@ -179,6 +182,8 @@ def _record(aligner: FaceAligner, cropped: _CroppedImage, faces: Sequence[Face])
         return failed_record(path, cropped.error, size_wh)
     try:
         if cropped.canvas_bgr is not None and cropped.job.overlay is not None:
+            from synergy.runtime.inference.overlay import draw_overlay  # not imported unless something is drawn
+
             write_image(cropped.job.overlay, draw_overlay(aligner, cropped.canvas_bgr, faces, cropped.job.layers))
             _write_meshes(aligner, faces, cropped.job)
         return image_record(path, size_wh, faces, cropped.warning)
@@ -189,6 +194,8 @@ def _record(aligner: FaceAligner, cropped: _CroppedImage, faces: Sequence[Face])
 def _write_meshes(aligner: FaceAligner, faces: Sequence[Face], job: PictureJob) -> None:
     if not job.mesh or job.overlay is None:
         return
+    from synergy.runtime.media.obj import write_obj
+
     triangles = aligner.dense_basis().triangles
     for number, face in enumerate(faces):
         write_obj(job.overlay.with_name(f"{job.overlay.stem}_face{number}.obj"), aligner.mesh(face), triangles)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +11,11 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.decode import choose_pose_rule, dewhiten, vertices
 from synergy.runtime.engines import Engine
 from synergy.runtime.faces import PoseDecoder, Prediction
-from synergy.runtime.inference.parallel_runs import ParallelRuns
 from synergy.runtime.processes.sharing import ProcessBound, call_after_fork
 from synergy.runtime.specs import DYNAMIC
+
+if TYPE_CHECKING:
+    from synergy.runtime.inference.parallel_runs import ParallelRuns
 
 # Crops per engine run. On CPUs more saves nothing and costs memory; an H200 gains up to 1024 with onnxruntime.
 MAX_BATCH = 64
@@ -97,6 +100,8 @@ class CropPredictor(ProcessBound):
             if not engine.is_open:  # its `run` raises
                 return None
             if self._parallel is None and self._parallel_crops >= PARALLEL_AFTER:
+                from synergy.runtime.inference.parallel_runs import ParallelRuns  # large calls only
+
                 self._parallel = ParallelRuns(engine)
             return self._parallel
 

@@ -14,8 +14,9 @@ from synergy.runtime.aligner import FaceAligner
 from synergy.runtime.files import whole_file
 from synergy.runtime.inference.overlay import draw_overlay
 from synergy.runtime.inference.records import FrameRecord, tracked_record
-from synergy.runtime.media.drawing import DEFAULT_LAYERS, FONT, SHADE, WHITE, Layers
+from synergy.runtime.media.drawing import FONT, SHADE, WHITE
 from synergy.runtime.media.inputs import output_paths
+from synergy.runtime.media.layers import DEFAULT_LAYERS, Layers
 from synergy.runtime.media.video import Camera, Frame, VideoReader, VideoWriter
 from synergy.runtime.opencv import cv2
 from synergy.runtime.processes.prefetch import prefetch

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from functools import cache
 from typing import Protocol
 
 import numpy as np
 
 from synergy.runtime.crop import check_image
+from synergy.runtime.media.layers import DEFAULT_LAYERS, Layers
 from synergy.runtime.media.surface import Surface, draw_surface
 from synergy.runtime.opencv import cv2
 
@@ -67,39 +67,6 @@ class FaceLike(Protocol):
     def rotation(self) -> np.ndarray: ...
     @property
     def pose(self) -> PoseLike: ...
-
-
-@dataclass(frozen=True)
-class Layers:
-    """What to draw of each face.
-
-    landmarks: as contours. label: the angles, above the box. mesh: a lit surface. depth: the mesh, coloured by depth.
-    """
-
-    landmarks: bool = True
-    axes: bool = True
-    box: bool = True
-    label: bool = True
-    mesh: bool = False
-    depth: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Layers:
-        """The layers named in a list such as "mesh,axes". Raises ValueError for another name."""
-        valid = [field.name for field in fields(cls)]
-        names = [name.strip() for name in text.split(",")]
-        for name in names:
-            if name not in valid:
-                raise ValueError(f"unknown layer {name!r}: use {', '.join(valid)}, separated by commas")
-        return cls(**{name: name in names for name in valid})
-
-    @property
-    def need_mesh(self) -> bool:
-        """Whether `draw_faces` needs the surfaces of the faces."""
-        return self.mesh or self.depth
-
-
-DEFAULT_LAYERS = Layers()
 
 
 def draw_faces(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synergy.runtime.faces import face_size
+
 
 @dataclass(frozen=True)
 class OneEuro:
@@ -90,9 +92,3 @@ def jitter(landmarks: np.ndarray) -> Jitter:
     points = points[:, :, :2]
     moved = float(np.linalg.norm(np.diff(points, axis=0), axis=2).mean())
     return Jitter(moved, 100.0 * moved / face_size(points.mean(axis=0)))
-
-
-def face_size(landmarks: np.ndarray) -> float:
-    """The square root of the area of the box of landmarks (68,2 or 3), px."""
-    (left, top), (right, bottom) = landmarks[:, :2].min(axis=0).tolist(), landmarks[:, :2].max(axis=0).tolist()
-    return float(np.sqrt((right - left) * (bottom - top)))

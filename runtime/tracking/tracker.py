@@ -19,11 +19,11 @@ from synergy.runtime.crop import check_image
 from synergy.runtime.cropping.stability import check_roi, confidence
 from synergy.runtime.decode import PoseRule, rotation_to_euler_deg, rows_to_rotation
 from synergy.runtime.detection.boxes import MATCH_IOU, iou, match_boxes
-from synergy.runtime.faces import Detection, Face, Pose
+from synergy.runtime.faces import Detection, Face, Pose, face_size
 from synergy.runtime.opencv import cv2
 from synergy.runtime.tracking.observation import TrackObservation, box_of
 from synergy.runtime.tracking.schedule import DetectionSchedule
-from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter, face_size
+from synergy.runtime.tracking.smoothing import OneEuro, OneEuroFilter
 
 FRAME_S = 1 / 30  # from frame to frame, where the caller gives no time
 

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from synergy.benchmarks.peers import startup
-from synergy.benchmarks.peers.startup import COMMAND, CROP, PICTURE, Script, StartupCase, StartupReport, _rows
+from synergy.benchmarks.peers.startup import COMMAND, CROP, PHOTO, PICTURE, Script, StartupCase, StartupReport, _rows
 from synergy.runtime.autotune import MeasuredVariant
+from synergy.runtime.detection.install import MODEL_NAME
 from synergy.runtime.errors import EngineError
 
 
@@ -47,7 +48,10 @@ def test_ratios_are_over_the_script_with_the_same_input() -> None:
     assert [row.ratio for row in _rows(cases[1:2])] == [None]
 
 
-def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_real_bundle(
+    bundles: dict[str, Path], shared: Path, synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SYNERGY_DETECTOR", str(shared / "detector" / MODEL_NAME))
     monkeypatch.setattr(startup, "ENGINES", ("onnx", "openvino"))
     monkeypatch.setattr(startup, "ROUNDS", 1)
     monkeypatch.setattr(startup, "tune", lambda *_: [MeasuredVariant("onnx", "model.onnx", 1, 1.0)])
@@ -60,5 +64,6 @@ def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.Mo
     for work, method in ((CROP, "predict"), (PICTURE, "align"), (COMMAND, "synergy infer")):
         assert {engine for *both, engine in found if both == [work, method]} == {"onnx", "openvino", "auto"}
     assert found[PICTURE, "onnxruntime (bare)", "onnx"].ratio == found[CROP, "OpenVINO (bare)", "openvino"].ratio == 1
+    assert {method for work, method, _ in found if work == PHOTO} == {"onnxruntime (bare)", "synergy infer"}
     assert all(0.05 < row.seconds < 60 and row.ratio and row.ratio > 0.3 for row in report.rows)
     assert "synergy infer" in out and "picture" in out

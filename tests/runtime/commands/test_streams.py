@@ -66,6 +66,13 @@ def test_streams_that_cannot_be_written(redirection: str, tmp_path: Path) -> Non
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
 
 
+def test_report_on_a_closed_stdout() -> None:
+    command = f'{sys.executable} -c "from synergy.cli import main; main()" infer none.jpg --json - >&-'
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: cannot write the report: stdout is closed")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_encodings(encoding: str) -> None:
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding}

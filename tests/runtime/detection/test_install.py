@@ -25,7 +25,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes | Exception], None
                 raise content
             return io.BytesIO(content)
 
-        monkeypatch.setattr(install, "urlopen", urlopen)
+        monkeypatch.setattr("urllib.request.urlopen", urlopen)
 
     return use
 

@@ -339,6 +339,7 @@ def test_formats_by_device(name: str) -> None:
     kind = engine_class(name)
     assert kind.formats == kind.formats_on(Device("cpu"))
     assert "ms" not in kind.formats_on(Device("ascend"))
+    assert {*kind.formats, *kind.formats_on(Device("gpu"))} <= set(ENGINES[name][2])
     with pytest.raises(ValueError, match="unknown device"):
         readable(name, [], "npu")
 

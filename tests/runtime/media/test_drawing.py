@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from synergy.runtime.decode import DDFA_V2_POSE, euler_deg, rotation
-from synergy.runtime.media.drawing import AXIS_COLOURS, CONTOURS, NOSE_TIP, Layers, draw_faces, head_axes
+from synergy.runtime.media.drawing import AXIS_COLOURS, CONTOURS, NOSE_TIP, draw_faces, head_axes
+from synergy.runtime.media.layers import Layers
 
 NOTHING = Layers(landmarks=False, axes=False, box=False, label=False)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synergy.runtime.media.drawing import Layers, draw_faces
+from synergy.runtime.media.drawing import draw_faces
+from synergy.runtime.media.layers import Layers
 from synergy.runtime.media.surface import Surface, draw_surface
 
 RADIUS, CENTRE = 40, 60
