@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synergy.runtime.commands.infer_inputs import bundle_and_images
-from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.commands.options import (
     AffinityOption,
     DeviceOption,
@@ -24,24 +20,17 @@ from synergy.runtime.commands.options import (
     LiteConfigOption,
     engine_options,
 )
-from synergy.runtime.commands.output import write_report
-from synergy.runtime.commands.paths import STDOUT, PathUse, refuse_inputs
+from synergy.runtime.commands.paths import PathUse, refuse_inputs
 from synergy.runtime.commands.streams import print_line
-from synergy.runtime.text import counted
 
 if TYPE_CHECKING:
-    import threading
-
-    from synergy import FaceAligner
-    from synergy.runtime.inference.videos import VideoOptions
     from synergy.runtime.media.layers import Layers
-    from synergy.runtime.media.video import Camera
 
 
 RAY_ADDRESS = re.compile(r"auto|local|(ray://)?(?!camera:)[\w.-]+:\d+|ray://.+")
 
 
-def _ray_address(value: str | None) -> str | None:
+def ray_address(value: str | None) -> str | None:
     """Refuse what is no address: usually the next argument after a `--ray` without a value."""
     if value is not None and not RAY_ADDRESS.fullmatch(value):
         raise typer.BadParameter(f"give auto, local, HOST:PORT or ray://HOST:PORT, not {value!r}")
@@ -94,7 +83,7 @@ def infer(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            callback=_ray_address,
+            callback=ray_address,
             help="Run the workers on a Ray cluster: HOST:PORT, ray://HOST:PORT, local (a new one on this machine) or "
             "auto (the running one, else a new one).",
         ),
@@ -221,11 +210,9 @@ def infer(
         raise ValueError("images and videos need separate commands, and so do several videos with --json")
     if known or mesh or workers or ray:
         raise ValueError("--boxes, --mesh, --workers and --ray do not apply to videos: leave them out")
-    with setup.open() as aligner:
-        code = _infer_videos(aligner, videos, out, _video_options(json_file, redetect, smooth, layers))
-        mark = ", NOT verified" if aligner.unverified else ""
-        print_line(f"{aligner.artifact.file} on {aligner.engine.label}, {setup.device}{mark}")
-    raise typer.Exit(code)
+    from synergy.runtime.commands.infer_video import VideoRun, run_videos
+
+    raise typer.Exit(run_videos(VideoRun(setup, out, json_file, redetect, smooth, layers), videos))
 
 
 def _layers(names: str | None, out: Path | None) -> Layers:
@@ -239,61 +226,3 @@ def _layers(names: str | None, out: Path | None) -> Layers:
         return Layers.parse(names)
     except ValueError as error:
         raise typer.BadParameter(f"--draw: {error}") from None
-
-
-def _video_options(json_lines: Path | None, redetect: int, smooth: bool, layers: Layers) -> VideoOptions:
-    from synergy.runtime.inference.videos import VideoOptions
-    from synergy.runtime.tracking.smoothing import OneEuro
-    from synergy.runtime.tracking.tracker import TrackOptions
-
-    tracking = TrackOptions(redetect, OneEuro() if smooth else None)
-    return VideoOptions(json_lines=json_lines, tracking=tracking, layers=layers)
-
-
-def _infer_videos(aligner: FaceAligner, sources: list[Path | Camera], out: Path | None, options: VideoOptions) -> int:
-    """The exit status. A bad video is reported and skipped; Ctrl-C ends the command after the current frame."""
-    from synergy.runtime.errors import MediaError
-    from synergy.runtime.inference.overlay import mesh_triangles
-    from synergy.runtime.inference.videos import video_outputs
-
-    if options.layers.need_mesh:
-        mesh_triangles(aligner)  # a bundle without a mesh is refused before the first frame
-    overlays = video_outputs(sources, out) if out else [None] * len(sources)
-    code = 0
-    with interruptible() as interrupted:
-        for source, overlay in zip(sources, overlays, strict=True):
-            try:
-                _infer_video(aligner, source, replace(options, overlay=overlay), interrupted)
-            except MediaError as error:
-                print_line(f"error: {error}", error=True)
-                code = 1
-            if interrupted.is_set():
-                return INTERRUPTED
-    return code
-
-
-def _infer_video(
-    aligner: FaceAligner, source: Path | Camera, options: VideoOptions, interrupted: threading.Event
-) -> None:
-    import msgspec
-
-    from synergy.runtime.commands.progress import tracked
-    from synergy.runtime.inference.videos import infer_video
-    from synergy.runtime.media.video import VideoReader
-
-    to_stdout = options.json_lines == STDOUT
-    if to_stdout:
-        options = replace(options, json_lines=None)
-    start_s, frames, faces = perf_counter(), 0, 0
-    with VideoReader(source) as reader, closing(infer_video(aligner, reader, options)) as records:
-        try:
-            for record in tracked(records, "frames", reader.frame_count or None):
-                if to_stdout:
-                    write_report(msgspec.json.encode(record).decode() + "\n")
-                frames = record.frame + 1
-                faces = max([faces, *(face.id for face in record.faces)])  # ids count from 1
-                if interrupted.is_set():
-                    break
-        finally:
-            rate = frames / (perf_counter() - start_s)
-            print_line(f"{source}: {frames} frames, {counted(faces, 'face')}, {rate:.1f} frames/s")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from synergy.runtime.commands import infer_pictures as picture_run
-from synergy.runtime.commands.infer import _ray_address
+from synergy.runtime.commands.infer import ray_address
 from synergy.runtime.commands.infer_pictures import PictureRun
 from synergy.runtime.inference.journal import Journal
 from synergy.runtime.inference.pictures import InferOptions
@@ -223,8 +223,8 @@ def test_options_that_are_not_for_videos(synergy, bundles: dict[str, Path]) -> N
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "10.0.0.1:6379", "ray://head:10001"])
-def test_ray_addresses(address: str) -> None:
-    assert _ray_address(address) == address
+def testray_addresses(address: str) -> None:
+    assert ray_address(address) == address
 
 
 @pytest.mark.parametrize("words", [("--ray", "p.jpg"), ("--ray", "camera:0"), ("--ray",)])
