@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar
 import typer
 
 import synergy
-from synergy.runtime.commands.groups import CommandSource, LazyGroup
-from synergy.runtime.commands.interrupt import ended_by_signals
-from synergy.runtime.commands.output import CommandState, set_debug
-from synergy.runtime.commands.streams import print_line, safe_streams
 from synergy.runtime.errors import FileWriteError
+from synergy.runtime.terminal.groups import CommandSource, LazyGroup
+from synergy.runtime.terminal.interrupt import ended_by_signals
+from synergy.runtime.terminal.output import CommandState, set_debug
+from synergy.runtime.terminal.streams import print_line, safe_streams
 
 MAX_MESSAGE = 2000  # characters of an error; names in damaged files can have any length
 # packages that a base install lacks, and the extra that installs them

@@ -43,7 +43,7 @@ def print_inspection(found: Inspection) -> None:
 def _print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
 
-    from synergy.runtime.commands.console import make_console, plain
+    from synergy.runtime.terminal.console import make_console, plain
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)

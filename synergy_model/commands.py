@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from synergy.runtime.commands.paths import PathUse
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.synergy_model.training.options import Progress as TrainingStep
@@ -172,7 +172,7 @@ def training_progress() -> Iterator[Callable[[TrainingStep], None]]:
 
     It prints a line after the first step, after each validation, and otherwise every LINE_EVERY_S seconds.
     """
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     printed: float | None = None
     with progress() as update:

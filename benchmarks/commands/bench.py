@@ -78,7 +78,7 @@ def latency(
     """Latency, cold start and memory of every installed engine (default command)."""
     from synergy.benchmarks.commands.tables import print_bench
     from synergy.benchmarks.speed.latency import BenchOptions, bench_bundle
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     chosen = engine_options(device_precision, affinity, lite_config)
     options = BenchOptions(
@@ -109,8 +109,8 @@ def peers(
     from synergy.benchmarks.report.charts import require_packages
     from synergy.benchmarks.report.peer_chart import peers_chart
     from synergy.benchmarks.speed.latency import BenchOptions
-    from synergy.runtime.commands.progress import progress
     from synergy.runtime.files import write_file
+    from synergy.runtime.terminal.progress import progress
 
     if chart is not None:
         require_packages("matplotlib")
@@ -135,7 +135,7 @@ def throughput(
     """Crops and images per second of worker processes, a plain loop and other libraries."""
     from synergy.benchmarks.commands.stage_tables import print_throughput
     from synergy.benchmarks.peers.throughput import bench_throughput
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     options = engine_options(device_precision, affinity, lite_config)
     with progress() as update:
@@ -158,7 +158,7 @@ def stages(
     """Time of each stage from the image file to the drawn faces."""
     from synergy.benchmarks.commands.stage_tables import print_stages
     from synergy.benchmarks.speed.stages import bench_stages
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     options = engine_options(device_precision, affinity, lite_config)
     with progress() as update:
@@ -172,7 +172,7 @@ def startup(bundle: BundleArgument, threads: ThreadsOption = None, json_file: Js
     """Time from process start to the first result, compared with minimal scripts."""
     from synergy.benchmarks.commands.stage_tables import print_startup
     from synergy.benchmarks.peers.startup import bench_startup
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     with progress() as update:
         report = bench_startup(bundle, threads, update)

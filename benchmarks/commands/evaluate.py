@@ -21,7 +21,7 @@ from synergy.runtime.commands.options import (
     write_json,
 )
 from synergy.runtime.commands.paths import PathUse
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 
 def evaluate(
@@ -89,7 +89,7 @@ def evaluate(
     from synergy.benchmarks.accuracy.evaluate import EvalOptions, run_eval
     from synergy.benchmarks.accuracy.per_face import write_csv, write_montage
     from synergy.benchmarks.accuracy.report import format_source, format_table
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     chosen = EvalOptions(
         engine.value,
@@ -128,7 +128,7 @@ def prepare(
 ) -> None:
     """Convert the AFLW2000-3D download to the layout of the official evaluation."""
     from synergy.benchmarks.accuracy.aflw2000 import prepare as prepare_layout
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
 
     with progress() as update:
         count = prepare_layout(raw, out, update)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.benchmarks.accuracy.data import EvaluationData

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from synergy.runtime.commands.console import FAIL, STYLE, make_console, plain, short_ms
+from synergy.runtime.terminal.console import FAIL, STYLE, make_console, plain, short_ms
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from synergy.runtime.commands.options import (
     write_json,
 )
 from synergy.runtime.commands.paths import PathUse
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 
 def report(
@@ -56,7 +56,7 @@ def report(
     from synergy.benchmarks.report.collect import ReportOptions
     from synergy.benchmarks.report.page import write_report
     from synergy.benchmarks.report.verified import verified_failures
-    from synergy.runtime.commands.progress import progress
+    from synergy.runtime.terminal.progress import progress
     from synergy.runtime.verification.parity_record import ParityStatus, parity_verdict
 
     options = ReportOptions(engine_names(engine), device, threads, root, raw, bench_file, tuple(verified or ()))

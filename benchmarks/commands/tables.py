@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.table import Table
 
-from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, make_console, plain, short_ms
+from synergy.runtime.terminal.console import ACCEPTED, DENSE, FAIL, PASS, STYLE, make_console, plain, short_ms
 
 if TYPE_CHECKING:  # the demo imports MindSpore, which is not needed to print a benchmark
     from synergy.benchmarks.demo import DemoAccuracy, DemoReport

@@ -15,7 +15,7 @@ from synergy.runtime.commands.options import (
     engine_names,
     write_json,
 )
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.benchmarks.parity.verify import VerifyReport
@@ -49,7 +49,7 @@ def print_verify(report: VerifyReport) -> None:
     """A row per artifact and engine, then what was skipped and what failed."""
     from rich.table import Table
 
-    from synergy.runtime.commands.console import ACCEPTED, DENSE, FAIL, PASS, make_console, plain, short_ms
+    from synergy.runtime.terminal.console import ACCEPTED, DENSE, FAIL, PASS, make_console, plain, short_ms
 
     table = Table(title=f"{report.bundle} on {report.device}, compared with its golden values", **DENSE)
     for name in ("artifact", "engine"):

@@ -9,7 +9,7 @@ import typer
 
 from synergy.runtime.commands.options import BundleArgument
 from synergy.runtime.commands.paths import PathUse
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 
 def golden(

@@ -21,7 +21,7 @@ from synergy.runtime.commands.options import (
     engine_options,
 )
 from synergy.runtime.commands.paths import PathUse, refuse_inputs
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.runtime.media.layers import Layers

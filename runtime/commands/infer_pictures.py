@@ -11,11 +11,7 @@ from pathlib import Path
 import msgspec
 
 from synergy import __version__
-from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
-from synergy.runtime.commands.output import write_report
 from synergy.runtime.commands.paths import STDOUT, is_device, refuse_inputs
-from synergy.runtime.commands.progress import print_record, tracked
-from synergy.runtime.commands.streams import print_line
 from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.files import TemporaryFolder, write_file
 from synergy.runtime.inference.journal import Journal
@@ -24,6 +20,10 @@ from synergy.runtime.inference.records import ImageRecord
 from synergy.runtime.inference.worker import POOL_BATCH, WorkerSetup, default_workers
 from synergy.runtime.manifest import MANIFEST_NAME
 from synergy.runtime.specs import check_core_count
+from synergy.runtime.terminal.interrupt import INTERRUPTED, interruptible
+from synergy.runtime.terminal.output import write_report
+from synergy.runtime.terminal.progress import print_record, tracked
+from synergy.runtime.terminal.streams import print_line
 
 POOL_FROM = 8  # images; for fewer, starting workers (0.3 s) costs more than it saves
 

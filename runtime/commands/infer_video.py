@@ -12,11 +12,7 @@ from time import perf_counter
 import msgspec
 
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.commands.interrupt import INTERRUPTED, interruptible
-from synergy.runtime.commands.output import write_report
 from synergy.runtime.commands.paths import STDOUT
-from synergy.runtime.commands.progress import tracked
-from synergy.runtime.commands.streams import print_line
 from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import MediaError
 from synergy.runtime.inference.overlay import mesh_triangles
@@ -24,6 +20,10 @@ from synergy.runtime.inference.videos import VideoOptions, infer_video, video_ou
 from synergy.runtime.inference.worker import WorkerSetup
 from synergy.runtime.media.layers import Layers
 from synergy.runtime.media.video import Camera, VideoReader
+from synergy.runtime.terminal.interrupt import INTERRUPTED, interruptible
+from synergy.runtime.terminal.output import write_report
+from synergy.runtime.terminal.progress import tracked
+from synergy.runtime.terminal.streams import print_line
 from synergy.runtime.text import counted
 from synergy.runtime.tracking.smoothing import OneEuro
 from synergy.runtime.tracking.tracker import TrackOptions

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synergy.runtime.commands.options import write_json
-from synergy.runtime.commands.output import command_output
 from synergy.runtime.commands.paths import STDOUT, PathUse
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.output import command_output
+from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:
     from synergy.runtime.diagnostics.doctor import DoctorReport
@@ -75,7 +75,7 @@ def detector_install(
 
 def print_doctor(report: DoctorReport) -> None:
     """Print one line per check, and under a failed one how to fix it."""
-    from synergy.runtime.commands.console import make_console, plain
+    from synergy.runtime.terminal.console import make_console, plain
 
     console = make_console()
     for check in report.checks:

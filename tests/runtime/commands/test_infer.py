@@ -178,7 +178,7 @@ def wait_for_lines(folder: Path, count: int, running: subprocess.Popen) -> None:
 def test_the_second_ctrl_c_ends_at_once() -> None:
     code = (
         "import os, signal, time\n"
-        "from synergy.runtime.commands.interrupt import interruptible\n"
+        "from synergy.runtime.terminal.interrupt import interruptible\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it\n"
         "with interruptible() as interrupted:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
@@ -193,7 +193,7 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
 
 
 def test_handlers_are_put_back() -> None:
-    from synergy.runtime.commands.interrupt import interruptible
+    from synergy.runtime.terminal.interrupt import interruptible
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with interruptible() as interrupted:

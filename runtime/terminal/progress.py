@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from synergy.runtime.commands.output import shows_progress
-from synergy.runtime.commands.streams import print_line
+from synergy.runtime.terminal.output import shows_progress
+from synergy.runtime.terminal.streams import print_line
 from synergy.runtime.text import counted
 
 if TYPE_CHECKING:  # rich takes as long to import as everything else that a single picture needs

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from synergy.runtime.commands.progress import progress, tracked
+from synergy.runtime.terminal.progress import progress, tracked
 
 
 class Terminal(io.StringIO):
@@ -35,7 +35,7 @@ def test_a_file_sees_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_without_a_terminal_rich_is_not_loaded() -> None:
     code = (
-        "from synergy.runtime.commands.progress import tracked; import sys; "
+        "from synergy.runtime.terminal.progress import tracked; import sys; "
         "list(tracked([1], '', 1)); print('rich' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

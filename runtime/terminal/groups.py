@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from synergy.runtime.commands.output import add_common_options
-from synergy.runtime.commands.parameters import convert_quickly
+from synergy.runtime.terminal.output import add_common_options
+from synergy.runtime.terminal.parameters import convert_quickly
 from synergy.runtime.text import printable
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from synergy.runtime.commands.console import make_console, plain
-from synergy.runtime.commands.streams import print_line, safe_streams
+from synergy.runtime.terminal.console import make_console, plain
+from synergy.runtime.terminal.streams import print_line, safe_streams
 from synergy.runtime.text import printable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,7 +20,7 @@ EVIL = "a\x1b[31m\nerror: \u202eb\udcff\x00"
 SHOWN = r"a\x1b[31m\nerror: \u202eb\udcff\x00"
 CODE = """
 import logging, sys
-from synergy.runtime.commands.streams import print_line, safe_streams
+from synergy.runtime.terminal.streams import print_line, safe_streams
 with safe_streams():
     for number in range(20_000):
         print_line("line")

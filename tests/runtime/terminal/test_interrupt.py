@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from synergy.runtime.commands.interrupt import ended_by_signals
 from synergy.runtime.processes import programs
+from synergy.runtime.terminal.interrupt import ended_by_signals
 
 ROOT = Path(__file__).resolve().parents[3]
 SETUP = """
 import ctypes, signal, sys, time
 from pathlib import Path
-from synergy.runtime.commands import interrupt
+from synergy.runtime.terminal import interrupt
 from synergy.runtime.directories import staged_directory
 from synergy.runtime.processes import programs
 interrupt.FINISH_S = 0.3
@@ -89,7 +89,7 @@ def test_signals_are_as_before_afterwards() -> None:
 
 FINISHES = """
 import ctypes, os, signal, sys, time
-from synergy.runtime.commands import interrupt
+from synergy.runtime.terminal import interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 interrupt.FINISH_S, interrupt.REACT_S = float(sys.argv[1]), 0.1
 libc = ctypes.CDLL(None)

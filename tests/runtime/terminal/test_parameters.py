@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 from typer.testing import CliRunner
 
-from synergy.runtime.commands.parameters import QuickCommand
+from synergy.runtime.terminal.parameters import QuickCommand
 
 
 class Colour(str, Enum):
