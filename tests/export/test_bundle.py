@@ -415,6 +415,8 @@ from synergy.export.artifacts import ExportOptions
 from synergy.export.bundle import ParityResult, export_bundle
 options = ExportOptions(("onnx",), batch=1)
 export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), options, lambda *_: ParityResult(b"{}"), print)
+from google.protobuf.internal import api_implementation
+assert api_implementation.Type() != "python", "model files are parsed slowly"
 """
 
 
