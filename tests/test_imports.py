@@ -20,7 +20,7 @@ ORDER = ("cli", "benchmarks", "export", "synergy_model", "runtime")
 
 # package: what of others it may import, anywhere in it
 THEIRS = {
-    "synergy_model": {"numpy", "cv2", "mindspore", "typer", "matplotlib", "google"},
+    "synergy_model": {"numpy", "cv2", "mindspore", "typer", "matplotlib"},
     "runtime": {
         "numpy",
         "cv2",
