@@ -19,6 +19,7 @@ from typer.main import get_command
 from synergy import __version__, cli
 from synergy.benchmarks import demo
 from synergy.benchmarks.parity import gate
+from synergy.benchmarks.speed import engine_process
 from synergy.export.bundle import ParityResult
 from synergy.runtime.bundle import BUILTIN
 from synergy.runtime.diagnostics import doctor
@@ -311,7 +312,8 @@ class TestParity:
 
 
 class TestBench:
-    def test_rows_have_the_contracts_keys(self, synergy, bundles, tmp_path: Path) -> None:
+    def test_rows_have_the_contracts_keys(self, synergy, bundles, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(engine_process, "COLD_STARTS", 1)
         report = tmp_path / "bench.json"
         code, out, _ = synergy(
             "bench", bundles["mb05"], "--engine", "lite", "--engine", "onnx",
@@ -332,7 +334,8 @@ class TestBench:
 
 @pytest.mark.e2e
 def test_demo_runs_every_step(synergy, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two formats, and fewer faces and samples than the command has; every step and image."""
+    """With two formats, and fewer faces, samples and starts than the command has; every step and image."""
+    monkeypatch.setattr(engine_process, "COLD_STARTS", 1)
     run = demo.run_demo
     monkeypatch.setattr(demo, "run_demo", lambda out, _, log: run(out, ("onnx", "lite"), log, faces=16, rounds=2))
     code, out, _ = synergy("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
