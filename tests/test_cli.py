@@ -295,12 +295,13 @@ def with_formats(bundle: Path, target: Path, *formats: str) -> Path:
     return target
 
 
-class TestParity:
-    @pytest.fixture(scope="class")
-    def load_once(self) -> Callable[[Path], Checkpoint]:
-        """Loads each checkpoint once: its Cell is compiled, for seconds, in every object anew."""
-        return functools.cache(checkpoint.load_checkpoint)
+@pytest.fixture(scope="module")
+def load_once() -> Callable[[Path], Checkpoint]:
+    """Loads each checkpoint once: its Cell is compiled, for seconds, in every object anew."""
+    return functools.cache(checkpoint.load_checkpoint)
 
+
+class TestParity:
     @pytest.fixture(autouse=True)
     def compiled_once(self, load_once: Callable[[Path], Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(checkpoint, "load_checkpoint", load_once)
