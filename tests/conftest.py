@@ -30,6 +30,9 @@ SHARED_FOLDER = "SYNERGY_TEST_SHARED_FOLDER"  # the environment variable that na
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
+# As synergy.synergy_model does, here also for test files that import MindSpore first
+os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "upb")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long first: started last, they would run alone while the other processes are idle."""
