@@ -83,8 +83,8 @@ def test_a_whole_run(tiny_bundle_copy: Path, synergy, monkeypatch: pytest.Monkey
     assert not report.failures and {row.work for row in report.rows} == {CROPS, PICTURES, PHOTOS}
     assert [row.workers for row in report.rows if row.method == POOL] == [throughput.default_workers()] * 3
     assert all(row.per_s > 0 and row.ratio for row in report.rows)
-    libraries = [row for row in report.rows if row.work == CROPS and row.method != POOL]
-    assert {row.engine for row in libraries} == {"onnxruntime", "openvino"}
+    libraries = [row for row in report.rows if row.work == CROPS and row.method not in (POOL, throughput.PREDICT)]
+    assert {row.engine for row in libraries} == set(throughput.LIBRARIES)
     assert max(row.ratio or 0 for row in libraries if "bf16" not in row.method and "f16" not in row.method) == 1.0
 
 
