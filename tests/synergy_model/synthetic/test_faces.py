@@ -19,8 +19,8 @@ from synergy.synergy_model.synthetic.faces import (
     SUPERSAMPLING,
     SyntheticFaces,
     _frame,
-    to_pixels,
     render,
+    to_pixels,
     whitening,
 )
 from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
