@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from typer.main import get_command
 from synergy import __version__, cli
 from synergy.benchmarks import demo
 from synergy.benchmarks.parity import gate
+from synergy.benchmarks.speed import engine_process
 from synergy.export.bundle import ParityResult
 from synergy.runtime.bundle import BUILTIN
 from synergy.runtime.diagnostics import doctor
 from synergy.runtime.diagnostics.doctor import CheckResult, DoctorReport
+from synergy.synergy_model.checkpoints import checkpoint
+from synergy.synergy_model.checkpoints.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -291,7 +295,17 @@ def with_formats(bundle: Path, target: Path, *formats: str) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def load_once() -> Callable[[Path], Checkpoint]:
+    """Loads each checkpoint once: its Cell is compiled, for seconds, in every object anew."""
+    return functools.cache(checkpoint.load_checkpoint)
+
+
 class TestParity:
+    @pytest.fixture(autouse=True)
+    def compiled_once(self, load_once: Callable[[Path], Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(checkpoint, "load_checkpoint", load_once)
+
     def test_passes_again_and_writes_the_contract(self, synergy, bundles, checkpoints, tmp_path: Path) -> None:
         """Two artifacts; all of them were compared when the bundle of the tests was made."""
         report, bundle = tmp_path / "parity.json", with_formats(bundles["mb05"], tmp_path / "b", "onnx", "ms")
@@ -311,7 +325,8 @@ class TestParity:
 
 
 class TestBench:
-    def test_rows_have_the_contracts_keys(self, synergy, bundles, tmp_path: Path) -> None:
+    def test_rows_have_the_contracts_keys(self, synergy, bundles, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(engine_process, "COLD_STARTS", 1)
         report = tmp_path / "bench.json"
         code, out, _ = synergy(
             "bench", bundles["mb05"], "--engine", "lite", "--engine", "onnx",
@@ -331,14 +346,20 @@ class TestBench:
 
 
 @pytest.mark.e2e
-def test_demo_runs_every_step(synergy, lite_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two formats, and fewer faces and samples than the command has; every step and image."""
-    run = demo.run_demo
-    monkeypatch.setattr(demo, "run_demo", lambda out, _, log: run(out, ("onnx", "lite"), log, faces=16, rounds=2))
+def test_demo_runs_every_step(synergy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ONNX only, and fewer faces, samples and starts than the command has; every step and image."""
+    run, formats = demo.run_demo, []
+
+    def quick(out: Path, given: tuple[str, ...], log: Callable[[str], None]) -> demo.DemoReport:
+        formats.extend(given)
+        return run(out, ("onnx",), log, faces=16, rounds=2)
+
+    monkeypatch.setattr(demo, "run_demo", quick)
+    monkeypatch.setattr(engine_process, "COLD_STARTS", 1)
     code, out, _ = synergy("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
     content = json.loads((tmp_path / "demo.json").read_text())
     assert code == 0 and content["parity"]["pass"] and content["bench"]["rows"]
-    assert (Path(content["bundle"]) / "model.ms").is_file()
+    assert (Path(content["bundle"]) / "model.onnx").is_file() and {"mindir", "onnx"} <= set(formats)
     for picture in content["pictures"]:
         assert cv2.imread(picture) is not None and picture in out
 

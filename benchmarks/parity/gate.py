@@ -99,9 +99,10 @@ def gate_and_measure(
     bundle = Bundle.open(folder)
     if golden_real and data is None:
         raise ValueError("golden values of real faces need these faces: give --raw or --root")
-    golden = make_golden(checkpoint, data if golden_real else None)
-    source = data.source if golden_real and data is not None else f"{GOLDEN_FACES} procedural faces"
+    own_golden = data is not None and not golden_real
     data = data or _faces(bundle)
+    golden = make_golden(checkpoint, None if own_golden else data)  # procedural golden faces are the first of these
+    source = data.source if golden_real else f"{GOLDEN_FACES} procedural faces"
     reduced = [key for entry in bundle.manifest.artifacts for key in _reduced(entry)]
     result = _prove(bundle, checkpoint, golden, data, reduced if accept_drift else ())
     report = result.report

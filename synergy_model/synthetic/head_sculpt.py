@@ -28,11 +28,10 @@ class Ellipsoid:
     blend: float
     carve: bool = False
 
-    def distance(self, points: np.ndarray) -> np.ndarray:
-        radii = np.array(self.radii)
-        offset = (points - np.array(self.centre)) / radii
-        inner = np.linalg.norm(offset, axis=1)
-        outer = np.linalg.norm(offset / radii, axis=1)
+    def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        offset = [(axis - c) / r for axis, c, r in zip((x, y, z), self.centre, self.radii, strict=True)]
+        inner = _length(*offset)
+        outer = _length(*(part / r for part, r in zip(offset, self.radii, strict=True)))
         return inner * (inner - 1.0) / np.maximum(outer, 1e-9)
 
 
@@ -46,10 +45,12 @@ class Capsule:
     blend: float
     carve: bool = False
 
-    def distance(self, points: np.ndarray) -> np.ndarray:
-        start, axis = np.array(self.start), np.array(self.stop) - np.array(self.start)
-        along = np.clip((points - start) @ axis / (axis @ axis), 0.0, 1.0)
-        gap = np.linalg.norm(points - start - along[:, None] * axis, axis=1)
+    def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        axis = [stop - start for start, stop in zip(self.start, self.stop, strict=True)]
+        offset = [value - start for value, start in zip((x, y, z), self.start, strict=True)]
+        dot = offset[0] * axis[0] + offset[1] * axis[1] + offset[2] * axis[2]
+        along = np.clip(dot / sum(part * part for part in axis), 0.0, 1.0)
+        gap = _length(*(value - along * part for value, part in zip(offset, axis, strict=True)))
         return gap - (self.radii[0] + along * (self.radii[1] - self.radii[0]))
 
 
@@ -84,11 +85,11 @@ HEAD: tuple[Ellipsoid | Capsule, ...] = (
 
 def head_distance(points: np.ndarray) -> np.ndarray:
     """Signed distance in mm, approximate, negative inside. `points` is (N, 3)."""
-    sharp = np.concatenate([np.abs(points[:, :1]), points[:, 1:]], axis=1)
-    soft = np.concatenate([np.hypot(points[:, :1], SOFT_MIRROR), points[:, 1:]], axis=1)
-    distance = HEAD[0].distance(sharp)
+    x, y, z = np.ascontiguousarray(points.T)  # separate axes are several times faster than rows of three
+    sharp, soft = np.abs(x), np.hypot(x, SOFT_MIRROR)
+    distance = HEAD[0].distance(sharp, y, z)
     for shape in HEAD[1:]:
-        part = shape.distance(soft if shape.blend >= SOFT_BLEND else sharp)
+        part = shape.distance(soft if shape.blend >= SOFT_BLEND else sharp, y, z)
         if shape.carve:
             distance = -_smooth_min(-distance, part, shape.blend)
         else:
@@ -98,15 +99,13 @@ def head_distance(points: np.ndarray) -> np.ndarray:
 
 def cast_rays(directions: np.ndarray) -> np.ndarray:
     """Where rays from CENTRE along unit `directions` (N, 3) leave the head: points (N, 3) in mm."""
-    outer = np.full(len(directions), MAX_RADIUS)
-    step = MAX_RADIUS / COARSE_STEPS
-    outside = np.ones(len(directions), dtype=bool)
-    for _ in range(COARSE_STEPS - 1):
-        rows = np.flatnonzero(outside)
-        hit = head_distance(CENTRE + directions[rows] * (outer[rows] - step)[:, None]) < 0
-        outside[rows[hit]] = False
-        outer[rows[~hit]] -= step
-    return CENTRE + directions * _bisect(directions, outer - step, outer)[:, None]
+    radii = np.subtract.accumulate(np.r_[MAX_RADIUS, np.full(COARSE_STEPS, MAX_RADIUS / COARSE_STEPS)])
+    outside, inside = np.zeros(len(directions), int), np.full(len(directions), COARSE_STEPS)
+    while (inside - outside).max(initial=0) > 1:
+        middle = (outside + inside) // 2
+        hit = head_distance(CENTRE + directions * radii[middle, None]) < 0
+        outside, inside = np.where(hit, outside, middle), np.where(hit, middle, inside)
+    return CENTRE + directions * _bisect(directions, radii[inside], radii[outside])[:, None]
 
 
 def _bisect(directions: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
@@ -115,6 +114,10 @@ def _bisect(directions: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.
         inside = head_distance(CENTRE + directions * middle[:, None]) < 0
         inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
     return (inner + outer) / 2
+
+
+def _length(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    return np.sqrt(x * x + y * y + z * z)
 
 
 def _smooth_min(first: np.ndarray, second: np.ndarray, width: float) -> np.ndarray:

@@ -53,7 +53,7 @@ class MorphableBases:
 
 @cache
 def procedural_morphable() -> MorphableBases:
-    """The 3DMM, made once per process (about a second); the arrays are read-only."""
+    """The 3DMM, made once per process (about half a second); the arrays are read-only."""
     mesh = head_mesh()
     arrays = (
         _flat(mesh.vertices[:, :, None]),

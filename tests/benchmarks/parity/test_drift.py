@@ -26,8 +26,15 @@ from synergy.runtime.bundle import Bundle
 from synergy.runtime.variants import VariantEngines
 from synergy.synergy_model.checkpoints.checkpoint import load_checkpoint
 from synergy.synergy_model.metrics import nme_percent
+from synergy.synergy_model.synergynet import SynergyNet
 
 LIMIT = DRIFT_LIMITS["fp32"]
+
+
+@pytest.fixture(scope="module")
+def network(checkpoints: dict[str, Path]) -> SynergyNet:
+    """mb05, compiled once for the tests of this file."""
+    return load_checkpoint(checkpoints["mb05"]).network
 
 
 def measured(nme: float, mae: float | None, precision: str = "fp32", title: str = "t") -> VariantAccuracy:
@@ -109,13 +116,13 @@ def test_without_poses_nme_alone_decides() -> None:
     assert (good.passed, bad.passed) == (True, False)
 
 
-def test_cell_gives_every_crop_its_own_result(shared: Path, checkpoints: dict[str, Path]) -> None:
+def test_cell_gives_every_crop_its_own_result(shared: Path, network: SynergyNet) -> None:
     """More crops than a batch of the Cell, not a multiple of it: row for row what PyTorch said."""
     with np.load(shared / "reference" / "real_aflw8.npz") as reference:
         crops = np.concatenate([reference["crop_bgr_u8"]] * 3)[: CELL_BATCH + 3]
         nme = np.concatenate([reference["nme_percent"]] * 3)[: CELL_BATCH + 3]
     data = load_raw(shared / "aflw2000" / "raw")
-    predictions = cell_predictor(load_checkpoint(checkpoints["mb05"]).network)(crops)
+    predictions = cell_predictor(network)(crops)
     assert predictions.landmarks.shape == (CELL_BATCH + 3, 3, 68) and predictions.euler_deg is not None
     rows = np.arange(len(crops)) % 8
     image_px = to_image_px(predictions.landmarks, data.roi_xyxy[rows])
@@ -123,13 +130,13 @@ def test_cell_gives_every_crop_its_own_result(shared: Path, checkpoints: dict[st
 
 
 def test_real_weights_keep_their_accuracy_on_every_artifact(
-    shared: Path, checkpoints: dict[str, Path], bundles: dict[str, Path]
+    shared: Path, network: SynergyNet, bundles: dict[str, Path]
 ) -> None:
     """Eight real pictures, NME 3.225 % on the Cell and after every export."""
     data = load_raw(shared / "aflw2000" / "raw")
     bundle = Bundle.open(bundles["mb05"])
     with VariantEngines(bundle) as engines:
-        found = list(measure_bundle(engines, load_checkpoint(checkpoints["mb05"]).network, data))
+        found = list(measure_bundle(engines, network, data))
     assert found[0].artifact == CELL
     assert {entry.artifact for entry in found[1:]} == {artifact.file for artifact in bundle.manifest.artifacts}
     assert [f"{entry.report.nme.image_mean:.3f}" for entry in found] == ["3.225"] * len(found)

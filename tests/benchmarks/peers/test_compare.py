@@ -13,7 +13,7 @@ from synergy.benchmarks.peers import compare
 from synergy.benchmarks.peers.compare import DEFAULT_BATCHES, bench_peers
 from synergy.benchmarks.peers.report import PeerReport
 from synergy.benchmarks.peers.sessions import PEERS
-from synergy.benchmarks.speed import cases
+from synergy.benchmarks.speed import cases, engine_process
 from synergy.benchmarks.speed.engine_process import ISOLATED, OVERHEAD, SessionInputs, SessionSpec, Workload
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport
 from synergy.benchmarks.speed.peak_flops import PeakCase, multiply_adds
@@ -201,8 +201,9 @@ def test_no_bundle(tmp_path: Path, precision: str) -> None:
         bench_peers(tmp_path / "none", dataclasses.replace(QUICK, engine_options=EngineOptions(precision)))
 
 
-def test_a_real_bundle(bundles: dict[str, Path]) -> None:
-    """Every installed engine and library, with MindSpore and MindSpore Lite, each in its own process."""
+def test_a_real_bundle(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every installed engine and library, with MindSpore and MindSpore Lite, each in its own process, started once."""
+    monkeypatch.setattr(engine_process, "COLD_STARTS", 1)
     report = bench_peers(bundles["mb05"], BenchOptions(threads=(1,), batches=(1,), rounds=1))
     assert report.failures == ()
     engines = [row.engine for row in report.rows]

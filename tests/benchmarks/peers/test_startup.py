@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -48,14 +47,14 @@ def test_ratios_are_over_the_script_with_the_same_input() -> None:
     assert [row.ratio for row in _rows(cases[1:2])] == [None]
 
 
-def test_a_real_bundle(
-    bundles: dict[str, Path], shared: Path, synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_whole_run(
+    tiny_bundle_copy: Path, shared: Path, synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SYNERGY_DETECTOR", str(shared / "detector" / MODEL_NAME))
     monkeypatch.setattr(startup, "ENGINES", ("onnx", "openvino"))
     monkeypatch.setattr(startup, "ROUNDS", 1)
     monkeypatch.setattr(startup, "tune", lambda *_: [MeasuredVariant("onnx", "model.onnx", 1, 1.0)])
-    bundle = shutil.copytree(bundles["mb05"], tmp_path / "bundle")  # the tuning file is written beside it
+    bundle = tiny_bundle_copy  # the tuning file is written beside it
     code, out, err = synergy("bench", "startup", bundle, "--threads", 1, "--json", tmp_path / "s.json")
     assert code == 0, err
     report = msgspec.json.decode((tmp_path / "s.json").read_bytes(), type=StartupReport)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,20 +71,20 @@ def test_all_results_are_consumed() -> None:
     assert seen == [0, 1, 2]
 
 
-def test_a_real_bundle(bundles: dict[str, Path], synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_whole_run(tiny_bundle_copy: Path, synergy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(throughput, "ROUNDS", {CROPS: 1, PICTURES: 1, PHOTOS: 1})
     monkeypatch.setattr(throughput, "PICTURE_COUNT", 4)
     monkeypatch.setattr(throughput, "PHOTO_COUNT", 1)
     monkeypatch.setattr(throughput, "PICTURE_SIDE", 256)
     monkeypatch.setattr(FaceAligner, "detect", lambda *_: [Detection(np.array([90.0, 36, 135, 92]), 1.0)])
-    bundle = shutil.copytree(bundles["mb05"], tmp_path / "mb05")  # the tuning file is written beside it
+    bundle = tiny_bundle_copy  # the tuning file is written beside it
     assert synergy("bench", "throughput", bundle, "--json", tmp_path / "t.json")[0] == 0
     report = msgspec.json.decode((tmp_path / "t.json").read_bytes(), type=ThroughputReport)
     assert not report.failures and {row.work for row in report.rows} == {CROPS, PICTURES, PHOTOS}
     assert [row.workers for row in report.rows if row.method == POOL] == [throughput.default_workers()] * 3
     assert all(row.per_s > 0 and row.ratio for row in report.rows)
-    libraries = [row for row in report.rows if row.work == CROPS and row.method != POOL]
-    assert {row.engine for row in libraries} == {"onnxruntime", "openvino"}
+    libraries = [row for row in report.rows if row.work == CROPS and row.method not in (POOL, throughput.PREDICT)]
+    assert {row.engine for row in libraries} == set(throughput.LIBRARIES)
     assert max(row.ratio or 0 for row in libraries if "bf16" not in row.method and "f16" not in row.method) == 1.0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from synergy.benchmarks.speed import cases
+from synergy.benchmarks.speed import cases, engine_process
 from synergy.benchmarks.speed.engine_process import EngineSession, SessionInputs, SessionSpec, Workload
 from synergy.benchmarks.speed.interleave import MIN_ROUNDS
 from synergy.benchmarks.speed.latency import BenchOptions, BenchReport, bench_bundle, plan
@@ -316,7 +316,8 @@ def test_versions_are_those_installed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "mindspore-lite" not in installed_versions()
 
 
-def test_every_engine_on_a_real_bundle(bundles: dict[str, Path]) -> None:
+def test_every_engine_on_a_real_bundle(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_process, "COLD_STARTS", 1)
     pytest.importorskip("openvino")
     report = bench_bundle(bundles["mb05"], BenchOptions(threads=(1,), batches=(1,), rounds=3))
     assert report.failures == ()

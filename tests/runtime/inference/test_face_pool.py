@@ -48,7 +48,8 @@ def jobs(portrait_bgr: np.ndarray, tmp_path: Path) -> list[PictureJob]:
     made = []
     for number in range(20):
         path = tmp_path / f"{number:02}.png"
-        cv2.imwrite(str(path), cv2.convertScaleAbs(portrait_bgr, alpha=1 - 0.02 * number))
+        darker = cv2.convertScaleAbs(portrait_bgr, alpha=1 - 0.02 * number)
+        cv2.imwrite(str(path), darker, [cv2.IMWRITE_PNG_COMPRESSION, 0])  # decoded several times faster
         made.append(PictureJob(path, BOX))
     (tmp_path / "bad.png").write_bytes(b"no picture")
     return [*made[:5], PictureJob(tmp_path / "bad.png", BOX), *made[5:]]

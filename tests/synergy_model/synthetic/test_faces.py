@@ -19,8 +19,8 @@ from synergy.synergy_model.synthetic.faces import (
     SUPERSAMPLING,
     SyntheticFaces,
     _frame,
-    _to_pixels,
     render,
+    to_pixels,
     whitening,
 )
 from synergy.synergy_model.synthetic.morphable_bases import procedural_morphable
@@ -63,7 +63,7 @@ def _silhouette(params: np.ndarray) -> np.ndarray:
     morph = procedural_morphable()
     head = (morph.u[:, 0] + morph.w_shp @ params[12:52] + morph.w_exp @ params[52:]).reshape(-1, 3) / 1e3
     side = round(SIDE * SUPERSAMPLING)
-    pixel, colour = draw(head, rotation, _to_pixels(camera), appearance, side)
+    pixel, colour = draw(head, rotation, to_pixels(camera), appearance, side)
     assert np.isfinite(colour).all() and colour.min() >= 0
     covered = np.zeros(side * side, dtype=np.uint8)
     covered[pixel] = 1

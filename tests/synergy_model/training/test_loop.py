@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from synergy.synergy_model.training.loop import BEST, CURVE, LOG, STATE, train, 
 from synergy.synergy_model.training.options import Progress, TrainOptions, TrainResult
 from synergy.synergy_model.training.schedule import Schedule, batch_indices, default_milestones
 from synergy.synergy_model.training.state import TrainingState, load_state
-from synergy.synergy_model.training.step import Trainer
+from synergy.synergy_model.training.step import StepResult, Trainer, WeightAverage
 
 STEPS, BATCH, FACES = 6, 4, 18
 ARCH = "one_layer"
@@ -48,20 +49,6 @@ class OneLayer(nn.Cell):
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pooled = ops.mean(self.features(images), (2, 3))
         return self.head(pooled), pooled
-
-
-class Spoiled:
-    """A source whose labels are infinite in one batch."""
-
-    def __init__(self, source: SyntheticSource, step: int) -> None:
-        self.source, self.bad = source, batch_indices(0, FACES, BATCH, step)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images, params = self.source.batch(indices)
-        return images, np.where((indices == self.bad).all(), np.float32("inf"), params)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,9 +80,12 @@ def _options(folder: Path) -> TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
+    """A finished run, and a copy of its folder from one step after the last save: that of a killed run."""
+
     result: TrainResult
     reports: list[Progress]
     folder: Path
+    killed: Path
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +95,15 @@ def finished(
     validation: Validation,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Finished:
-    folder = tmp_path_factory.mktemp("run")
+    folder, killed = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("killed") / "run"
     reports: list[Progress] = []
-    return Finished(train(_options(folder), source, arrays, validation, reports.append), reports, folder)
+
+    def report(progress: Progress) -> None:
+        reports.append(progress)
+        if progress.step == 5:
+            shutil.copytree(folder, killed)
+
+    return Finished(train(_options(folder), source, arrays, validation, report), reports, folder, killed)
 
 
 def _weights(folder: Path) -> dict[str, np.ndarray]:
@@ -157,52 +153,57 @@ def test_the_log_holds_every_step_and_the_picture_is_there(finished: Finished) -
     assert (finished.folder / CURVE).read_bytes()[:4] == b"\x89PNG"
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_resumed_run_has_the_same_numbers(
-    finished: Finished, source: SyntheticSource, arrays: MorphableArrays, validation: Validation, tmp_path: Path
+    finished: Finished, source: SyntheticSource, arrays: MorphableArrays, validation: Validation
 ) -> None:
-    def kill(progress: Progress) -> None:
-        if progress.step == 5:  # one step after the last save
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        train(_options(tmp_path), source, arrays, validation, kill)
     reports: list[Progress] = []
-    result = train(_options(tmp_path), source, arrays, validation, reports.append)
+    folder = finished.killed
+    result = train(_options(folder), source, arrays, validation, reports.append)
     assert [report.step for report in reports] == [5, 6]
     assert [report.loss for report in reports] == [report.loss for report in finished.reports[4:]]
     assert result.best_nme == finished.result.best_nme
-    assert [dataclasses.astuple(entry) for entry in training_log.read(tmp_path / LOG, STEPS)] == [
+    assert [dataclasses.astuple(entry) for entry in training_log.read(folder / LOG, STEPS)] == [
         dataclasses.astuple(entry) for entry in training_log.read(finished.folder / LOG, STEPS)
     ]
+    resumed = _weights(folder)
     for name, value in _weights(finished.folder).items():
-        assert (_weights(tmp_path)[name] == value).all(), name
+        assert (resumed[name] == value).all(), name
 
 
-def test_a_step_without_a_finite_gradient_is_skipped_and_counted(
-    source: SyntheticSource, arrays: MorphableArrays, tmp_path: Path
-) -> None:
-    trainer = Trainer(_options(tmp_path), arrays)
-    images = np.random.default_rng(0).standard_normal((BATCH, 3, 120, 120)).astype(np.float32)
+@pytest.fixture(scope="module")
+def trainer(arrays: MorphableArrays, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """Shared, because its step is compiled for seconds."""
+    return Trainer(_options(tmp_path_factory.mktemp("trainer")), arrays)
+
+
+def _pixels() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((BATCH, 3, 120, 120)).astype(np.float32)
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_and_counted(trainer: Trainer, source: SyntheticSource) -> None:
     good, bad = source.params[:BATCH], np.full((BATCH, 62), np.inf, np.float32)
-    assert trainer.step(images, good, 0.01).applied
+    assert trainer.step(_pixels(), good, 0.01).applied
     before = {parameter.name: parameter.asnumpy().copy() for parameter in trainer.parameters}
-    result = trainer.step(images, bad, 0.01)
+    result = trainer.step(_pixels(), bad, 0.01)
     assert not result.applied and not np.isfinite(result.gradient_norm)
     for parameter in trainer.parameters:
         assert (parameter.asnumpy() == before[parameter.name]).all(), parameter.name
-    assert trainer.step(images, good, 0.01).applied
+    assert trainer.step(_pixels(), good, 0.01).applied
 
 
 def test_skipped_steps_reach_the_result(
-    source: SyntheticSource, arrays: MorphableArrays, validation: Validation, tmp_path: Path
+    source: SyntheticSource,
+    arrays: MorphableArrays,
+    validation: Validation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The step itself is replaced, to save its compilation."""
+    applied = iter([True, False, True])
+    monkeypatch.setattr(Trainer, "step", lambda *_: StepResult(1.0, (0.2,) * 5, 1.0, next(applied)))
     reports: list[Progress] = []
     options = dataclasses.replace(_options(tmp_path), schedule=Schedule(3, 0.001))
-    result = train(options, Spoiled(source, step=1), arrays, validation, reports.append)
+    result = train(options, source, arrays, validation, reports.append)
     assert [report.skipped for report in reports] == [0, 1, 1] and result.skipped == 1
     assert np.isfinite(result.last.nme)
 
@@ -252,17 +253,14 @@ def test_invalid_options_are_refused(change: dict, message: str, tmp_path: Path)
         dataclasses.replace(_options(tmp_path), **change)
 
 
-def test_the_deployed_weights_are_the_moving_average(
-    source: SyntheticSource, arrays: MorphableArrays, tmp_path: Path
-) -> None:
+def test_the_deployed_weights_are_the_moving_average(trainer: Trainer, source: SyntheticSource) -> None:
     """The share kept is (1 + n) / (10 + n) at the n-th update, at most `ema_decay`."""
-    trainer = Trainer(dataclasses.replace(_options(tmp_path), ema_decay=0.2), arrays)
-    images = np.random.default_rng(0).standard_normal((BATCH, 3, 120, 120)).astype(np.float32)
     name = "backbone.features.0.weight"
     weight = dict(trainer.network.parameters_and_names())[name]
     expected = weight.asnumpy().copy()
+    trainer.average = WeightAverage(trainer.network, trainer.deployed, decay=0.2)
     for kept in (2 / 11, 0.2):
-        assert trainer.step(images, source.params[:BATCH], 0.01).applied
+        assert trainer.step(_pixels(), source.params[:BATCH], 0.01).applied
         expected = kept * expected + (1 - kept) * weight.asnumpy()
     found = dict(trainer.deploy().parameters_and_names())[name].asnumpy()
     assert found == pytest.approx(expected, abs=1e-6) and (found != weight.asnumpy()).any()
