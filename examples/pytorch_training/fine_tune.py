@@ -2,8 +2,8 @@
 
     python fine_tune.py faces network.pth.tar better.pth.tar --minutes 90
 
-First the backbone is trained without its first layers, then the two training networks for the new backbone. Both read
-and write a checkpoint in the official file format.
+The backbone is trained without its first layers; the two training networks stay as they are. Both files have the
+official checkpoint format.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from augment import augment
 from face_files import open_files
-from network import RESIDUAL_SCALE, MobileNetV2, Morphable, SynergyNet, code_loss, official_state, param_loss, wing_loss
+from network import MobileNetV2, Morphable, SynergyNet, official_state, param_loss, wing_loss
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from train import normalise, validate, write
@@ -32,8 +32,6 @@ BETAS, CLIP_NORM = (0.9, 0.99), 5.0
 WARMUP_STEPS, LAST_RATE = 40, 0.02  # the rate ends at this share of the highest
 HEAD_RATE = 0.5  # rate of the last layers, whose outputs are sums of 1280 terms, relative to the others
 EMA_DECAY = 0.99
-POINT_SHARE = 0.1  # of the time, for the two training networks
-POINT_RATE = 0.0005
 VALIDATION_SEED = 900_001
 OFFICIAL_NAMES = {"I2P.backbone.": "backbone.", "forwardDirection.": "refiner.", "reverseDirection.": "regressor."}
 
@@ -159,23 +157,6 @@ def train_backbone(network: SynergyNet, faces: Faces, seconds: float, rate: floa
     return unfolded(average, network.backbone)
 
 
-def train_point_networks(network: SynergyNet, faces: Faces, seconds: float) -> None:
-    """Train the refiner and the regressor of a network whose backbone is finished; their losses are the paper's."""
-    network.eval()  # their batch statistics stay, too
-    backbone = folded(network.backbone)
-    trained = nn.ModuleList([network.refiner, network.regressor])
-    optimizer = torch.optim.AdamW([{"params": trained.parameters(), "top": POINT_RATE}], lr=POINT_RATE, betas=BETAS)
-    for _ in steps_until(optimizer, seconds):
-        images, target = faces.next()
-        with torch.no_grad():
-            params, pooled = backbone(images)
-            landmarks, true_landmarks = network.morphable(params), network.morphable(target)
-        refined = landmarks + RESIDUAL_SCALE * network.refiner(landmarks, pooled, params)
-        regressed = network.regressor(refined)
-        code_terms = 0.02 * code_loss(regressed, target) + 0.001 * code_loss(regressed, params)
-        update(optimizer, 0.05 * wing_loss(refined, true_landmarks) + code_terms)
-
-
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """One step of the optimizer, with clipped gradients."""
     optimizer.zero_grad(set_to_none=True)
@@ -203,10 +184,8 @@ def main() -> None:
     network = load(chosen.start)
     faces = Faces(chosen.faces, network, chosen.batch, chosen.seed)
     print_validation("before", network, validation)
-    seconds = 60 * chosen.minutes
-    network.backbone = train_backbone(network, faces, seconds * (1 - POINT_SHARE), chosen.rate)
+    network.backbone = train_backbone(network, faces, 60 * chosen.minutes, chosen.rate)
     print_validation(f"after {faces.drawn} steps", network, validation)
-    train_point_networks(network, faces, seconds * POINT_SHARE)
     write(chosen.checkpoint, {"epoch": faces.drawn, "state_dict": official_state(network, network.backbone)})
 
 
