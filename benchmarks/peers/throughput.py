@@ -170,7 +170,9 @@ class PredictedCrops(ThroughputCase):
         self.aligner, self.crops = aligner, crops
 
     def run_sample(self, number: int) -> list[float]:
-        taken = seconds_until_done(iter([self.aligner.predict(self.crops)]))
+        start = time.perf_counter()
+        self.aligner.predict(self.crops)
+        taken = time.perf_counter() - start
         wait_until_idle()
         return [taken]
 

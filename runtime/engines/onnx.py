@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +84,21 @@ class OnnxEngine(Engine):
 
     def _free(self) -> None:
         self.session = None
+
+
+def open_small_network(data: bytes, threads: int) -> Callable[[Sequence[str], dict[str, np.ndarray]], list[np.ndarray]]:
+    """A network that runs on the CPU beside the main one: output names and inputs -> outputs.
+
+    Its threads do not poll for work, which would take the cores from other threads. Raises EngineError.
+    """
+    onnxruntime = import_onnxruntime()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = LOG_ERRORS
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    run: Callable[[Sequence[str], dict[str, np.ndarray]], list[np.ndarray]]
+    run = _open(onnxruntime, data, settings, (PROVIDERS["cpu"], {})).run
+    return run
 
 
 def import_onnxruntime() -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -55,3 +56,36 @@ class TestYuNet:
         assert len(faces) >= 3
         (best,) = YuNetDetector(published_yunet, max_faces=1).detect(image)
         assert best.score == max(face.score for face in faces)
+
+    @pytest.mark.parametrize("size_wh", [(640, 640), (333, 257), (50, 100), (1200, 500)])
+    def test_the_same_faces_in_onnxruntime(
+        self, published_yunet: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, size_wh: tuple[int, int]
+    ) -> None:
+        """It is used where it is loaded; low scores give many candidates, some of them at the border of the image."""
+        pytest.importorskip("onnxruntime")
+        image = cv2.resize(cv2.imread(str(shared / "images" / "emma.jpg")), size_wh, interpolation=cv2.INTER_AREA)
+        fast = YuNetDetector(published_yunet, min_score=0.05)
+        found = fast.detect(image)
+        with monkeypatch.context() as patched:
+            patched.delitem(sys.modules, "onnxruntime")
+            plain = YuNetDetector(published_yunet, min_score=0.05)
+            expected = plain.detect(image)
+        assert fast.uses_onnxruntime and not plain.uses_onnxruntime
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.box_xyxy, other.box_xyxy, atol=2e-3 * max(image.shape) / 640)
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+            assert one.roll_deg == pytest.approx(other.roll_deg, abs=1e-2)
+
+    def test_no_face_in_onnxruntime(self, published_yunet: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        detector = YuNetDetector(published_yunet)
+        assert detector.detect(np.zeros((64, 32, 3), np.uint8)) == [] and detector.uses_onnxruntime
+
+    def test_a_forked_process_uses_opencv(self, published_yunet: Path, portrait_bgr: np.ndarray) -> None:
+        pytest.importorskip("onnxruntime")
+        detector = YuNetDetector(published_yunet)
+        before = detector.detect(portrait_bgr)
+        detector.after_fork()
+        (face,) = detector.detect(portrait_bgr)
+        assert not detector.uses_onnxruntime and np.allclose(face.box_xyxy, before[0].box_xyxy, atol=1e-3)
