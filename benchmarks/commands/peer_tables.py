@@ -13,6 +13,7 @@ from synergy.runtime.text import counted
 if TYPE_CHECKING:
     from synergy.benchmarks.peers.report import OverheadRow, PeerReport, PeerRow, PipelineRow
 
+LABEL_WIDTH = 19
 TABLE_BATCHES = 3  # batches per table: more do not fit 80 columns
 TARGET_RATIO = {False: 1.05, True: 1.10}  # predict over the bare session: in the process, and in a child process
 TARGET_ADDED_MS = 0.3  # in a child process, where that allows more
@@ -63,7 +64,7 @@ def _threads(report: PeerReport) -> str:
 
 def _network_table(rows: Sequence[PeerRow], batches: Sequence[int]) -> Table:
     table = Table(**STYLE)
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=LABEL_WIDTH)  # longer labels take two lines
     for batch in batches:
         table.add_column(f"b={batch}", justify="right", no_wrap=True)
         table.add_column("x", justify="right", no_wrap=True)
