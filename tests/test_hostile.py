@@ -267,6 +267,11 @@ def test_messages_are_cut() -> None:
     assert len(error_message(ValueError("no " * 10_000_000))) < 2100
 
 
+def test_names_in_a_pickle_are_shown_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04\x8c\x05os\nx\x1b\x8c\x06system\x93.")
+    refused(lambda: read_arrays(tmp_path / "a.pkl"), TorchFileError, r"refers to os\\nx\\x1b.system,")
+
+
 def test_protocol_5_lists_are_not_multiplied(tmp_path: Path) -> None:
     """A list of one list, 2000 times 2000 numbers."""
     row = [1.0] * 2000

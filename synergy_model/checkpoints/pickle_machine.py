@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from synergy.runtime.text import printable
+
 MAX_OPCODES = 1 << 21  # of one pickle; the file of a ResNet-152 has about 100,000
 MAX_NUMBER = 1 << 80  # the magic number of old PyTorch files has 77 bits
 MAX_DIMS = 32  # of an array
@@ -32,6 +34,10 @@ TUPLE_SIZES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 class PickleError(ValueError):
     """The pickle is damaged, too large, or refers to something that is not admitted."""
+
+    def __init__(self, text: str) -> None:
+        """Control characters and line ends in `text`, which can come from the file, are escaped."""
+        super().__init__(printable(text))
 
 
 class Stateful(Protocol):
