@@ -165,7 +165,7 @@ def bench_startup(
         selected = engine_label(best.engine, best.compute_precision)  # no script computes in less than float32
         cases = [*_cases(bundle, threads, selected, Path(output)), *_photo_cases(bundle, threads)]
         finished = run_interleaved(cases, ROUNDS, failures, progress, NO_LIMIT_S)
-    return StartupReport(host, threads, tuple(_rows(finished)), tuple(failures))
+    return StartupReport(host, threads, tuple(startup_rows(finished)), tuple(failures))
 
 
 def _cases(bundle: Bundle, threads: int, selected: str, folder: Path) -> Iterator[StartupCase]:
@@ -219,7 +219,7 @@ def _script(code: str | Path, bundle: Bundle, engine: str, threads: int) -> Scri
     return Script(code, (json.dumps(given),))
 
 
-def _rows(cases: Sequence[StartupCase]) -> Iterator[StartupRow]:
+def startup_rows(cases: Sequence[StartupCase]) -> Iterator[StartupRow]:
     """The command line is compared with the script for a picture, which does the same work."""
     scripts: Mapping[tuple[str, str], StartupCase] = {(case.work, case.engine): case for case in cases if case.is_bare}
     for case in cases:

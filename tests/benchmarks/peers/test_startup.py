@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from synergy.benchmarks.peers import startup
-from synergy.benchmarks.peers.startup import COMMAND, CROP, PHOTO, PICTURE, Script, StartupCase, StartupReport, _rows
+from synergy.benchmarks.peers.startup import (
+    COMMAND,
+    CROP,
+    PHOTO,
+    PICTURE,
+    Script,
+    StartupCase,
+    StartupReport,
+    startup_rows,
+)
 from synergy.runtime.autotune import MeasuredVariant
 from synergy.runtime.detection.install import MODEL_NAME
 from synergy.runtime.errors import EngineError
@@ -43,8 +52,8 @@ def test_ratios_are_over_the_script_with_the_same_input() -> None:
     for (work, method), seconds in times.items():
         cases.append(case("pass", method, work))
         cases[-1].samples = {0: [seconds]}
-    assert [(row.seconds, row.ratio) for row in _rows(cases)] == [(1, 1), (1.5, 1.5), (2, 1), (5, 2.5)]
-    assert [row.ratio for row in _rows(cases[1:2])] == [None]
+    assert [(row.seconds, row.ratio) for row in startup_rows(cases)] == [(1, 1), (1.5, 1.5), (2, 1), (5, 2.5)]
+    assert [row.ratio for row in startup_rows(cases[1:2])] == [None]
 
 
 def test_a_whole_run(
