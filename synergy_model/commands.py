@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.terminal.paths import PathUse
 from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:

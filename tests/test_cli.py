@@ -153,7 +153,7 @@ class TestOutput:
     def test_native_output_is_no_part_of_the_report(self) -> None:
         code = (
             "import os; from synergy.runtime.terminal.output import command_output, write_report\n"
-            "from synergy.runtime.commands.paths import STDOUT\nwith command_output(STDOUT):\n"
+            "from synergy.runtime.terminal.paths import STDOUT\nwith command_output(STDOUT):\n"
             "    os.write(1, b'native'); print('python'); write_report('report')\n"
             "with command_output(None, quiet=True):\n    import logging; logging.getLogger('synergy.x').warning('no')\n"
             "print('after')"

@@ -12,7 +12,7 @@ import typer
 
 from synergy.benchmarks.commands.options import RawOption, RootOption, accuracy_data, formats_here
 from synergy.runtime.commands.options import BundleArgument, JsonOption, write_json
-from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.terminal.paths import PathUse
 from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:

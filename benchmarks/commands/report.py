@@ -17,7 +17,7 @@ from synergy.runtime.commands.options import (
     engine_names,
     write_json,
 )
-from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.terminal.paths import PathUse
 from synergy.runtime.terminal.streams import print_line
 
 

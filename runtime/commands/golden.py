@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from synergy.runtime.commands.options import BundleArgument
-from synergy.runtime.commands.paths import PathUse
+from synergy.runtime.terminal.paths import PathUse
 from synergy.runtime.terminal.streams import print_line
 
 

@@ -20,7 +20,7 @@ from synergy.runtime.commands.options import (
     LiteConfigOption,
     engine_options,
 )
-from synergy.runtime.commands.paths import PathUse, refuse_inputs
+from synergy.runtime.terminal.paths import PathUse, refuse_inputs
 from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:

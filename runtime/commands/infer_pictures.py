@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from synergy import __version__
-from synergy.runtime.commands.paths import STDOUT, is_device, refuse_inputs
 from synergy.runtime.detection.install import find_yunet
 from synergy.runtime.files import TemporaryFolder, write_file
 from synergy.runtime.inference.journal import Journal
@@ -22,6 +21,7 @@ from synergy.runtime.manifest import MANIFEST_NAME
 from synergy.runtime.specs import check_core_count
 from synergy.runtime.terminal.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.terminal.output import write_report
+from synergy.runtime.terminal.paths import STDOUT, is_device, refuse_inputs
 from synergy.runtime.terminal.progress import print_record, tracked
 from synergy.runtime.terminal.streams import print_line
 

@@ -12,7 +12,6 @@ from time import perf_counter
 import msgspec
 
 from synergy.runtime.aligner import FaceAligner
-from synergy.runtime.commands.paths import STDOUT
 from synergy.runtime.engines import default_threads
 from synergy.runtime.errors import MediaError
 from synergy.runtime.inference.overlay import mesh_triangles
@@ -22,6 +21,7 @@ from synergy.runtime.media.layers import Layers
 from synergy.runtime.media.video import Camera, VideoReader
 from synergy.runtime.terminal.interrupt import INTERRUPTED, interruptible
 from synergy.runtime.terminal.output import write_report
+from synergy.runtime.terminal.paths import STDOUT
 from synergy.runtime.terminal.progress import tracked
 from synergy.runtime.terminal.streams import print_line
 from synergy.runtime.text import counted

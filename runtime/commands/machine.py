@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synergy.runtime.commands.options import write_json
-from synergy.runtime.commands.paths import STDOUT, PathUse
 from synergy.runtime.terminal.output import command_output
+from synergy.runtime.terminal.paths import STDOUT, PathUse
 from synergy.runtime.terminal.streams import print_line
 
 if TYPE_CHECKING:

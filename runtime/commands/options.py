@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synergy.runtime.commands.paths import STDOUT, PathUse
 from synergy.runtime.terminal.output import write_report
+from synergy.runtime.terminal.paths import STDOUT, PathUse
 
 if TYPE_CHECKING:
     import msgspec

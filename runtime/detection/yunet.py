@@ -43,10 +43,10 @@ class YuNetDetector(ProcessBound):
             raise MediaError(f"no YuNet model at {path}: {INSTALL_HINT}")
         self.min_score, self.max_faces = min_score, max_faces
         self._calls = CallGuard("this detector", survives_fork=True)
-        self._path, self._is_published = path, is_published(path)
-        self.uses_onnxruntime = False
+        self._path = path
+        self.uses_onnxruntime = self._is_forked = False
         self._run: Callable[[np.ndarray], np.ndarray | None] | None = None
-        if not self._is_published:  # only a run shows whether it is YuNet
+        if not is_published(path):  # only a run shows whether it is YuNet
             self._run = self._open_opencv()
             try:
                 self._run(np.zeros((*TEST_SIZE_WH, 3), np.uint8))
@@ -55,16 +55,18 @@ class YuNetDetector(ProcessBound):
         call_after_fork(self)
 
     def after_fork(self) -> None:
-        """In the child: the network is opened again, in OpenCV; threads of onnxruntime do not survive a fork."""
-        self._run, self.uses_onnxruntime = self._open_opencv(), False
+        """In the child: threads of onnxruntime do not survive a fork, so OpenCV runs the network there."""
+        if self.uses_onnxruntime:
+            self._run, self.uses_onnxruntime = None, False
+        self._is_forked = True
 
     def _open(self) -> Callable[[np.ndarray], np.ndarray | None]:
-        if "onnxruntime" not in sys.modules:
+        if "onnxruntime" not in sys.modules or self._is_forked:
             return self._open_opencv()
         from synergy.runtime.detection.yunet_session import YuNetSession  # imports onnxruntime
 
-        self.uses_onnxruntime = True
         session = YuNetSession(self._path.read_bytes(), cv2.getNumThreads())
+        self.uses_onnxruntime = True
         return lambda image_bgr: session.detect(image_bgr, self.min_score)
 
     def _open_opencv(self) -> Callable[[np.ndarray], np.ndarray | None]:

@@ -17,9 +17,9 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from synergy.runtime.commands.paths import STDOUT, only_writer, prepare_paths
 from synergy.runtime.terminal.interrupt import INTERRUPTED
 from synergy.runtime.terminal.parameters import QuickCommand
+from synergy.runtime.terminal.paths import STDOUT, only_writer, prepare_paths
 from synergy.runtime.terminal.streams import print_line, require_stdout
 from synergy.runtime.text import is_url
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import pytest
 
 from synergy.runtime.bundle import BUILTIN
-from synergy.runtime.commands.paths import STDOUT, PathUse, only_writer, prepare_paths
 from synergy.runtime.errors import MediaError
+from synergy.runtime.terminal.paths import STDOUT, PathUse, only_writer, prepare_paths
 
 
 def command(
